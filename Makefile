@@ -1,0 +1,58 @@
+# Everything a person or CI runs. Each target first sets up what it needs; a second run finds it done.
+#
+# Nothing is assumed but Python 3.11, git, make, Node, Go and (for tests on real Kubernetes) Debian's apt as root. uv itself is
+# installed, by hash, into a virtual environment of its own in the cache.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+FAIRLEAD_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fairlead
+export FAIRLEAD_CACHE
+export UV_PYTHON_DOWNLOADS := never
+export UV_LINK_MODE := copy
+
+digest = $(shell (pwd; $(PYTHON) -VV; cat $(1)) | sha256sum | cut -c -16)
+MEMBERS := shared agent relay cli
+UV_HOME := $(FAIRLEAD_CACHE)/uv-$(call digest,requirements/uv.txt)
+UV := $(UV_HOME)/bin/uv
+LOCKS := requirements/dev.txt requirements/members.txt $(MEMBERS:%=%/pyproject.toml)
+READY := .venv/.ready-$(call digest,$(LOCKS))
+RUN := .venv/bin/python -m
+
+.PHONY: help
+help: ## List the targets
+	@echo "Fairlead: make TARGET"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
+
+.PHONY: setup
+setup: $(READY) ## Make .venv with the pinned tools and the four members (other targets do it when needed)
+
+# Two makes at once must not build one environment together: the lock makes the second wait, then find the work done.
+$(UV):
+	@mkdir -p "$(FAIRLEAD_CACHE)"
+	@exec 9>"$(FAIRLEAD_CACHE)/uv.lock"; flock 9; test -x "$@" && exit 0; \
+	echo "setup: installing uv into $(UV_HOME)"; rm -rf "$(UV_HOME)"; \
+	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "setup: $(PYTHON) is older than Python 3.11: set PYTHON to one that is not" >&2; exit 1; }; \
+	"$(PYTHON)" -m venv "$(UV_HOME)" || \
+		{ echo "setup: $(PYTHON) cannot make a virtual environment: on Debian, apt-get install python3-venv" >&2; exit 1; }; \
+	"$(UV_HOME)/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+
+$(READY): $(UV)
+	@exec 9>.venv.lock; flock 9; test -e "$@" && exit 0; \
+	echo "setup: making .venv from requirements/dev.txt (about 10 s once packages are cached)"; \
+	test -x .venv/bin/python || "$(UV)" venv --quiet --clear --python "$(PYTHON)" .venv; \
+	"$(UV)" pip sync --quiet --python .venv requirements/dev.txt requirements/members.txt; \
+	rm -f .venv/.ready-*; touch "$@"
+
+.PHONY: lock
+lock: $(UV) ## Pin the dependencies again after a pyproject.toml changed (UPGRADE=1: to the newest releases)
+	@"$(PYTHON)" requirements/lock.py "$(UV)" $(if $(UPGRADE),--upgrade)
+
+.PHONY: clean
+clean: ## Remove .venv and what tools left in the checkout (caches outside it stay)
+	rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist
