@@ -13,13 +13,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 FAIRLEAD_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fairlead
 export FAIRLEAD_CACHE
 export UV_PYTHON_DOWNLOADS := never
-export UV_LINK_MODE := copy
 
-digest = $(shell (pwd; $(PYTHON) -VV; cat $(1)) | sha256sum | cut -c -16)
+digest = $(shell (pwd; "$(PYTHON)" -VV; cat /dev/null $(1)) | sha256sum | cut -c -16)
 MEMBERS := shared agent relay cli
 UV_HOME := $(FAIRLEAD_CACHE)/uv-$(call digest,requirements/uv.txt)
 UV := $(UV_HOME)/bin/uv
 LOCKS := requirements/dev.txt requirements/members.txt $(MEMBERS:%=%/pyproject.toml)
+# Two marks: an environment made for another Python or another path is made anew; one with other packages is brought in step.
+MADE := .venv/.made-$(call digest)
 READY := .venv/.ready-$(call digest,$(LOCKS))
 RUN := .venv/bin/python -m
 
@@ -45,9 +46,47 @@ $(UV):
 $(READY): $(UV)
 	@exec 9>.venv.lock; flock 9; test -e "$@" && exit 0; \
 	echo "setup: making .venv from requirements/dev.txt (about 10 s once packages are cached)"; \
-	test -x .venv/bin/python || "$(UV)" venv --quiet --clear --python "$(PYTHON)" .venv; \
+	test -e $(MADE) || { "$(UV)" venv --quiet --clear --python "$(PYTHON)" .venv; touch $(MADE); }; \
 	"$(UV)" pip sync --quiet --python .venv requirements/dev.txt requirements/members.txt; \
-	rm -f .venv/.ready-*; touch "$@"
+	rm -f .venv/.ready-*; ln -sf "$(UV)" .venv/bin/uv; touch "$@"
+
+.PHONY: check
+check: lint ## Static gates, then the tests that need no service: under a minute or two
+	@$(RUN) pytest -q --numprocesses=auto tests/repository tests/unit tests/property
+
+# Quick to slow; all of them run, so that one run shows every complaint.
+.PHONY: lint
+lint: $(READY) ## ruff, its formatter, mypy --strict and the import contracts
+	@failed=; for gate in "ruff check --quiet" "ruff format --check --quiet" "mypy" "lint-imports --no-cache"; do \
+		echo "lint: $$gate"; .venv/bin/$$gate || failed="$$failed, $$gate"; \
+	done; \
+	test -z "$$failed" || { echo "lint: failed:$${failed#,}" >&2; exit 1; }
+
+.PHONY: format
+format: $(READY) ## Put the code into the form that check asks for
+	@$(RUN) ruff check --quiet --fix-only; $(RUN) ruff format --quiet
+
+# One process and one summary: clusters are shared by the whole run. TESTS narrows it: make test TESTS=tests/integration
+TESTS ?= tests
+.PHONY: test
+test: $(READY) ## Every test, on real Kubernetes too (first run: 10-15 min to build it; TESTS=PATH for some)
+	@$(RUN) pytest $(TESTS)
+
+.PHONY: coverage
+coverage: $(READY) ## What the unit and property tests execute, by line and branch
+	@$(RUN) coverage run -m pytest -q tests/unit tests/property; $(RUN) coverage report --skip-covered --show-missing
+
+.PHONY: demo
+demo: $(READY) ## A private cluster, a relay, an agent and an application deployed, broken and rolled back
+	@$(RUN) tests.demo
+
+.PHONY: bench
+bench: $(READY) ## Measure, beside what each figure is compared with
+	@$(RUN) tests.bench
+
+.PHONY: cluster
+cluster: $(READY) ## Bring up a real Kubernetes cluster to try things on (down: .venv/bin/python -m tests.cluster down)
+	@$(RUN) tests.cluster up
 
 .PHONY: lock
 lock: $(UV) ## Pin the dependencies again after a pyproject.toml changed (UPGRADE=1: to the newest releases)

@@ -1,9 +1,9 @@
 """
 Pins the workspace's third-party dependencies, with hashes and for every platform.
 
-`dev.txt` pins all that `.venv` holds; `agent.txt`, `relay.txt` and `cli.txt` pin what each image or wheel installs, at the
-same versions; `uv.txt` pins uv itself, which pip installs first. The files name no package index, so that a mirror serves them
-as well. It runs before any environment exists, so it must import only the standard library.
+`dev.txt` pins all that `.venv` holds; `agent.txt`, `relay.txt`, `cli.txt` and `shared.txt` pin what each image or wheel
+installs, at the same versions; `uv.txt` pins uv itself, which pip installs first. The files name no package index, so
+that a mirror serves them as well. It runs before any environment exists: it may import only the standard library.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def write_locks(uv: str, directory: Path, extra: list[str]) -> None:
     projects = ["pyproject.toml", *(f"{member}/pyproject.toml" for member in MEMBERS)]
     compile_lock(uv, directory / "uv.txt", ["requirements/uv.in", *extra])
     compile_lock(uv, directory / "dev.txt", [*projects, "--group", "dev", "--all-extras", *extra])
-    for member in MEMBERS[1:]:
+    for member in MEMBERS:
         pinned = ["--constraints", str(directory / "dev.txt")]
         compile_lock(uv, directory / f"{member}.txt", [f"{member}/pyproject.toml", "--all-extras", *pinned])
 

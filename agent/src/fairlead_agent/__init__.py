@@ -1,6 +1,4 @@
-"""
-The Fairlead agent, which serves one private cluster from inside it.
-"""
+"""The Fairlead agent, which serves one private cluster from inside it."""
 
 from importlib.metadata import version
 

@@ -1,6 +1,4 @@
-"""
-The `fairlead` command, a client of the relay's API.
-"""
+"""The `fairlead` command, a client of the relay's API."""
 
 from importlib.metadata import version
 

@@ -1,6 +1,4 @@
-"""
-The Fairlead relay, which agents dial and people talk to.
-"""
+"""The Fairlead relay, which agents dial and people talk to."""
 
 from importlib.metadata import version
 

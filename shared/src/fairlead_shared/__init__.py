@@ -1,6 +1,4 @@
-"""
-What both ends of a Fairlead link must agree on; no I/O happens in this package.
-"""
+"""What both ends of a Fairlead link must agree on; no I/O happens in this package."""
 
 from importlib.metadata import version
 

@@ -1,0 +1,62 @@
+"""
+What holds for every test: the order of the folders, time limits, and how Hypothesis explores.
+
+Fixtures do not belong here: they live beside what they make.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+TESTS = Path(__file__).parent
+
+FOLDERS = ("repository", "unit", "property", "conformance", "integration", "install", "cluster_tests", "e2e")
+"""Order of a full run: what fails within seconds comes before what takes minutes. Unlisted folders come last."""
+
+UNIT_CPU_SECONDS = 2.0
+"""A unit test does no I/O, so CPU time is what it would take on an idle machine; wall time on shared cores is not."""
+
+UNIT_TIMEOUT_SECONDS = 20.0
+"""Ends a unit test that waits for something, which no amount of load explains."""
+
+CLUSTER_TIMEOUT_SECONDS = 600.0
+"""For a test on a real cluster, without its fixtures: the first may build Kubernetes, and keeps a deadline itself."""
+
+# One source of randomness would hide bugs and a random one would stop a release: developers explore, CI repeats.
+settings.register_profile(
+    "explore", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True, max_examples=100
+)
+settings.register_profile("repeat", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("repeat" if os.environ.get("CI") else "explore")
+
+
+def _folder(item: pytest.Item) -> str:
+    """Name the folder of `tests` that a test is in."""
+    parts = item.path.relative_to(TESTS).parts if item.path.is_relative_to(TESTS) else ()
+    return parts[0] if len(parts) > 1 else ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order tests by folder and give each the time limit of its kind."""
+    items.sort(key=lambda item: FOLDERS.index(_folder(item)) if _folder(item) in FOLDERS else len(FOLDERS))
+    for item in items:
+        if item.get_closest_marker("timeout"):
+            continue
+        if _folder(item) == "unit":
+            item.add_marker(pytest.mark.timeout(UNIT_TIMEOUT_SECONDS))
+        elif _folder(item) in {"cluster_tests", "e2e"}:
+            item.add_marker(pytest.mark.timeout(CLUSTER_TIMEOUT_SECONDS, func_only=True))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a unit test that used more CPU time than its limit."""
+    started = time.process_time()
+    yield
+    used = time.process_time() - started
+    if _folder(item) == "unit" and used > UNIT_CPU_SECONDS:
+        pytest.fail(f"a unit test may use {UNIT_CPU_SECONDS} s of CPU time; this one used {used:.1f} s", pytrace=False)

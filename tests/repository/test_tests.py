@@ -1,0 +1,62 @@
+"""Rules for the tests: each module has one of its own, and each test says what it holds."""
+
+import ast
+
+from tests.repository.checkout import ROOT, Module, listed, modules, parse, python_files
+
+TESTED_ELSEWHERE: dict[str, str] = {}
+"""Modules whose behaviour needs more than a unit test can have, each with the test that covers it instead."""
+
+
+def has_behaviour(module: Module) -> bool:
+    """Tell whether a module defines any function; one with only names, types and data has none to test."""
+    return any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) for node in ast.walk(module.tree))
+
+
+def test_each_module_has_its_unit_test() -> None:
+    """`X/src/fairlead_X/a/b.py` is tested by `tests/unit/X/a/test_b.py`."""
+    missing = set()
+    for module in modules():
+        expected = ROOT / "tests" / "unit" / module.member / module.relative.parent / f"test_{module.path.stem}.py"
+        source = str(module.path.relative_to(ROOT))
+        if has_behaviour(module) and source not in TESTED_ELSEWHERE and not expected.is_file():
+            missing.add(f"{source} wants {expected.relative_to(ROOT)}")
+    assert not missing, listed("write the test, or say in TESTED_ELSEWHERE where it is", missing)
+
+
+def test_modules_tested_elsewhere_are_there_with_their_tests() -> None:
+    """An exception whose module or test is gone is an exception no more."""
+    stale = {
+        source
+        for source, test in TESTED_ELSEWHERE.items()
+        if not (ROOT / source).is_file() or not (ROOT / test).is_file()
+    }
+    assert not stale, listed("remove from TESTED_ELSEWHERE", stale)
+
+
+def test_each_test_has_a_docstring_of_one_line() -> None:
+    """The name says what, the docstring says why or what it means; more belongs in the code."""
+    unclear = {
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for path in python_files()
+        if path.is_relative_to(ROOT / "tests") and path.name.startswith("test_")
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+        if len((ast.get_docstring(node) or "\n").strip().splitlines()) != 1
+    }
+    assert not unclear, listed("say in one line what the test holds", unclear)
+
+
+def test_no_test_sleeps() -> None:
+    """A sleep is too short on a slow machine and too long on a fast one: wait on a signal, or poll with a deadline."""
+    sleeping = {
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in python_files()
+        if path.is_relative_to(ROOT / "tests") and path.name.startswith("test_")
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "sleep"
+        and not (node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0)
+    }
+    assert not sleeping, listed("use tests.polling", sleeping)
