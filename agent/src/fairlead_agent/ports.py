@@ -1,0 +1,186 @@
+"""
+Ports of the agent: what the job runner and the deploy engine ask of each other, and nothing of how either does it.
+
+The runner (link side) owns the job, its checkpoint and its event journal; the engine (cluster side) owns the API server, the
+inventory and health. Either may be replaced in a test by anything of the same shape. No I/O here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Any, Protocol
+
+from fairlead_shared.bundle import Bundle
+from fairlead_shared.errors import ErrorCode
+from fairlead_shared.objects import ObjectRef
+from fairlead_shared.progress import Action, HealthEvent, Outcome, ProgressEvent
+from fairlead_shared.statement import DeploymentStatement
+from pydantic import BaseModel, ConfigDict, Field
+
+Report = Callable[[ProgressEvent], Awaitable[None]]
+"""Takes one event of the job; returns once the journal has it. A key that was reported before may be dropped."""
+
+Clock = Callable[[], float]
+"""Seconds since the epoch."""
+
+Unseal = Callable[[Mapping[str, Any], str, str], dict[str, bytes]]
+"""(sealedData, namespace, name) → plaintext values. Raises: SealInvalid: this agent cannot open it."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class EnvironmentKey:
+    """One environment, by the three names its statement carries."""
+
+    organization: str
+    application: str
+    environment: str
+
+    @classmethod
+    def of(cls, statement: DeploymentStatement) -> EnvironmentKey:
+        """Return the environment a statement changes."""
+        return cls(statement.organization, statement.application, statement.environment)
+
+    @property
+    def owner(self) -> str:
+        """12 hex digits for the label `fairlead.dev/owner`, where the full names would not fit."""
+        return hashlib.sha256(str(self).encode()).hexdigest()[:12]
+
+    def __str__(self) -> str:
+        """`organization/application/environment`."""
+        return f"{self.organization}/{self.application}/{self.environment}"
+
+
+class OwnedObject(BaseModel):
+    """An object that an environment owns, as its inventory lists it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    ref: ObjectRef
+    uid: str = ""
+    """UID of the object we wrote; empty while the write was only intended."""
+
+
+class DeployPlan(BaseModel):
+    """
+    What a deployment set out to do, fixed before its first write.
+
+    A resumed attempt reports the same actions: an object that the killed attempt created is still `created`. Small on purpose
+    (one letter per object: 20,000 objects fit in one ConfigMap).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    bundle_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    actions: Annotated[str, Field(pattern=r"^[cmu]*$")]
+    """One letter per object in the bundle's order: c created, m changed, u unchanged."""
+    prune: tuple[OwnedObject, ...] = ()
+    """What the environment held and the bundle does not."""
+
+
+class CheckpointPort(Protocol):
+    """Where a job's plan survives the agent's pod. Belongs to one job."""
+
+    async def save_plan(self, plan: DeployPlan) -> None:
+        """Store the plan; return once the API server has it."""
+
+    async def load_plan(self) -> DeployPlan | None:
+        """Return the plan an earlier attempt saved, None if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeployWork:
+    """One verified deploy job: everything the engine may rely on was checked by the runner."""
+
+    statement: DeploymentStatement
+    bundle: Bundle
+    allowed_cluster_scoped: Callable[[ObjectRef], bool]
+    """Whether the operator's policy lets this environment write a cluster-scoped object."""
+    unseal: Unseal
+    wait_seconds: float
+    """How long all objects together may take to become healthy, > 0."""
+
+    @property
+    def environment(self) -> EnvironmentKey:
+        """The environment it changes."""
+        return EnvironmentKey.of(self.statement)
+
+
+@dataclass(frozen=True, slots=True)
+class DeployResult:
+    """How a job ended, for its ResultEvent."""
+
+    outcome: Outcome
+    code: ErrorCode | None = None
+    cause: str = ""
+    """One sentence; empty on success."""
+    counts: dict[Action, int] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """Runs deploy jobs."""
+
+    async def run(self, work: DeployWork, report: Report, checkpoint: CheckpointPort) -> DeployResult:
+        """
+        Carry out one deployment; called again with the same work after a crash, it continues.
+
+        Returns: Succeeded, or failed with the cause. Expected trouble (403, invalid objects, unhealthy, API server away for
+            longer than its patience) is a result, never an exception.
+        Raises: asyncio.CancelledError: the task was cancelled; the inventory is true and no write is under way.
+        """
+
+
+class HealthPort(Protocol):
+    """Answers `health` jobs."""
+
+    async def check(self, environment: EnvironmentKey) -> list[HealthEvent]:
+        """Return the health of each object the environment owns, now; empty if it owns nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayMark:
+    """One deployment that was begun in an environment. Ids are time-ordered, so the greatest is the newest."""
+
+    deployment_id: str
+    finished: bool
+    """Whether its result was decided (succeeded, failed or cancelled); false while it may be resumed."""
+
+
+class ReplayPort(Protocol):
+    """What the environment remembers of its deployments, kept with its inventory (newest 32)."""
+
+    async def marks(self, environment: EnvironmentKey) -> tuple[ReplayMark, ...]:
+        """Return the marks, oldest first. The engine adds one before its first write and finishes it at the end."""
+
+
+class StateKind(StrEnum):
+    """Kinds of objects in which the agent keeps its own state."""
+
+    CONFIG_MAP = "ConfigMap"
+    SECRET = "Secret"  # noqa: S105  (a kind, not a secret)
+
+
+class StatePort(Protocol):
+    """
+    Compare-and-set objects in the agent's own namespace. Implemented by kube.StateObjects.
+
+    Manifests are full objects as the API server speaks them; `metadata.namespace`, `apiVersion` and `kind` are filled in.
+    Every method raises kube errors: MissingRight, Unreachable (temporary) and so on.
+    """
+
+    async def read(self, kind: StateKind, name: str) -> dict[str, Any] | None:
+        """Return the object; None if there is none."""
+
+    async def select(self, kind: StateKind, label_selector: str) -> list[dict[str, Any]]:
+        """Return all objects with these labels."""
+
+    async def create(self, kind: StateKind, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object. Raises: AlreadyExists: somebody was faster."""
+
+    async def update(self, kind: StateKind, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace an object. Raises: Conflict: metadata.resourceVersion is no longer current. NotFound: it is gone."""
+
+    async def delete(self, kind: StateKind, name: str) -> None:
+        """Delete an object; none is fine."""
