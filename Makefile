@@ -1,7 +1,7 @@
 # Everything a person or CI runs. Each target first sets up what it needs; a second run finds it done.
 #
-# Nothing is assumed but Python 3.11, git, make, Node, Go and (for tests on real Kubernetes) Debian's apt as root. uv itself is
-# installed, by hash, into a virtual environment of its own in the cache.
+# Nothing is assumed but Python 3.11, git, make, Node, Go and (for tests on real Kubernetes) Debian's apt as root. uv
+# itself is installed, by hash, into a virtual environment of its own in the cache.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,14 +14,14 @@ FAIRLEAD_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fairlead
 export FAIRLEAD_CACHE
 export UV_PYTHON_DOWNLOADS := never
 
-digest = $(shell (pwd; "$(PYTHON)" -VV; cat /dev/null $(1)) | sha256sum | cut -c -16)
+digest = $(shell ("$(PYTHON)" -VV; $(1)) | sha256sum | cut -c -16)
 MEMBERS := shared agent relay cli
-UV_HOME := $(FAIRLEAD_CACHE)/uv-$(call digest,requirements/uv.txt)
+UV_HOME := $(FAIRLEAD_CACHE)/uv-$(call digest,cat requirements/uv.txt)
 UV := $(UV_HOME)/bin/uv
-LOCKS := requirements/dev.txt requirements/members.txt $(MEMBERS:%=%/pyproject.toml)
-# Two marks: an environment made for another Python or another path is made anew; one with other packages is brought in step.
-MADE := .venv/.made-$(call digest)
-READY := .venv/.ready-$(call digest,$(LOCKS))
+LOCKS := requirements/uv.txt requirements/dev.txt requirements/members.txt $(MEMBERS:%=%/pyproject.toml)
+# Two marks: an environment made for another Python or path is made anew; one with other packages is brought in step.
+MADE := .venv/.made-$(call digest,pwd)
+READY := .venv/.ready-$(call digest,pwd; cat $(LOCKS))
 RUN := .venv/bin/python -m
 
 .PHONY: help
@@ -43,7 +43,7 @@ $(UV):
 		{ echo "setup: $(PYTHON) cannot make a virtual environment: on Debian, apt-get install python3-venv" >&2; exit 1; }; \
 	"$(UV_HOME)/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 
-$(READY): $(UV)
+$(READY): | $(UV)
 	@exec 9>.venv.lock; flock 9; test -e "$@" && exit 0; \
 	echo "setup: making .venv from requirements/dev.txt (about 10 s once packages are cached)"; \
 	test -e $(MADE) || { "$(UV)" venv --quiet --clear --python "$(PYTHON)" .venv; touch $(MADE); }; \
@@ -51,7 +51,7 @@ $(READY): $(UV)
 	rm -f .venv/.ready-*; ln -sf "$(UV)" .venv/bin/uv; touch "$@"
 
 .PHONY: check
-check: lint ## Static gates, then the tests that need no service: under a minute or two
+check: lint ## Static gates, then the tests that need no service: a minute or two
 	@$(RUN) pytest -q --numprocesses=auto tests/repository tests/unit tests/property
 
 # Quick to slow; all of them run, so that one run shows every complaint.
