@@ -57,7 +57,7 @@ check: lint ## Static gates, then the tests that need no service: a minute or tw
 # Quick to slow; all of them run, so that one run shows every complaint.
 .PHONY: lint
 lint: $(READY) ## ruff, its formatter, mypy --strict and the import contracts
-	@failed=; for gate in "ruff check --quiet" "ruff format --check --quiet" "mypy" "lint-imports --no-cache"; do \
+	@failed=; for gate in "ruff check --quiet" "ruff format --check --quiet" "mypy" "lint-imports --no-cache --no-logo"; do \
 		echo "lint: $$gate"; .venv/bin/$$gate || failed="$$failed, $$gate"; \
 	done; \
 	test -z "$$failed" || { echo "lint: failed:$${failed#,}" >&2; exit 1; }
