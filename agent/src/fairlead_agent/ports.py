@@ -146,6 +146,8 @@ class ReplayMark:
     deployment_id: str
     finished: bool
     """Whether its result was decided (succeeded, failed or cancelled); false while it may be resumed."""
+    not_before: int = 0
+    """The statement's; what is older than the newest mark is refused. Ids cannot tell: they follow each client's clock."""
 
 
 class ReplayPort(Protocol):

@@ -225,6 +225,8 @@ class JobOffer(_Message):
     """(organization, application, environment), for kinds that only read."""
     wait_seconds: float = Field(default=600, gt=0, le=86_400)
     """How long the bundle's objects may take to become healthy."""
+    acknowledged_seq: int = Field(default=0, ge=0)
+    """Highest progress number stored by the relay, from earlier attempts; the agent numbers on after it."""
 
 
 class JobAccept(_Message):
