@@ -26,9 +26,9 @@ def test_make_alone_explains_every_target() -> None:
 
 def test_contributing_names_only_targets_that_exist() -> None:
     """A page that names a target which is gone sends its reader nowhere."""
-    named = set(re.findall(r"\bmake ([a-z]+)\b", (ROOT / "CONTRIBUTING.md").read_text()))
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
     assert named
-    assert named - {"and"} <= targets()
+    assert named <= targets()
 
 
 @pytest.mark.parametrize(
