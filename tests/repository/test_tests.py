@@ -4,13 +4,24 @@ import ast
 
 from tests.repository.checkout import ROOT, Module, listed, modules, parse, python_files
 
-TESTED_ELSEWHERE: dict[str, str] = {}
+TESTED_ELSEWHERE: dict[str, str] = {
+    "cli/src/fairlead_cli/__init__.py": "tests/install/test_wheels.py",
+}
 """Modules whose behaviour needs more than a unit test can have, each with the test that covers it instead."""
 
 
 def has_behaviour(module: Module) -> bool:
-    """Tell whether a module defines any function; one with only names, types and data has none to test."""
-    return any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) for node in ast.walk(module.tree))
+    """
+    Tell whether a module has something of its own to test.
+
+    Names, types, data and ports have not; a `__main__` is run as its command by `tests/install`.
+    """
+    return module.path.stem != "__main__" and any(
+        not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for statement in node.body
+    )
 
 
 def test_each_module_has_its_unit_test() -> None:
