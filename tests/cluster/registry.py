@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from tests.cluster import cgroups, process
 from tests.cluster.binaries import cache_directory
-from tests.cluster.commands import wait_until
 from tests.cluster.debian import ensure_packages
 from tests.cluster.errors import ClusterError
 from tests.cluster.network import OUTSIDE_ADDRESS
@@ -108,15 +107,13 @@ class Registry:
         started = process.start(record, group, "registry", argv, environment={"OTEL_TRACES_EXPORTER": "none"})
 
         def look() -> str | None:
-            if not started.running:
-                return f"it ended: {started.log_end()}"
             try:
                 registry._request("GET", "/v2/")
             except OSError as error:
                 return str(error)
             return None
 
-        wait_until("an answer of the registry", look, seconds=_START_SECONDS, log=started.log)
+        started.await_effect("an answer of the registry", look, seconds=_START_SECONDS)
         note.write_text(json.dumps({"port": registry.port}))
         return registry
 

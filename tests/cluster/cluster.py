@@ -1,0 +1,239 @@
+"""
+One Kubernetes cluster in network namespaces of its own: the class tests, the demo and the command line share.
+
+Must not: give anybody a way in. Tests reach the API server from inside the namespace (`kubectl`, `access.py`), and what
+runs in the cluster reaches the outside address on allowed ports alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+from tests.cluster import cgroups
+from tests.cluster.binaries import binary
+from tests.cluster.commands import run
+from tests.cluster.controlplane import ControlPlane, write_kubeconfig
+from tests.cluster.debian import ensure_packages
+from tests.cluster.errors import ClusterError
+from tests.cluster.network import OUTSIDE_ADDRESS, Network
+from tests.cluster.process import Process, start
+from tests.cluster.progress import step
+from tests.cluster.record import Record, reap_dead
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+_PACKAGES = ("iproute2", "nftables", "util-linux")
+_KUBECTL_SECONDS = 120.0
+"""Longest kubectl call; `kubectl wait` and friends get their own, shorter deadline by flag."""
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+
+
+class Cluster:
+    """A cluster that is up; make one with `Cluster.up`, find a kept one with `Cluster.open`."""
+
+    def __init__(self, record: Record) -> None:
+        """Use `up` or `open`."""
+        self._record = record
+        self._network = Network(record=record)
+        self._group = cgroups.process_group(record.name)
+        self._control_plane = ControlPlane(record.directory, self.netns, self._network.address, self.spawn)
+
+    @classmethod
+    def up(cls, name: str, *, nodes: int = 1) -> Cluster:
+        """
+        Start a cluster; the calling process owns it until `down`, `keep` or its own end.
+
+        Args:
+            name: Name, unique on this machine: lower-case letters, digits, hyphens, at most 32.
+            nodes: Number of real nodes; 0 for a control plane alone.
+        Returns: The cluster, its API server ready and its nodes Ready.
+        Raises:
+            NameTaken: A cluster of that name is up.
+            NotReady: Something did not come up; nothing is left behind.
+            ClusterError: The machine lacks something; the error says what.
+        """
+        if not _NAME.fullmatch(name):
+            raise ClusterError(
+                f"{name!r} is no cluster name: use up to 32 lower-case letters, digits and inner hyphens"
+            )
+        ensure_packages(_PACKAGES)
+        binary("kube-apiserver")
+        reap_dead()
+        record = Record.create(name)
+        try:
+            cluster = cls(record)
+            with step(f"starting cluster {name}", 5 + 8 * nodes):
+                cluster._start(nodes)
+        except BaseException:
+            record.clear()
+            raise
+        return cluster
+
+    @classmethod
+    def open(cls, name: str) -> Cluster:
+        """
+        Return a cluster that is up, whoever owns it.
+
+        Raises: UnknownCluster: None of that name is up.
+        """
+        return cls(Record.open(name))
+
+    def _start(self, nodes: int) -> None:
+        self._record.note("cgroup", path=str(self._group))
+        cgroups.make(self._group)
+        self._network.make()
+        self._control_plane.up()
+
+    @property
+    def name(self) -> str:
+        """Name, unique on this machine."""
+        return self._record.name
+
+    @property
+    def directory(self) -> Path:
+        """Home of all its files; `log/` has one log for each process."""
+        return self._record.directory
+
+    @property
+    def netns(self) -> Path:
+        """File of its network namespace: that of the control plane and the first node."""
+        return self._network.netns
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Kubeconfig of an administrator, of use inside the namespace only."""
+        return self._control_plane.admin_kubeconfig
+
+    @property
+    def server(self) -> str:
+        """URL of the API server, as seen from inside."""
+        return self._control_plane.server
+
+    @property
+    def ca_file(self) -> Path:
+        """Certificate of the authority that vouches for the API server."""
+        return self._control_plane.ca_file
+
+    @property
+    def audit_log(self) -> Path:
+        """The API server's audit log: one JSON event per request, level Metadata."""
+        return self._control_plane.audit_log
+
+    @property
+    def outside_address(self) -> str:
+        """Where relay and registry listen on the host, as seen from inside and from the host alike."""
+        return OUTSIDE_ADDRESS
+
+    def keep(self) -> None:
+        """Let it outlive the calling process; `python -m tests.cluster down` ends it."""
+        self._record.keep()
+
+    def down(self) -> None:
+        """
+        Stop it and remove everything it made. Doing so twice is fine.
+
+        Raises: ClusterError: Something would not go away; it stays recorded for the next try.
+        """
+        if self.directory.exists():
+            self._record.clear()
+
+    def spawn(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        node: int | None = None,
+        user: int | None = None,
+    ) -> Process:
+        """
+        Start a process inside the cluster's namespace; it ends with the cluster.
+
+        Args:
+            name: Names its log, `directory/log/NAME.log`, which is appended to.
+            argv: Program and arguments; no secrets, since everybody on the machine can read them.
+            env: Variables beyond PATH, HOME and LANG; nothing else is inherited.
+            node: Index of the node whose namespace to use; None or 0 for the first.
+            user: User and group id to run as; None for root.
+        Returns: The process, started but not awaited.
+        """
+        return start(
+            self._record, self._group, name, argv, environment=env, netns=self._network.netns_of(node or 0), user=user
+        )  # fmt: skip
+
+    def kubectl(self, *args: str, input: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:  # noqa: A002 - the name subprocess gives it
+        """
+        Run kubectl as administrator, inside the namespace.
+
+        Args:
+            args: Its arguments.
+            input: Text for its standard input, for `apply -f -`.
+            check: Whether a failure raises.
+        Returns: The finished process, its output as text.
+        Raises: ClusterError: kubectl failed and `check` is set; the text has what it said.
+        """
+        argv = [
+            "nsenter",
+            f"--net={self.netns}",
+            "--",
+            str(binary("kubectl")),
+            f"--kubeconfig={self.kubeconfig}",
+            *args,
+        ]
+        finished = subprocess.run(
+            argv,
+            input=input if input is not None else "",
+            capture_output=True,
+            text=True,
+            timeout=_KUBECTL_SECONDS,
+            check=False,
+            env={"PATH": os.environ.get("PATH", ""), "HOME": str(self.directory)},
+        )
+        if check and finished.returncode:
+            raise ClusterError(f"`kubectl {' '.join(args)}` exited {finished.returncode}: {finished.stderr.strip()}")
+        return finished
+
+    def run(self, argv: Sequence[str], *, seconds: float = 30.0) -> str:
+        """
+        Run a short program inside the namespace to its end.
+
+        Returns: What it wrote to stdout.
+        Raises: CommandFailed: It failed or overran `seconds`.
+        """
+        return run(["nsenter", f"--net={self.netns}", "--", *argv], seconds=seconds)
+
+    def allow(self, port: int) -> None:
+        """Let the cluster dial `outside_address` on a TCP port."""
+        self._network.allow(port)
+
+    def open_inwards(self, port: int) -> None:
+        """Let the host dial a TCP port or NodePort of the cluster: only for a cluster that hosts a relay itself."""
+        self._network.open(port)
+
+    def token(self, namespace: str, service_account: str) -> str:
+        """
+        Ask for a ServiceAccount's token, valid for an hour.
+
+        Returns: The bearer token.
+        """
+        return self.kubectl(
+            "--namespace", namespace, "create", "token", service_account, "--duration=1h"
+        ).stdout.strip()
+
+    def kubeconfig_for(self, namespace: str, service_account: str, path: Path) -> Path:
+        """
+        Write a kubeconfig with a ServiceAccount's token.
+
+        Args:
+            namespace: Its namespace, also the kubeconfig's default one.
+            service_account: Its name.
+            path: Where to write; mode 0600.
+        Returns: `path`.
+        """
+        token = self.token(namespace, service_account)
+        return write_kubeconfig(path, self.server, self.ca_file, token, namespace=namespace)
