@@ -111,11 +111,12 @@ class NameInvalid(SharedError):
 class BundleInvalid(SharedError):
     """Bytes that are no canonical bundle. Permanent."""
 
-    def __init__(self, reason: str, *, line: int | None = None, code: ErrorCode = ErrorCode.INVALID_OBJECT) -> None:
+    def __init__(self, reason: str, line: int | None = None, code: ErrorCode = ErrorCode.INVALID_OBJECT) -> None:
         self.reason = reason
         self.line = line
         self.code = code
-        super().__init__(reason, line)
+        # Every field, in order: bundles are checked in a worker process, and pickle rebuilds from args.
+        super().__init__(reason, line, code)
 
     def __str__(self) -> str:
         where = f" (line {self.line})" if self.line is not None else ""

@@ -22,7 +22,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from fairlead_shared.envelope import Envelope
 from fairlead_shared.errors import ErrorCode, FrameInvalid
-from fairlead_shared.jobs import JobKind
 from fairlead_shared.progress import ProgressEvent
 
 PROTOCOL_VERSION: Final = 1
@@ -214,7 +213,8 @@ class JobOffer(_Message):
     job_id: _Name
     attempt: int = Field(ge=1)
     token: int = Field(ge=1)
-    job_kind: JobKind | Annotated[str, Field(max_length=63)]
+    job_kind: Annotated[str, Field(max_length=63)]
+    """A JobKind, or a kind of the future, to be refused by name."""
     lease_seconds: float = Field(gt=0)
     deadline: float
     """Seconds since the epoch."""
