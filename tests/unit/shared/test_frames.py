@@ -41,7 +41,8 @@ SAMPLES: list[dict[str, object]] = [
     },
     {
         "kind": "welcome", "version": 1, "session_id": "s", "relay_version": "0", "store_epoch": "e",
-        "heartbeat_seconds": 1, "reconnect_window_seconds": 1, "jobs": [{"job_id": "j", "verdict": "abandon", "acknowledged_seq": 2}],
+        "heartbeat_seconds": 1, "reconnect_window_seconds": 1,
+        "jobs": [{"job_id": "j", "verdict": "abandon", "acknowledged_seq": 2}],
     },
     {"kind": "heartbeat", "number": 1, "jobs": [JOB]},
     {"kind": "heartbeat_ack", "number": 1, "lease_seconds": 30, "renewed": ["j"]},
