@@ -1,8 +1,8 @@
 """
 Ports of the agent: what the job runner and the deploy engine ask of each other, and nothing of how either does it.
 
-The runner (link side) owns the job, its checkpoint and its event journal; the engine (cluster side) owns the API server, the
-inventory and health. Either may be replaced in a test by anything of the same shape. No I/O here.
+The runner (link side) owns the job, its checkpoint and its event journal; the engine (cluster side) owns the API server,
+the inventory and health. Either may be replaced in a test by anything of the same shape. No I/O here.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, Protocol
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from fairlead_shared.bundle import Bundle
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import Action, HealthEvent, Outcome, ProgressEvent
 from fairlead_shared.statement import DeploymentStatement
-from pydantic import BaseModel, ConfigDict, Field
 
 Report = Callable[[ProgressEvent], Awaitable[None]]
 """Takes one event of the job; returns once the journal has it. A key that was reported before may be dropped."""
@@ -67,8 +68,8 @@ class DeployPlan(BaseModel):
     """
     What a deployment set out to do, fixed before its first write.
 
-    A resumed attempt reports the same actions: an object that the killed attempt created is still `created`. Small on purpose
-    (one letter per object: 20,000 objects fit in one ConfigMap).
+    A resumed attempt reports the same actions: an object that the killed attempt created is still `created`. Small on
+    purpose (one letter per object: 20,000 objects fit in one ConfigMap).
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -126,8 +127,8 @@ class Engine(Protocol):
         """
         Carry out one deployment; called again with the same work after a crash, it continues.
 
-        Returns: Succeeded, or failed with the cause. Expected trouble (403, invalid objects, unhealthy, API server away for
-            longer than its patience) is a result, never an exception.
+        Returns: Succeeded, or failed with the cause. Expected trouble (403, invalid objects, unhealthy, API server away
+            for longer than its patience) is a result, never an exception.
         Raises: asyncio.CancelledError: the task was cancelled; the inventory is true and no write is under way.
         """
 
@@ -154,7 +155,10 @@ class ReplayPort(Protocol):
     """What the environment remembers of its deployments, kept with its inventory (newest 32)."""
 
     async def marks(self, environment: EnvironmentKey) -> tuple[ReplayMark, ...]:
-        """Return the marks, oldest first. The engine adds one before its first write and finishes it at the end."""
+        """Return the marks, oldest first. The engine adds one before its first write and finishes it with its result."""
+
+    async def finish(self, environment: EnvironmentKey, deployment_id: str) -> None:
+        """Decide a begun deployment that will not be resumed (cancelled, superseded); none begun is fine."""
 
 
 class StateKind(StrEnum):
@@ -168,7 +172,7 @@ class StatePort(Protocol):
     """
     Compare-and-set objects in the agent's own namespace. Implemented by kube.StateObjects.
 
-    Manifests are full objects as the API server speaks them; `metadata.namespace`, `apiVersion` and `kind` are filled in.
+    Manifests are full objects as the API server speaks them; apiVersion, kind and metadata.namespace are filled in.
     Every method raises kube errors: MissingRight, Unreachable (temporary) and so on.
     """
 
