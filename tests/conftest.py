@@ -1,7 +1,7 @@
 """
 What holds for every test: the order of the folders, time limits, and how Hypothesis explores.
 
-Fixtures do not belong here: they live beside what they make.
+Fixtures do not belong here: they live beside what they make, as those of real clusters do.
 """
 
 import os
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["tests.cluster.fixtures"]
 
 TESTS = Path(__file__).parent
 
