@@ -3,7 +3,7 @@ Deployment statements: the exact bytes that people and CI sign.
 
 Fixed at plan time; jobs refer to a statement, retries reuse it. The cluster is part of it beside what the design
 lists, so that a statement signed for one cluster is useless in another of the same organization
-(docs/decisions/0006).
+(docs/decisions/0004).
 """
 
 from __future__ import annotations
