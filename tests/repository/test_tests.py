@@ -5,7 +5,7 @@ import ast
 from tests.repository.checkout import ROOT, Module, listed, modules, parse, python_files
 
 MIRRORS = ("unit", "conformance", "integration")
-"""Most modules have a unit test; one that is nothing without its I/O, such as a table's statements, is tested with it."""
+"""Most modules have a unit test; one that is nothing without its I/O, as a table's statements, has it with that."""
 
 TESTED_ELSEWHERE: dict[str, str] = {
     "cli/src/fairlead_cli/__init__.py": "tests/install/test_wheels.py",
