@@ -21,8 +21,8 @@ FOLDERS = ("repository", "unit", "property", "conformance", "integration", "inst
 
 UNIT_CPU_SECONDS = 2.0
 """
-A unit test does no I/O, so CPU time is what it would take on an idle machine; wall time on shared cores is not. Hypothesis
-runs a test a hundred times, so its tests have the time limit alone.
+A unit test does no I/O, so CPU time is what it would take on an idle machine; wall time on shared cores is not.
+Hypothesis runs a test a hundred times, so its tests have the time limit alone.
 """
 
 UNIT_TIMEOUT_SECONDS = 20.0
