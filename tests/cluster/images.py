@@ -28,6 +28,8 @@ from tests.cluster.scratch_image import ScratchImage
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from tests.cluster.cluster import Cluster
+
 PAUSE_IMAGE = "fairlead.test/pause:1"
 """Image of every pod's sandbox; containerd pins it."""
 PROBE_IMAGE = "fairlead.test/probe:1"
@@ -99,6 +101,19 @@ def scratch_image_tar(reference: str, program: str) -> Path:
     return archive
 
 
+def load_image(cluster: Cluster, archive: Path) -> None:
+    """
+    Give an image to every real node of a cluster, without a registry.
+
+    Args:
+        cluster: A cluster with real nodes.
+        archive: Tar file with an OCI layout or what `docker save` writes.
+    Raises: CommandFailed: A node's containerd refused it.
+    """
+    for node in cluster.nodes:
+        node.load_image(archive)
+
+
 def debian_image(registry: Registry) -> BuiltImage:
     """
     Return minimal Debian 12 with the world's CA certificates, as `debian:12`; made once per machine.
@@ -116,9 +131,8 @@ def debian_image(registry: Registry) -> BuiltImage:
             archive = f"{scratch}/debian.tar"
             argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", *options]
             _run_contained(["env", f"TMPDIR={scratch}", *argv, release, archive], _BOOTSTRAP_LIMIT_SECONDS)
-        containerfile = Path(scratch) / "Containerfile"
-        containerfile.write_text("FROM scratch\nADD debian.tar /\n")
-        return _build(registry, containerfile, Path(scratch), "debian", "12", key, (), network=False)
+        instructions = "FROM scratch\nADD debian.tar /\n"
+        return _build(registry, instructions, Path(scratch), "debian", "12", key, (), network=False)
 
 
 def python_image(registry: Registry) -> BuiltImage:
@@ -166,8 +180,13 @@ def build_image(
     if (known := _known(registry, repository, tag, key)) is not None:
         return known
     ensure_packages(["buildah"])
-    options = [option for key_, text in arguments for option in ("--build-arg", f"{key_}={text}")]
-    return _build(registry, containerfile, context, repository, tag, key, options, network=network)
+    instructions = containerfile.read_text()
+    options = []
+    for argument, text in arguments:
+        options += ["--build-arg", f"{argument}={text}"]
+        # buildah 1.28 finds layers by the instruction's text alone: `ENV A=${B}` would be that of another value of B.
+        instructions = instructions.replace(f"${{{argument}}}", text)
+    return _build(registry, instructions, context, repository, tag, key, options, network=network)
 
 
 def _known(registry: Registry, repository: str, tag: str, key: str) -> BuiltImage | None:
@@ -182,7 +201,7 @@ def _known(registry: Registry, repository: str, tag: str, key: str) -> BuiltImag
 
 def _build(
     registry: Registry,
-    containerfile: Path,
+    instructions: str,
     context: Path,
     repository: str,
     tag: str,
@@ -197,6 +216,8 @@ def _build(
         # A run root of its own: counts of mounts that died with their namespace must not be believed.
         buildah = ["env", "BUILDAH_ISOLATION=chroot", "buildah", "--root", str(storage), "--runroot", f"{scratch}/run"]
         buildah += ["--storage-driver", "overlay"]
+        containerfile = Path(scratch) / "Containerfile"
+        containerfile.write_text(instructions)
         local = f"localhost/{repository}:built-{key}"
         with _timed(f"building image {repository}:{tag}", f"image {repository}", 20):
             _run_contained(
