@@ -32,14 +32,14 @@ def test_contributing_names_only_targets_that_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lint", "tests", "expected"), [(0, 0, 0), (2, 0, 2), (0, 2, 2), (2, 3, 3)], ids=["green", "lint", "tests", "both"]
+    ("check", "tests", "expected"), [(0, 0, 0), (2, 0, 2), (0, 2, 2), (2, 3, 3)], ids=["green", "check", "tests", "both"]
 )
-def test_ci_fails_when_either_part_fails(lint: int, tests: int, expected: int, tmp_path: Path) -> None:
+def test_ci_fails_when_either_part_fails(check: int, tests: int, expected: int, tmp_path: Path) -> None:
     """CI runs both parts whatever the first says, exits as they did, and ends with the tests' summary."""
     make = tmp_path / "make"
     make.write_text(
         "#!/bin/sh\n"
-        f'if [ "$1" = lint ]; then exit {lint}; fi\n'
+        f'if [ "$1" = check ]; then exit {check}; fi\n'
         f'echo "{SUMMARY}"; [ {tests} -eq 0 ] || echo "make: *** [Makefile:1: test] Error {tests}" >&2; exit {tests}\n'
     )
     make.chmod(0o755)
