@@ -1,0 +1,129 @@
+"""
+The bus within one process: committed notices, handed to bounded queues.
+
+Why bounded: a slow reader must not make the relay hold a deployment's whole story in memory. When a queue is full it is
+emptied and its reader gets `LAGGED` once: it reads from the store what it missed. Must not be used from another thread than
+the event loop's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from enum import Enum
+from typing import Final, Literal, Self
+
+from fairlead_relay.store.events import Scope
+from fairlead_relay.store.outbox import EventRecord, Notice, Work
+
+
+class Mark(Enum):
+    """Signals beside the notices themselves."""
+
+    WORK = "work"
+    """Topic of all `Work` notices."""
+    LAGGED = "lagged"
+    """Notices were dropped: read from the store."""
+
+
+WORK: Final = Mark.WORK
+LAGGED: Final = Mark.LAGGED
+Topic = Scope | Literal[Mark.WORK]
+
+QUEUE_LENGTH: Final = 1000
+"""A deployment of 250 objects makes about as many records; 1,000 readers that lag completely hold about 300 MiB."""
+
+
+class Subscription:
+    """
+    A bounded queue of notices. Use it in a `with` statement, so that it ends with its reader.
+
+    Args:
+        bus: Where it is entered.
+        topic: What it hears of.
+        length: How many notices may wait.
+    """
+
+    def __init__(self, bus: LocalBus, topic: Topic, length: int) -> None:
+        self._bus = bus
+        self._topic = topic
+        self._length = length
+        self._waiting: deque[Notice] = deque()
+        self._lagged = False
+        self._filled = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hear no more. Idempotent."""
+        self._bus.forget(self._topic, self)
+
+    def put(self, notice: Notice) -> None:
+        """Hand over a notice; called by the bus."""
+        if len(self._waiting) >= self._length:
+            self._waiting.clear()
+            self._lagged = True
+        self._waiting.append(notice)
+        self._filled.set()
+
+    async def get(self) -> Notice | Literal[Mark.LAGGED]:
+        """Return the next notice, or LAGGED once before the first that follows dropped ones."""
+        await self._filled.wait()
+        if self._lagged:
+            self._lagged = False
+            return LAGGED
+        notice = self._waiting.popleft()
+        if not self._waiting:
+            self._filled.clear()
+        return notice
+
+
+class LocalBus:
+    """Publish and subscribe within one event loop."""
+
+    def __init__(self, queue_length: int = QUEUE_LENGTH) -> None:
+        self._queue_length = queue_length
+        self._subscriptions: dict[Topic, set[Subscription]] = {}
+
+    def subscribe(self, topic: Topic) -> Subscription:
+        """
+        Hear of what is committed from now on.
+
+        Args:
+            topic: The scope of the events wanted, or WORK.
+        """
+        subscription = Subscription(self, topic, self._queue_length)
+        self._subscriptions.setdefault(topic, set()).add(subscription)
+        return subscription
+
+    def forget(self, topic: Topic, subscription: Subscription) -> None:
+        """Remove a subscription. Idempotent."""
+        known = self._subscriptions.get(topic, set())
+        known.discard(subscription)
+        if not known:
+            self._subscriptions.pop(topic, None)
+
+    def publish(self, notices: Iterable[Notice]) -> None:
+        """Hand committed notices to whoever asked for them, in order."""
+        for notice in notices:
+            for topic in _topics(notice):
+                for subscription in self._subscriptions.get(topic, ()):
+                    subscription.put(notice)
+
+
+def _topics(notice: Notice) -> tuple[Topic, ...]:
+    if isinstance(notice, Work):
+        return (WORK,)
+    return _topics_of_record(notice)
+
+
+def _topics_of_record(record: EventRecord) -> tuple[Topic, ...]:
+    of_job = Scope(record.organization, job_id=record.job_id)
+    if record.deployment_id is None:
+        return (of_job, Scope(record.organization))
+    return (of_job, Scope(record.organization, deployment_id=record.deployment_id), Scope(record.organization))

@@ -1,0 +1,402 @@
+"""
+The dispatcher: leases jobs to connected agents, carries their answers into the store, and watches the clock.
+
+One per relay. Woken by the bus when a job is queued, ends or must stop, when an agent connects, and by its own sweep. Agents
+take turns: each round serves every agent that has work once. It holds no truth (a lease, a token, a state are rows), so it may
+die at any line; and it decides nothing that the store's compare-and-set does not decide again.
+
+Must not: know sockets (see AgentLink), sign or verify anything, or answer an agent before the store has committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import Connection
+
+from fairlead_relay.bus import LAGGED, WORK, LocalBus
+from fairlead_relay.dispatch.link import AgentLink, Connected, DispatchLimits
+from fairlead_relay.errors import SessionReplaced, StoreError
+from fairlead_relay.store import Store
+from fairlead_relay.store.jobs import Job
+from fairlead_relay.store.leases import (
+    Holding,
+    LeasedJob,
+    LeaseTo,
+    accept_job,
+    clusters_with_work,
+    expire_overdue,
+    hand_back_job,
+    hand_back_unanswered,
+    lease_next,
+    lose_overdue,
+    refuse_job,
+    stopping_jobs,
+)
+from fairlead_relay.store.outbox import Work
+from fairlead_relay.store.progress import Reported, record_progress
+from fairlead_relay.store.sessions import (
+    NewSession,
+    close_session,
+    close_sessions_of_relay,
+    note_seen,
+    open_session,
+    renew_leases,
+)
+from fairlead_shared.envelope import Envelope
+from fairlead_shared.errors import QueueFull
+from fairlead_shared.frames import (
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    JobAccept,
+    JobCancel,
+    JobOffer,
+    JobRefuse,
+    Progress,
+)
+from fairlead_shared.identity import AgentIdentity
+from fairlead_shared.progress import ResultEvent
+
+_RETRY_SECONDS: Final = 1.0
+"""Pause after the store failed, before the same is tried again."""
+
+
+@dataclass(slots=True)
+class _Linked:
+    """A connection that is open in this relay."""
+
+    session_id: str
+    cluster: tuple[str, str]
+    link: AgentLink
+    takes_offers: bool = False
+    told_to_stop: dict[str, float] = field(default_factory=dict)
+    """Job id → when the cancel was last sent."""
+
+
+@dataclass(slots=True)
+class _Round:
+    """What one transaction found for one agent."""
+
+    leased: list[LeasedJob]
+    stopping: list[Job]
+
+
+class Dispatcher:
+    """
+    Leases jobs to the agents that are connected to this relay.
+
+    Args:
+        store: Started.
+        bus: The one that the store publishes to.
+        relay_id: Names this relay among those that share the store, the same after a restart.
+        clock: Seconds since the epoch.
+        limits: Numbers.
+        logger: Bound by the owner; gets no secrets.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        bus: LocalBus,
+        relay_id: str,
+        clock: Callable[[], float],
+        limits: DispatchLimits,
+        logger: structlog.typing.FilteringBoundLogger,
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._relay_id = relay_id
+        self._clock = clock
+        self._limits = limits
+        self._logger = logger
+        self._sessions: dict[str, _Linked] = {}
+        self._by_cluster: dict[tuple[str, str], _Linked] = {}
+        self._seen: dict[str, float] = {}
+        self._due: dict[str, None] = {}
+        self._woken = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """
+        Mark what this relay held in its former life as unreachable, then begin to dispatch. Idempotent.
+
+        Raises: StoreUnavailable: the store does not answer.
+        """
+        if self._tasks:
+            return
+        await self._store.write(lambda c: close_sessions_of_relay(c, self._relay_id, self._clock()))
+        self._tasks = [
+            asyncio.create_task(self._forever(work), name=f"dispatch-{name}")
+            for name, work in (("listen", self._listen), ("offer", self._offer), ("sweep", self._sweep_regularly))
+        ]
+
+    async def stop(self) -> None:
+        """Offer no more. Connections are the gateway's to close. Idempotent; complete on return."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # What the gateway calls, in the order of a connection's life.
+
+    async def connect(self, identity: AgentIdentity, hello: Hello, link: AgentLink) -> Connected:
+        """
+        Make a connection the one that speaks for its agent, and settle the agent's jobs.
+
+        Args:
+            identity: From the client certificate.
+            hello: The agent's first message.
+            link: How to reach it. Nothing is offered before `start_offers`.
+        Returns: The session, with the verdicts for the welcome.
+        Raises: NotFound: the agent was removed. StoreUnavailable: let it come back.
+        """
+        session = NewSession(secrets.token_hex(16), self._relay_id, identity)
+        now = self._clock()
+        verdicts = await self._store.write(lambda c: open_session(c, session, hello, self._limits.lease_seconds, now))
+        linked = _Linked(session.id, (identity.organization, identity.cluster), link)
+        former = self._by_cluster.get(linked.cluster)
+        self._sessions[session.id] = self._by_cluster[linked.cluster] = linked
+        if former is not None:
+            former.link.close("a newer connection of the same agent took over")
+        return Connected(session.id, verdicts)
+
+    def start_offers(self, session_id: str) -> None:
+        """Offer jobs to a session from now on; call it once the welcome is queued."""
+        linked = self._sessions.get(session_id)
+        if linked is not None:
+            linked.takes_offers = True
+            self._wake(session_id)
+
+    def stop_offers(self, session_id: str) -> None:
+        """Offer no more jobs to a session, e.g. once it was told to go away. What it holds goes on."""
+        linked = self._sessions.get(session_id)
+        if linked is not None:
+            linked.takes_offers = False
+
+    async def accept(self, session_id: str, message: JobAccept) -> bool:
+        """
+        Note that the agent took a job.
+
+        Returns: True: expect its progress (after the `acknowledged_seq` of the offer). False: the job is no longer its own.
+        """
+        holding = Holding(session_id, message.job_id, message.token)
+        now = self._clock()
+        return await self._store.write(lambda c: accept_job(c, holding, now))
+
+    async def refuse(self, session_id: str, message: JobRefuse) -> None:
+        """Note that the agent said no: the job ends as refused, or is offered again later if the refusal is temporary."""
+        holding = Holding(session_id, message.job_id, message.token)
+        now = self._clock()
+        if message.temporary:
+            reason = f"its agent cannot take it now: {message.message}"
+            await self._store.write(lambda c: hand_back_job(c, holding, self._limits.busy_seconds, reason, now))
+        else:
+            await self._store.write(lambda c: refuse_job(c, holding, message.code, message.message, now))
+
+    async def record(self, session_id: str, messages: Sequence[Progress]) -> dict[str, int]:
+        """
+        Store progress, and end the jobs whose result is among it.
+
+        Args:
+            session_id: The connection they came over.
+            messages: In the order of arrival, of any jobs.
+        Returns: Job id → number to acknowledge. A job that is missing is no longer the agent's: drop its events.
+        Raises: StoreUnavailable: nothing may be acknowledged; close the connection, the agent sends again.
+        """
+        reported = _group(session_id, messages)
+        now = self._clock()
+        return await self._store.write(lambda c: record_progress(c, reported, now))
+
+    async def heartbeat(self, session_id: str, message: Heartbeat) -> HeartbeatAck:
+        """
+        Renew the leases of a session.
+
+        Returns: The answer to send.
+        Raises: SessionReplaced: close the connection. StoreUnavailable: do not answer, the agent asks again.
+        """
+        if session_id not in self._sessions:
+            raise SessionReplaced(session_id)
+        now = self._clock()
+        self._seen[session_id] = now
+        claims = [(job.job_id, job.token) for job in message.jobs]
+        renewed: list[str] = []
+        if claims:
+            renewed = await self._store.write(
+                lambda c: renew_leases(c, session_id, claims, self._limits.lease_seconds, now)
+            )
+        return HeartbeatAck(number=message.number, lease_seconds=self._limits.lease_seconds, renewed=tuple(renewed))
+
+    async def disconnect(self, session_id: str) -> None:
+        """
+        Note that a connection is gone: what it held becomes unreachable. Idempotent.
+
+        Raises: StoreUnavailable: nothing is lost, the leases run out or the agent's next connection settles them.
+        """
+        linked = self._sessions.pop(session_id, None)
+        self._due.pop(session_id, None)
+        self._seen.pop(session_id, None)
+        if linked is not None and self._by_cluster.get(linked.cluster) is linked:
+            del self._by_cluster[linked.cluster]
+        await self._store.write(lambda c: close_session(c, session_id, self._clock()))
+
+    # Time.
+
+    async def sweep(self) -> None:
+        """
+        Look at leases, offers and deadlines once, and wake agents whose work was not noticed.
+
+        Raises: StoreUnavailable: try again later.
+        """
+        now, seen, self._seen = self._clock(), self._seen, {}
+
+        def look(connection: Connection) -> set[str]:
+            note_seen(connection, seen)
+            hand_back_unanswered(connection, self._limits.answer_seconds, now)
+            _, holders = lose_overdue(connection, self._limits.overdue_seconds, now)
+            expire_overdue(connection, now)
+            return holders
+
+        for session_id in await self._store.write(look):
+            linked = self._sessions.get(session_id)
+            if linked is not None:
+                linked.link.close("a lease of this connection ran out")
+        for cluster in await self._store.read(lambda c: clusters_with_work(c, now)):
+            self._wake_cluster(cluster)
+
+    async def _sweep_regularly(self) -> None:
+        while True:
+            await self.sweep()
+            await asyncio.sleep(self._limits.sweep_seconds)
+
+    # Offers.
+
+    async def _listen(self) -> None:
+        with self._bus.subscribe(WORK) as subscription:
+            while True:
+                notice = await subscription.get()
+                if notice is LAGGED:
+                    for session_id in self._sessions:
+                        self._wake(session_id)
+                elif isinstance(notice, Work):
+                    self._wake_cluster((notice.organization, notice.cluster))
+
+    def _wake_cluster(self, cluster: tuple[str, str]) -> None:
+        linked = self._by_cluster.get(cluster)
+        if linked is not None:
+            self._wake(linked.session_id)
+
+    def _wake(self, session_id: str) -> None:
+        self._due[session_id] = None
+        self._woken.set()
+
+    async def _offer(self) -> None:
+        while True:
+            await self._woken.wait()
+            batch = [self._sessions[one] for one in list(self._due)[: self._limits.agents_per_commit]]
+            for linked in batch:
+                del self._due[linked.session_id]
+            if not self._due:
+                self._woken.clear()
+            try:
+                await self._offer_to(batch)
+            except StoreError:
+                for linked in batch:
+                    if linked.session_id in self._sessions:
+                        self._wake(linked.session_id)
+                raise
+
+    async def _offer_to(self, batch: Sequence[_Linked]) -> None:
+        """Serve a round of agents: one transaction for all of them, then their messages."""
+        now = self._clock()
+        limits = self._limits
+        targets = [
+            (linked, LeaseTo(linked.session_id, *linked.cluster, limits.lease_seconds, limits.jobs_per_agent))
+            for linked in batch
+            if linked.takes_offers
+        ]
+
+        def serve(connection: Connection) -> list[_Round]:
+            rounds = []
+            for _, to in targets:
+                leased: list[LeasedJob] = []
+                while (job := lease_next(connection, to, now)) is not None:
+                    leased.append(job)
+                rounds.append(_Round(leased, stopping_jobs(connection, to.session_id)))
+            return rounds
+
+        for (linked, _), found in zip(targets, await self._store.write(serve), strict=True):
+            for leased in found.leased:
+                await self._send_offer(linked, leased)
+            for job in found.stopping:
+                self._send_cancel(linked, job, now)
+
+    async def _send_offer(self, linked: _Linked, leased: LeasedJob) -> None:
+        try:
+            linked.link.offer(_offer_of(leased, self._limits.lease_seconds))
+        except QueueFull:
+            holding = Holding(linked.session_id, leased.job.id, leased.job.token)
+            reason = "its agent's connection is congested"
+            await self._store.write(
+                lambda c: hand_back_job(c, holding, self._limits.busy_seconds, reason, self._clock())
+            )
+
+    def _send_cancel(self, linked: _Linked, job: Job, now: float) -> None:
+        # Every round looks at all jobs that must stop; the agent need not hear of each every time.
+        if now - linked.told_to_stop.get(job.id, 0.0) < self._limits.lease_seconds:
+            return
+        with contextlib.suppress(QueueFull):
+            linked.link.cancel(JobCancel(job_id=job.id, token=job.token, superseded=job.stop == "supersede"))
+            linked.told_to_stop[job.id] = now
+
+    async def _forever(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await work()
+            except StoreError as error:
+                self._logger.warning("dispatch_waits_for_store", error=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _offer_of(leased: LeasedJob, lease_seconds: float) -> JobOffer:
+    job = leased.job
+    environment = None
+    if job.application is not None and job.environment is not None:
+        environment = (job.organization, job.application, job.environment)
+    return JobOffer(
+        job_id=job.id,
+        attempt=job.attempt,
+        token=job.token,
+        acknowledged_seq=job.acknowledged_seq,
+        job_kind=job.kind,
+        lease_seconds=lease_seconds,
+        deadline=job.deadline,
+        statement=None if leased.envelope is None else Envelope.model_validate_json(leased.envelope),
+        bundle_bytes=leased.bundle_bytes,
+        environment=environment,
+        wait_seconds=job.wait_seconds,
+    )
+
+
+def _group(session_id: str, messages: Sequence[Progress]) -> list[Reported]:
+    """Gather messages by job and token, in order; what follows a job's result is dropped, nothing may."""
+    events: dict[tuple[str, int], list[tuple[int, str, str]]] = {}
+    results: dict[tuple[str, int], ResultEvent] = {}
+    for message in messages:
+        of_job = (message.job_id, message.token)
+        if of_job in results:
+            continue
+        text = message.event.model_dump_json(exclude_none=True)
+        events.setdefault(of_job, []).append((message.seq, message.event.key, text))
+        if isinstance(message.event, ResultEvent):
+            results[of_job] = message.event
+    return [
+        Reported(Holding(session_id, job_id, token), listed, results.get((job_id, token)))
+        for (job_id, token), listed in events.items()
+    ]

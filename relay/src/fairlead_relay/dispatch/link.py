@@ -1,0 +1,54 @@
+"""The dispatcher's view of an agent's connection: what it calls, and what it gives back when one opens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from fairlead_shared.frames import JobCancel, JobOffer, JobVerdict
+
+
+class AgentLink(Protocol):
+    """
+    An agent's connection as the gateway offers it. Each call queues and returns at once.
+
+    Raises: QueueFull, from `offer` and `cancel`: too much waits to be written; the dispatcher tries again later.
+    """
+
+    def offer(self, message: JobOffer) -> None:
+        """Queue an offer for the agent."""
+
+    def cancel(self, message: JobCancel) -> None:
+        """Queue a cancel for the agent; sent again after a while if the job has not ended."""
+
+    def close(self, reason: str) -> None:
+        """End the connection: another took over, or its leases ran out. The gateway then calls `disconnect` as always."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A connection that now speaks for its agent."""
+
+    session_id: str
+    verdicts: tuple[JobVerdict, ...]
+    """One for each job in the hello, for the welcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchLimits:
+    """Numbers of the dispatcher. Times are in seconds."""
+
+    lease_seconds: float = 60.0
+    """Six heartbeats. A dead connection is noticed by its silence after 25 s; the lease is for the death of its relay."""
+    answer_seconds: float = 30.0
+    """How long an agent may take to answer an offer: it writes one object into its cluster first."""
+    busy_seconds: float = 5.0
+    """When to offer a job again that the agent refused for now."""
+    overdue_seconds: float = 60.0
+    """How long after its deadline a running job may still report its end: the agent ends it by itself at the deadline."""
+    jobs_per_agent: int = 10
+    """Jobs that one agent holds at the same time: enough to hide waiting for pods, few enough for its memory."""
+    sweep_seconds: float = 1.0
+    """How often leases and deadlines are looked at; also how long a lost notice can delay a job."""
+    agents_per_commit: int = 64
+    """Agents served in one transaction, so that one with a long queue does not delay the others."""

@@ -1,0 +1,192 @@
+"""
+Errors of the relay member.
+
+Every error stores its fields, renders one sentence, and says by `retry_after_seconds` whether trying again helps: None is
+permanent. What crosses the wire is a code of `fairlead_shared.errors.ErrorCode` or of the API; internal detail never does. Tree:
+
+    RelayError
+    ├── NotFound             API: no such organization, cluster, application, ...
+    ├── Conflict             API: the name or id is taken by something else, or the state does not allow it
+    ├── EnrolmentRefused     gateway: a token that is unknown, used or expired
+    ├── SessionReplaced      gateway: a newer connection of the same agent holds its jobs
+    ├── SigningRequestInvalid  pki: what an agent sent is no certificate signing request that may be answered
+    ├── AuthorityDamaged     pki: the certificate authority's files are incomplete or do not belong together
+    ├── DataDirectoryUnusable  start: the data directory cannot be made, read or written
+    ├── ListenFailed         start: an address or port that cannot be listened on
+    └── StoreError           store
+        ├── StoreUnavailable the database did not answer; temporary
+        ├── StoreOverloaded  too many writes wait; temporary
+        ├── StoreUnusable    wrong URL, unwritable directory, corrupt file, or a newer relay's schema; permanent
+        └── BlobInvalid      content that is missing, or whose bytes are not those of its hash
+"""
+
+from __future__ import annotations
+
+from fairlead_shared.errors import ErrorCode
+
+
+class RelayError(Exception):
+    """Root of this member's errors; permanent unless a class says otherwise."""
+
+    retry_after_seconds: float | None = None
+    """How long to wait before trying again; None when that is useless."""
+
+
+class NotFound(RelayError):
+    """Something named does not exist for this caller. Layer: API."""
+
+    def __init__(self, what: str, name: str) -> None:
+        """Take the word for the thing and the name that was asked for."""
+        super().__init__(what, name)
+        self.what = what
+        self.name = name
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"no {self.what} is named '{self.name}'"
+
+
+class Conflict(RelayError):
+    """What exists does not allow this. Layer: API."""
+
+    def __init__(self, reason: str) -> None:
+        """Take one sentence that names what is in the way."""
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return self.reason
+
+
+class EnrolmentRefused(RelayError):
+    """An enrolment token that does not let this agent in. Layer: gateway."""
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        """Take the wire's code and one sentence without any secret."""
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"enrolment refused: {self.reason}"
+
+
+class SessionReplaced(RelayError):
+    """A newer connection of the same agent took over; this one must close. Layer: gateway."""
+
+    def __init__(self, session_id: str) -> None:
+        """Take the session that is no longer the agent's."""
+        super().__init__(session_id)
+        self.session_id = session_id
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"session {self.session_id} was replaced by a newer connection of its agent"
+
+
+class SigningRequestInvalid(RelayError):
+    """An agent's certificate signing request that cannot be answered. Layer: pki."""
+
+    def __init__(self, reason: str) -> None:
+        """Take one sentence that says what is wrong with it."""
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"the certificate signing request is not valid: {self.reason}"
+
+
+class AuthorityDamaged(RelayError):
+    """The certificate authority on disk cannot be used. Layer: pki."""
+
+    def __init__(self, folder: str, reason: str) -> None:
+        """Take the folder and one sentence that names the file."""
+        super().__init__(folder, reason)
+        self.folder = folder
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return (
+            f"the certificate authority in {self.folder} is damaged ({self.reason}); restore the folder from a backup"
+        )
+
+
+class DataDirectoryUnusable(RelayError):
+    """The data directory does not serve. Layer: start."""
+
+    def __init__(self, folder: str, reason: str) -> None:
+        """Take the folder and the operating system's words."""
+        super().__init__(folder, reason)
+        self.folder = folder
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"{self.folder} cannot be used ({self.reason}); name a folder that the relay may write with --data-dir"
+
+
+class ListenFailed(RelayError):
+    """An address that cannot be listened on. Layer: start."""
+
+    def __init__(self, address: str, setting: str, reason: str) -> None:
+        """Take the address, the flag that chooses it, and the operating system's words."""
+        super().__init__(address, setting, reason)
+        self.address = address
+        self.setting = setting
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"cannot listen on {self.address} ({self.reason}); choose another with {self.setting}"
+
+
+class StoreError(RelayError):
+    """Something is wrong with the store. Layer: store."""
+
+    def __init__(self, reason: str) -> None:
+        """Take one sentence without credentials."""
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"{self.reason}"
+
+
+class StoreUnavailable(StoreError):
+    """The database did not answer; whether the write took effect is unknown. Temporary."""
+
+    retry_after_seconds = 1.0
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"the store is not available: {self.reason}"
+
+
+class StoreOverloaded(StoreUnavailable):
+    """Too many writes wait; this one was not made. Temporary."""
+
+
+class StoreUnusable(StoreError):
+    """The database cannot be used as it is. Permanent until somebody acts."""
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"the store cannot be used: {self.reason}"
+
+
+class BlobInvalid(StoreError):
+    """Content that is missing, or whose bytes do not match its hash. Permanent."""
+
+    def __init__(self, sha256: str, reason: str) -> None:
+        """Take the content's address and what is wrong with it."""
+        super().__init__(reason)
+        self.sha256 = sha256
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"content {self.sha256[:12]}: {self.reason}"

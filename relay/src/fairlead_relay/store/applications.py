@@ -1,0 +1,151 @@
+"""Applications and their environments. Must not know what an environment runs; deployments do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from fairlead_relay.errors import Conflict, NotFound
+from fairlead_relay.store.clusters import find_cluster
+from fairlead_relay.store.organizations import find_organization
+from fairlead_relay.store.schema import applications, environments
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """One product of an organization."""
+
+    organization: str
+    name: str
+    created_at: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """One running copy of an application."""
+
+    organization: str
+    application: str
+    name: str
+    type: str
+    """Environment type, e.g. staging."""
+    cluster: str
+    namespace: str
+    """The default namespace."""
+    created_at: float
+    """Seconds since the epoch."""
+
+
+_APPLICATION = (applications.c.organization, applications.c.name, applications.c.created_at)
+_ENVIRONMENT = (
+    environments.c.organization,
+    environments.c.application,
+    environments.c.name,
+    environments.c.type,
+    environments.c.cluster,
+    environments.c.namespace,
+    environments.c.created_at,
+)
+
+
+def create_application(connection: Connection, organization: str, name: str, now: float) -> Application:
+    """
+    Create an application.
+
+    Raises: NotFound: no such organization. Conflict: the name is taken.
+    """
+    find_organization(connection, organization)
+    made = Application(organization, name, now)
+    try:
+        connection.execute(insert(applications).values(organization=organization, name=name, created_at=now))
+    except IntegrityError as error:
+        raise Conflict(f"application '{name}' exists already") from error
+    return made
+
+
+def find_application(connection: Connection, organization: str, name: str) -> Application:
+    """
+    Return an application.
+
+    Raises: NotFound: the organization has none of that name.
+    """
+    row = connection.execute(
+        select(*_APPLICATION).where(applications.c.organization == organization, applications.c.name == name)
+    ).one_or_none()
+    if row is None:
+        raise NotFound("application", name)
+    return Application(*row)
+
+
+def list_applications(
+    connection: Connection, organization: str, limit: int, after: str | None = None
+) -> list[Application]:
+    """Return at most `limit` applications by name, those after the name `after`; empty at the end."""
+    query = select(*_APPLICATION).where(applications.c.organization == organization)
+    if after is not None:
+        query = query.where(applications.c.name > after)
+    return [Application(*row) for row in connection.execute(query.order_by(applications.c.name).limit(limit))]
+
+
+def create_environment(connection: Connection, environment: Environment) -> Environment:
+    """
+    Create an environment.
+
+    Raises: NotFound: no such application or cluster. Conflict: the name is taken.
+    """
+    find_application(connection, environment.organization, environment.application)
+    find_cluster(connection, environment.organization, environment.cluster)
+    try:
+        connection.execute(
+            insert(environments).values(
+                organization=environment.organization,
+                application=environment.application,
+                name=environment.name,
+                type=environment.type,
+                cluster=environment.cluster,
+                namespace=environment.namespace,
+                created_at=environment.created_at,
+            )
+        )
+    except IntegrityError as error:
+        raise Conflict(f"environment '{environment.name}' of '{environment.application}' exists already") from error
+    return environment
+
+
+def find_environment(connection: Connection, organization: str, application: str, name: str) -> Environment:
+    """
+    Return an environment.
+
+    Raises: NotFound: no such application, or it has no environment of that name.
+    """
+    row = connection.execute(
+        select(*_ENVIRONMENT).where(
+            environments.c.organization == organization,
+            environments.c.application == application,
+            environments.c.name == name,
+        )
+    ).one_or_none()
+    if row is None:
+        find_application(connection, organization, application)
+        raise NotFound("environment", name)
+    return Environment(*row)
+
+
+def list_environments(
+    connection: Connection, organization: str, application: str, limit: int, after: str | None = None
+) -> list[Environment]:
+    """
+    Return at most `limit` environments of an application by name, those after the name `after`; empty at the end.
+
+    Raises: NotFound: no such application.
+    """
+    find_application(connection, organization, application)
+    query = select(*_ENVIRONMENT).where(
+        environments.c.organization == organization, environments.c.application == application
+    )
+    if after is not None:
+        query = query.where(environments.c.name > after)
+    return [Environment(*row) for row in connection.execute(query.order_by(environments.c.name).limit(limit))]

@@ -1,0 +1,212 @@
+"""
+Deployments: one change of one environment to one bundle, with the exact statement that was signed.
+
+A deployment has no state of its own: it is as far as its job. Must not sign or check statements; planning does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, and_, insert, select
+
+from fairlead_relay.errors import Conflict, NotFound
+from fairlead_relay.store.jobs import JOB_COLUMNS, Job, NewJob, enqueue_job, job_of
+from fairlead_relay.store.schema import deployments, jobs
+from fairlead_shared.jobs import JobState
+
+
+@dataclass(frozen=True, slots=True)
+class NewDeployment:
+    """A deployment to be stored, with what its statement says."""
+
+    id: str
+    organization: str
+    application: str
+    environment: str
+    environment_type: str
+    cluster: str
+    bundle_sha256: str
+    previous_bundle_sha256: str | None
+    rollback: bool
+    statement: bytes
+    """The bytes that were signed."""
+    envelope: str
+    """JSON of the DSSE envelope, as the agent gets it."""
+    origins: str
+    """JSON object: reference of an object → file and line it came from."""
+    request_sha256: str
+    """Hash of what the client asked: the same id with another request is a conflict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A deployment as stored, with its job."""
+
+    sequence: int
+    id: str
+    organization: str
+    application: str
+    environment: str
+    environment_type: str
+    cluster: str
+    bundle_sha256: str
+    previous_bundle_sha256: str | None
+    rollback: bool
+    origins: str
+    request_sha256: str
+    created_by: str
+    created_at: float
+    """Seconds since the epoch."""
+    job: Job
+
+
+_COLUMNS: Final = (
+    deployments.c.sequence.label("deployment_sequence"), deployments.c.id.label("deployment"),
+    deployments.c.organization.label("deployment_organization"), deployments.c.application.label("of_application"),
+    deployments.c.environment.label("of_environment"), deployments.c.environment_type,
+    deployments.c.cluster.label("of_cluster"), deployments.c.bundle_sha256, deployments.c.previous_bundle_sha256,
+    deployments.c.rollback, deployments.c.origins, deployments.c.request_sha256,
+    deployments.c.created_by.label("deployed_by"), deployments.c.created_at.label("deployed_at"),
+)  # fmt: skip
+_SELECT: Final = select(*JOB_COLUMNS, *_COLUMNS).select_from(deployments.join(jobs, jobs.c.id == deployments.c.job_id))
+_INSERT: Final = insert(deployments)
+
+
+def create_deployment(connection: Connection, deployment: NewDeployment, job: NewJob, now: float) -> Deployment:
+    """
+    Store a deployment and queue its job. The same id and request again give the deployment that is there.
+
+    Args:
+        connection: In a write.
+        deployment: What to store; its environment and bundle exist.
+        job: Its job, with this deployment's id.
+        now: Seconds since the epoch.
+    Raises: Conflict: the id stands for another request.
+    """
+    known = known_deployment(connection, deployment.organization, deployment.id, deployment.request_sha256)
+    if known is not None:
+        return known
+    connection.execute(
+        _INSERT,
+        {
+            "id": deployment.id,
+            "organization": deployment.organization,
+            "application": deployment.application,
+            "environment": deployment.environment,
+            "environment_type": deployment.environment_type,
+            "cluster": deployment.cluster,
+            "bundle_sha256": deployment.bundle_sha256,
+            "previous_bundle_sha256": deployment.previous_bundle_sha256,
+            "rollback": deployment.rollback,
+            "statement": deployment.statement,
+            "envelope": deployment.envelope,
+            "origins": deployment.origins,
+            "request_sha256": deployment.request_sha256,
+            "job_id": job.id,
+            "created_by": job.created_by,
+            "created_at": now,
+        },
+    )
+    enqueue_job(connection, job, now)
+    return find_deployment(connection, deployment.organization, deployment.id)
+
+
+def known_deployment(
+    connection: Connection, organization: str, deployment_id: str, request_sha256: str
+) -> Deployment | None:
+    """
+    Return the deployment that a repeated request made; None when the id is new.
+
+    Raises: Conflict: the id stands for another request, or belongs to somebody else.
+    """
+    row = connection.execute(
+        select(deployments.c.organization, deployments.c.request_sha256).where(deployments.c.id == deployment_id)
+    ).one_or_none()
+    if row is None:
+        return None
+    if tuple(row) != (organization, request_sha256):
+        raise Conflict(f"deployment id '{deployment_id}' was used for another request; make a new one")
+    return find_deployment(connection, organization, deployment_id)
+
+
+def find_deployment(connection: Connection, organization: str, deployment_id: str) -> Deployment:
+    """
+    Return a deployment with its job.
+
+    Raises: NotFound: the organization has none of that id.
+    """
+    row = connection.execute(
+        _SELECT.where(deployments.c.organization == organization, deployments.c.id == deployment_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound("deployment", deployment_id)
+    return _deployment(row)
+
+
+def list_deployments(
+    connection: Connection, organization: str, application: str, environment: str, limit: int, before: int | None = None
+) -> list[Deployment]:
+    """Return at most `limit` deployments of an environment, newest first, those older than the sequence `before`."""
+    query = _of_environment(organization, application, environment)
+    if before is not None:
+        query = query.where(deployments.c.sequence < before)
+    return [_deployment(row) for row in connection.execute(query.limit(limit))]
+
+
+def current_deployment(
+    connection: Connection, organization: str, application: str, environment: str
+) -> Deployment | None:
+    """Return the newest deployment that succeeded: what the environment runs. None if none did."""
+    query = _of_environment(organization, application, environment).where(jobs.c.state == str(JobState.SUCCEEDED))
+    row = connection.execute(query.limit(1)).one_or_none()
+    return None if row is None else _deployment(row)
+
+
+def rollback_target(
+    connection: Connection, organization: str, application: str, environment: str, to: str | None
+) -> Deployment:
+    """
+    Return the deployment whose bundle a rollback brings back.
+
+    Args:
+        connection: In a read or write.
+        organization: Whose.
+        application: Which.
+        environment: Which.
+        to: Id of a succeeded deployment of this environment; None: the newest that ran another bundle than the current.
+    Raises: NotFound: no such deployment. Conflict: it did not succeed, or there is nothing to go back to.
+    """
+    if to is not None:
+        chosen = find_deployment(connection, organization, to)
+        if (chosen.application, chosen.environment) != (application, environment):
+            raise NotFound("deployment", to)
+        if chosen.job.state is not JobState.SUCCEEDED:
+            raise Conflict(f"deployment '{to}' did not succeed ({chosen.job.state}); choose one that did")
+        return chosen
+    current = current_deployment(connection, organization, application, environment)
+    if current is None:
+        raise Conflict("nothing was deployed successfully yet, so there is nothing to go back to")
+    query = _of_environment(organization, application, environment).where(
+        jobs.c.state == str(JobState.SUCCEEDED), deployments.c.bundle_sha256 != current.bundle_sha256
+    )
+    row = connection.execute(query.limit(1)).one_or_none()
+    if row is None:
+        raise Conflict("no earlier deployment that succeeded ran another bundle, so there is nothing to go back to")
+    return _deployment(row)
+
+
+def _of_environment(organization: str, application: str, environment: str) -> Select[Any]:
+    return _SELECT.where(
+        and_(
+            deployments.c.organization == organization,
+            deployments.c.application == application,
+            deployments.c.environment == environment,
+        )
+    ).order_by(deployments.c.sequence.desc())
+
+
+def _deployment(row: Sequence[Any]) -> Deployment:
+    return Deployment(*row[len(JOB_COLUMNS) :], job_of(row))

@@ -1,0 +1,136 @@
+"""
+Connections to SQLite and PostgreSQL, set up so that an acknowledged commit is durable and nothing waits for ever.
+
+Must not run statements of the relay. URLs may hold a password: no error here repeats one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from fairlead_relay.errors import StoreError, StoreUnavailable, StoreUnusable
+
+_BUSY_SECONDS: Final = 5.0
+"""How long a write waits for another process, e.g. `fairlead-relay token create` beside a running relay."""
+_POSTGRESQL_OPTIONS: Final = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "options": "-c lock_timeout=10s -c statement_timeout=30s -c idle_in_transaction_session_timeout=60s"
+    " -c synchronous_commit=on -c timezone=UTC",
+}
+_UNUSABLE: Final = (
+    "malformed",
+    "not a database",
+    "unable to open",
+    "readonly",
+    "authentication failed",
+    "does not exist",
+)
+"""Words of drivers for what waiting does not mend."""
+
+
+def parse_url(url: str) -> URL:
+    """
+    Return the URL of a database, with the driver that is used.
+
+    Raises: StoreUnusable: it is no URL, or one of another database.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StoreUnusable(
+            "its URL cannot be read; write sqlite:////path/to/file or postgresql://host/database"
+        ) from None
+    kind = parsed.get_backend_name()
+    if kind == "sqlite" and parsed.database not in (None, "", ":memory:"):
+        return parsed.set(drivername="sqlite+pysqlite")
+    if kind in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
+    raise StoreUnusable(
+        f"'{kind}' is not a database it knows; write sqlite:////path/to/file or postgresql://host/database"
+    )
+
+
+def writer_engine(url: URL) -> Engine:
+    """Return an engine with one connection, whose transactions are serialised with every other writer's."""
+    return _engine(url, size=1, begin="BEGIN IMMEDIATE")
+
+
+def reader_engine(url: URL, size: int) -> Engine:
+    """Return an engine whose transactions see one snapshot and write nothing."""
+    return _engine(url, size, begin="BEGIN")
+
+
+def _engine(url: URL, size: int, begin: str) -> Engine:
+    sqlite = url.get_backend_name() == "sqlite"
+    try:
+        engine = create_engine(
+            url,
+            poolclass=QueuePool,
+            pool_size=size,
+            max_overflow=0,
+            pool_timeout=_BUSY_SECONDS,
+            pool_pre_ping=not sqlite,
+            hide_parameters=True,
+            connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False}
+            if sqlite
+            else dict(_POSTGRESQL_OPTIONS),
+            **({} if sqlite else {"isolation_level": "REPEATABLE READ" if begin == "BEGIN" else "READ COMMITTED"}),
+        )
+    except (NoSuchModuleError, ModuleNotFoundError):
+        raise StoreUnusable("PostgreSQL needs the driver: install fairlead-relay[postgresql]") from None
+    if sqlite:
+        _prepare_sqlite(engine, begin, read_only=begin == "BEGIN")
+    return engine
+
+
+def _prepare_sqlite(engine: Engine, begin: str, *, read_only: bool) -> None:
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: sqlite3.Connection, _: Any) -> None:  # noqa: ANN401  (SQLAlchemy's pool record)
+        # The driver would begin transactions by itself, too late and without a choice of the lock.
+        connection.isolation_level = None
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",  # a commit is acknowledged only when it is on the disk
+            "foreign_keys = ON",
+            "temp_store = MEMORY",
+            f"query_only = {'ON' if read_only else 'OFF'}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+
+def check_place(url: URL) -> None:
+    """
+    Check that the folder of an SQLite file is there.
+
+    Raises: StoreUnusable: it is not.
+    """
+    if url.get_backend_name() == "sqlite" and url.database is not None:
+        folder = Path(url.database).absolute().parent
+        if not folder.is_dir():
+            raise StoreUnusable(f"the folder {folder} does not exist; create it")
+
+
+def translate(error: SQLAlchemyError) -> StoreError:
+    """Return what a driver's error means for the relay, in one sentence."""
+    words = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()
+    sentence = words[0] if words else type(error).__name__
+    if isinstance(error, DBAPIError) and any(word in sentence.lower() for word in _UNUSABLE):
+        return StoreUnusable(sentence)
+    if isinstance(error, OperationalError) and "locked" in sentence:
+        return StoreUnavailable(f"another process held the database for {_BUSY_SECONDS:.0f} s")
+    return StoreUnavailable(sentence)

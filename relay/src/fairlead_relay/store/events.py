@@ -1,0 +1,139 @@
+"""
+The events of jobs: what their agents report, and each change of their state, in one numbered story.
+
+Must not change a job; jobs.py and progress.py do, and call this in the same transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from fairlead_relay.store.outbox import EventRecord, outbox
+from fairlead_relay.store.schema import job_events
+from fairlead_shared.jobs import FINAL_STATES, JobState
+
+_COLUMNS: Final = (
+    job_events.c.position,
+    job_events.c.organization,
+    job_events.c.deployment_id,
+    job_events.c.job_id,
+    job_events.c.attempt,
+    job_events.c.recorded_at,
+    job_events.c.event,
+)
+_INSERT: Final = insert(job_events).returning(job_events.c.position)
+# The same words in two dialects of SQLAlchemy: one construct for both does not exist.
+_INSERT_UNKNOWN: Final = {
+    "sqlite": sqlite.insert(job_events).on_conflict_do_nothing().returning(*_COLUMNS),
+    "postgresql": postgresql.insert(job_events).on_conflict_do_nothing().returning(*_COLUMNS),
+}
+_FINAL_MARK: Final = tuple(f'{{"type":"job","state":"{state}"' for state in sorted(FINAL_STATES))
+"""How the record of a final state begins, as `append_state` writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose events: of one job, of one deployment, or (both None) of a whole organization."""
+
+    organization: str
+    deployment_id: str | None = None
+    job_id: str | None = None
+
+    def matches(self, record: EventRecord) -> bool:
+        """Tell whether a record belongs to this scope."""
+        return (
+            record.organization == self.organization
+            and self.deployment_id in (None, record.deployment_id)
+            and self.job_id in (None, record.job_id)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What all events of one job have in common."""
+
+    organization: str
+    deployment_id: str | None
+    job_id: str
+    attempt: int
+
+
+def append_state(connection: Connection, story: Story, state: JobState, reason: str, now: float) -> None:
+    """Append the record of a job's new state, and put it into the outbox."""
+    facts = {"type": "job", "state": state, "attempt": story.attempt, "reason": reason, "at": now}
+    event = json.dumps(facts, separators=(",", ":"), ensure_ascii=False)
+    position = connection.scalar(_INSERT, {**_shared(story, now), "seq": None, "key": None, "event": event})
+    if position is None:
+        raise RuntimeError("the database inserted an event and returned no position")
+    outbox(connection).append(
+        EventRecord(
+            position,
+            story.organization,
+            story.deployment_id,
+            story.job_id,
+            story.attempt,
+            now,
+            event,
+            state in FINAL_STATES,
+        )  # fmt: skip
+    )
+
+
+def append_progress(connection: Connection, story: Story, reported: Sequence[tuple[int, str, str]], now: float) -> None:
+    """
+    Append an agent's events and put the new ones into the outbox; one whose number or key is known is left out.
+
+    Args:
+        connection: In a write.
+        story: The job's.
+        reported: (seq, key, JSON of the event), ascending.
+        now: Seconds since the epoch.
+    """
+    if not reported:
+        return
+    common = _shared(story, now)
+    rows = connection.execute(
+        _INSERT_UNKNOWN[connection.dialect.name],
+        [{**common, "seq": seq, "key": key, "event": event} for seq, key, event in reported],
+    ).all()
+    outbox(connection).extend(_record(row) for row in sorted(rows, key=lambda row: row.position))
+
+
+def read_events(connection: Connection, scope: Scope, after: int, limit: int) -> list[EventRecord]:
+    """
+    Return stored records in order.
+
+    Args:
+        connection: In a read.
+        scope: Whose.
+        after: Position of the last record that is known; 0 for all.
+        limit: At most so many.
+    Returns: Records with a position above `after`; empty at the end.
+    """
+    where: list[ColumnElement[bool]] = [job_events.c.position > after]
+    if scope.job_id is not None:
+        where.append(job_events.c.job_id == scope.job_id)
+    if scope.deployment_id is not None:
+        where.append(job_events.c.deployment_id == scope.deployment_id)
+    query = select(*_COLUMNS).where(job_events.c.organization == scope.organization, *where)
+    return [_record(row) for row in connection.execute(query.order_by(job_events.c.position).limit(limit))]
+
+
+def _shared(story: Story, now: float) -> Mapping[str, Any]:
+    return {
+        "organization": story.organization,
+        "deployment_id": story.deployment_id,
+        "job_id": story.job_id,
+        "attempt": story.attempt,
+        "recorded_at": now,
+    }
+
+
+def _record(row: Sequence[Any]) -> EventRecord:
+    return EventRecord(*row, row[-1].startswith(_FINAL_MARK))

@@ -1,0 +1,245 @@
+"""
+Jobs: the queue, and the one way by which a job's state changes.
+
+`transition` is a single compare-and-set UPDATE: its guard is `sources(event)` of the shared table together with whatever the
+caller adds (fencing token, holder), its new state comes from the same table, and the state's record is appended in the same
+transaction. Nothing else writes `jobs.state`. Leasing is in leases.py, what agents report in progress.py.
+
+Order: jobs that change an environment (`exclusive`) run in the order they were stored, one at a time per environment; jobs
+that only read run beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from sqlalchemy import ColumnElement, Connection, case, insert, literal, null, select, update
+
+from fairlead_relay.errors import Conflict, NotFound
+from fairlead_relay.store.events import Story, append_state
+from fairlead_relay.store.outbox import Work, outbox
+from fairlead_relay.store.schema import jobs
+from fairlead_shared.errors import ErrorCode
+from fairlead_shared.jobs import FINAL_STATES, HELD_STATES, TRANSITIONS, JobEvent, JobKind, JobState, sources
+from fairlead_shared.progress import Outcome
+
+Stop = Literal["cancel", "supersede"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be queued."""
+
+    id: str
+    organization: str
+    cluster: str
+    kind: JobKind
+    application: str
+    environment: str
+    deployment_id: str | None
+    """For jobs that carry out a deployment."""
+    exclusive: bool
+    """True when it changes the environment."""
+    wait_seconds: float
+    deadline: float
+    """Seconds since the epoch."""
+    created_by: str
+    """Id of the token that asked."""
+    priority: int = 0
+    """Higher goes first, between environments; within one the order of storing holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as stored. Times are seconds since the epoch."""
+
+    sequence: int
+    id: str
+    organization: str
+    cluster: str
+    kind: JobKind
+    application: str | None
+    environment: str | None
+    deployment_id: str | None
+    exclusive: bool
+    priority: int
+    state: JobState
+    attempt: int
+    token: int
+    """Fencing token: rises with each lease; 0 before the first."""
+    acknowledged_seq: int
+    """All progress events up to this number are stored."""
+    stop: Stop | None
+    """Set once somebody asked for the job to stop."""
+    holder: str | None
+    """Session that holds the job."""
+    leased_at: float | None
+    lease_expires_at: float | None
+    runnable_at: float | None
+    """Not to be leased before; None: at once."""
+    wait_seconds: float
+    deadline: float
+    reason: str
+    """Why it went back to the queue, was lost or was refused; empty otherwise."""
+    outcome: Outcome | None
+    code: str | None
+    cause: str
+    counts: dict[str, int] = field(hash=False)
+    created_by: str
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+
+    @property
+    def story(self) -> Story:
+        """What its events have in common."""
+        return Story(self.organization, self.deployment_id, self.id, self.attempt)
+
+
+JOB_COLUMNS: Final = (
+    jobs.c.sequence, jobs.c.id, jobs.c.organization, jobs.c.cluster, jobs.c.kind, jobs.c.application,
+    jobs.c.environment, jobs.c.deployment_id, jobs.c.exclusive, jobs.c.priority, jobs.c.state, jobs.c.attempt,
+    jobs.c.token, jobs.c.acknowledged_seq, jobs.c.stop, jobs.c.holder, jobs.c.leased_at, jobs.c.lease_expires_at,
+    jobs.c.runnable_at, jobs.c.wait_seconds, jobs.c.deadline, jobs.c.reason, jobs.c.outcome, jobs.c.code,
+    jobs.c.cause, jobs.c.counts, jobs.c.created_by, jobs.c.created_at, jobs.c.started_at, jobs.c.finished_at,
+)  # fmt: skip
+_INSERT: Final = insert(jobs).returning(*JOB_COLUMNS)
+
+
+def job_of(row: Sequence[Any]) -> Job:
+    """Return the job in a row that begins with JOB_COLUMNS."""
+    values = dict(zip((column.name for column in JOB_COLUMNS), row, strict=False))
+    values["kind"] = JobKind(values["kind"])
+    values["state"] = JobState(values["state"])
+    values["outcome"] = None if values["outcome"] is None else Outcome(values["outcome"])
+    values["counts"] = json.loads(values["counts"])
+    return Job(**values)
+
+
+def enqueue_job(connection: Connection, job: NewJob, now: float) -> Job:
+    """
+    Queue a job, with its first record, and wake the dispatcher once that is committed.
+
+    Args:
+        connection: In a write.
+        job: What to queue; organization, cluster and environment exist.
+        now: Seconds since the epoch.
+    """
+    stored = job_of(
+        connection.execute(
+            _INSERT,
+            {
+                "id": job.id,
+                "organization": job.organization,
+                "cluster": job.cluster,
+                "kind": job.kind,
+                "application": job.application,
+                "environment": job.environment,
+                "deployment_id": job.deployment_id,
+                "exclusive": job.exclusive,
+                "priority": job.priority,
+                "state": JobState.QUEUED,
+                "attempt": 1,
+                "token": 0,
+                "acknowledged_seq": 0,
+                "wait_seconds": job.wait_seconds,
+                "deadline": job.deadline,
+                "reason": "",
+                "cause": "",
+                "counts": "{}",
+                "created_by": job.created_by,
+                "created_at": now,
+            },
+        ).one()
+    )
+    append_state(connection, stored.story, stored.state, "", now)
+    outbox(connection).append(Work(job.organization, job.cluster))
+    return stored
+
+
+def find_job(connection: Connection, organization: str, job_id: str) -> Job:
+    """
+    Return a job of an organization.
+
+    Raises: NotFound: it has none of that id.
+    """
+    row = connection.execute(
+        select(*JOB_COLUMNS).where(jobs.c.organization == organization, jobs.c.id == job_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound("job", job_id)
+    return job_of(row)
+
+
+def transition(
+    connection: Connection, event: JobEvent, now: float, *where: ColumnElement[bool], **values: object
+) -> list[Job]:
+    """
+    Apply an event to every job that the guard lets through, in one statement, each with its record.
+
+    Args:
+        connection: In a write.
+        event: What happened. The guard holds the states in which the table allows it.
+        now: Seconds since the epoch.
+        where: The rest of the guard: which job, and by which token or holder.
+        values: Further columns to set. Leaving the held states clears holder and lease, final states set `finished_at`.
+    Returns: The jobs as they are now, in queue order; empty when the guard let none through.
+    """
+    targets = {state: TRANSITIONS[state, event] for state in sorted(sources(event))}
+    changes: dict[str, object] = {"state": _by_state({state: str(target) for state, target in targets.items()})}
+    if not set(targets.values()) <= HELD_STATES:
+        for column in ("holder", "lease_expires_at"):
+            kept = {state: jobs.c[column] for state, target in targets.items() if target in HELD_STATES}
+            changes[column] = _by_state(kept) if kept else None
+    finishing = {state: literal(now) for state, target in targets.items() if target in FINAL_STATES}
+    if finishing:
+        changes["finished_at"] = _by_state(finishing)
+    rows = connection.execute(
+        update(jobs).where(jobs.c.state.in_(sorted(targets)), *where).values(changes | values).returning(*JOB_COLUMNS)
+    ).all()
+    changed = sorted((job_of(row) for row in rows), key=lambda job: job.sequence)
+    for job in changed:
+        append_state(connection, job.story, job.state, job.cause or job.reason, now)
+        if job.state not in (JobState.LEASED, JobState.RUNNING):
+            outbox(connection).append(Work(job.organization, job.cluster))
+    return changed
+
+
+def _by_state(values: dict[JobState, Any]) -> object:
+    """Choose a value by the state before the change: the right-hand sides of an UPDATE see the old row."""
+    if len(set(map(id, values.values()))) == 0:
+        return null()
+    return case(*((jobs.c.state == str(state), value) for state, value in values.items()), else_=null())
+
+
+def stop_job(connection: Connection, organization: str, job_id: str, stop: Stop, now: float) -> Job:
+    """
+    Ask for a job to stop. Queued it ends at once; held it is told; unreachable it stops when its agent is back.
+
+    Args:
+        connection: In a write.
+        organization: Whose.
+        job_id: Which.
+        stop: `cancel`, or `supersede` when a newer deployment takes its place.
+        now: Seconds since the epoch.
+    Returns: The job as it is now; asking again changes nothing.
+    Raises: NotFound: no such job. Conflict: it has ended already.
+    """
+    where = (jobs.c.organization == organization, jobs.c.id == job_id)
+    event = JobEvent.CANCEL if stop == "cancel" else JobEvent.SUPERSEDE
+    words = "cancelled by request" if stop == "cancel" else "a newer deployment took its place"
+    code = case((jobs.c.state == str(JobState.QUEUED), str(ErrorCode.CANCELLED)), else_=jobs.c.code)
+    cause = case((jobs.c.state == str(JobState.QUEUED), words), else_=jobs.c.cause)
+    changed = transition(connection, event, now, *where, stop=stop, code=code, cause=cause, reason=words)
+    if changed:
+        return changed[0]
+    connection.execute(
+        update(jobs).where(*where, jobs.c.state == str(JobState.UNREACHABLE), jobs.c.stop.is_(None)).values(stop=stop)
+    )
+    job = find_job(connection, organization, job_id)
+    if job.state in FINAL_STATES:
+        raise Conflict(f"job {job_id} has already ended: {job.state}")
+    return job

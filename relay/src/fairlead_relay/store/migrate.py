@@ -1,0 +1,46 @@
+"""
+Migrations: bring a database to this relay's schema, in the writer's transaction.
+
+Revisions are named `vNNNN_pre_...` or `vNNNN_post_...`: a pre revision only adds, so that the relay before it still works; a
+post revision removes what no running relay uses any more. Must not run while another relay migrates: the caller holds the lock.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection
+
+from fairlead_relay.errors import StoreUnusable
+
+_SCRIPTS: Final = Path(__file__).parent / "migrations"
+
+
+def migrate(connection: Connection, target: str = "head") -> None:
+    """
+    Run the migrations that the database lacks; none, if it is up to date.
+
+    Args:
+        connection: In a transaction that excludes every other writer.
+        target: Revision to stop at.
+    Raises: StoreUnusable: the database was made by a newer relay.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    present = MigrationContext.configure(connection).get_current_heads()
+    if not known.issuperset(present):
+        raise StoreUnusable(
+            f"its schema {', '.join(present)} is of a newer relay; run that version, or restore an older backup"
+        )
+    try:
+        command.upgrade(config, target)
+    except CommandError as error:
+        raise StoreUnusable(f"its schema cannot be brought up to date: {error}") from error

@@ -1,0 +1,224 @@
+"""
+The store: runs plain functions on the database, off the event loop.
+
+**Writes** go through one thread, in order. It takes what waits (up to a bound), runs each function in a savepoint of one
+transaction, commits once, and only then answers all of them: an answer means that the commit is on the disk, and a failed
+function undoes only its own. So one fsync serves many writes (group commit), and SQLite's single writer is no bottleneck.
+
+On PostgreSQL the same thread first takes an advisory lock that every relay's writer takes. Writes of several relays are thus
+in one order too: positions become visible in the order of their numbers, so that a reader that resumes after a position
+misses nothing, and functions that read before they write see no half of another's change. Group commit is what pays for it.
+
+**Reads** run on a small pool, each in one snapshot.
+
+Must not hold statements, and must not be given functions that wait for anything but the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from fairlead_relay.errors import StoreOverloaded, StoreUnavailable
+from fairlead_relay.store.engines import check_place, parse_url, reader_engine, translate, writer_engine
+from fairlead_relay.store.meta import ensure_store_epoch
+from fairlead_relay.store.migrate import migrate
+from fairlead_relay.store.outbox import Notice, outbox
+
+T = TypeVar("T")
+
+READERS: Final = 4
+"""Reads are short and the machine has few cores; more would only queue inside the database."""
+_BATCH: Final = 256
+"""Writes per commit: at 0.3 ms each, no write waits longer than about 80 ms for those before it."""
+_WAITING: Final = 10_000
+"""Writes that may wait; beyond it callers are told to come back."""
+_ADVISORY_LOCK: Final = 0x6661_6972_6C65_6164
+"""'fairlead' in ASCII."""
+
+
+@dataclass(slots=True)
+class _Write:
+    run: Callable[[Connection], Any]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: Exception | None = None
+
+
+class Store:
+    """
+    The relay's database.
+
+    Args:
+        url: sqlite:////path/to/file or postgresql://user@host/database.
+        publish: Called in the event loop with what each commit put into the outbox, in commit order, before the writers
+            of that commit go on.
+    """
+
+    def __init__(self, url: str, publish: Callable[[Sequence[Notice]], None]) -> None:
+        self._url = parse_url(url)
+        self._publish = publish
+        self._waiting: queue.Queue[_Write | None] = queue.Queue(_WAITING)
+        self._writer: Engine | None = None
+        self._reader: Engine | None = None
+        self._thread: threading.Thread | None = None
+        self._readers: ThreadPoolExecutor | None = None
+        self._reading = 0
+        self.epoch = ""
+        """Changes when the store was restored from a backup; known after `start`."""
+
+    async def start(self) -> None:
+        """
+        Bring the schema up to date and begin to work. Idempotent.
+
+        Raises: StoreUnusable, StoreUnavailable: the database cannot be used, or does not answer.
+        """
+        if self._thread is not None:
+            return
+        check_place(self._url)
+        self._writer = writer_engine(self._url)
+        self._reader = reader_engine(self._url, READERS)
+        self.epoch = await asyncio.to_thread(_prepare, self._writer)
+        self._readers = ThreadPoolExecutor(READERS, "store-reader")
+        self._thread = threading.Thread(target=self._write_loop, args=(self._writer,), name="store-writer", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Finish the writes that wait, then close every connection. Idempotent; complete on return."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        await asyncio.to_thread(self._waiting.put, None)
+        await asyncio.to_thread(thread.join)
+        if self._readers is not None:
+            await asyncio.to_thread(self._readers.shutdown)
+        for engine in (self._writer, self._reader):
+            if engine is not None:
+                engine.dispose()
+
+    async def write(self, run: Callable[[Connection], T]) -> T:
+        """
+        Run a function that changes something; its result is returned once the commit is durable.
+
+        Args:
+            run: Gets the connection; must be quick, and safe to be undone and never run again.
+        Returns: What the function returned.
+        Raises: Whatever the function raised; then nothing of it is stored. StoreOverloaded: nothing was run.
+            StoreUnavailable: the database failed; whether the write took effect is not known.
+        """
+        loop = asyncio.get_running_loop()
+        if self._thread is None:
+            raise StoreUnavailable("it is stopped")
+        future: asyncio.Future[T] = loop.create_future()
+        try:
+            self._waiting.put_nowait(_Write(run, loop, future))
+        except queue.Full:
+            raise StoreOverloaded(f"{_WAITING} writes wait") from None
+        return await future
+
+    async def read(self, run: Callable[[Connection], T]) -> T:
+        """
+        Run a function that changes nothing, in one snapshot.
+
+        Raises: Whatever the function raised. StoreOverloaded: nothing was run. StoreUnavailable: the database failed.
+        """
+        if self._readers is None or self._reader is None or self._thread is None:
+            raise StoreUnavailable("it is stopped")
+        if self._reading >= _WAITING:
+            raise StoreOverloaded(f"{_WAITING} reads wait")
+        self._reading += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, _read, self._reader, run)
+        finally:
+            self._reading -= 1
+
+    def _write_loop(self, engine: Engine) -> None:
+        stopping = False
+        while not stopping:
+            batch: list[_Write] = []
+            first = self._waiting.get()
+            stopping = first is None
+            if first is not None:
+                batch.append(first)
+            while len(batch) < _BATCH and not stopping:
+                try:
+                    following = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    stopping = True
+                else:
+                    batch.append(following)
+            if batch:
+                self._commit(engine, batch)
+
+    def _commit(self, engine: Engine, batch: list[_Write]) -> None:
+        notices: list[Notice] = []
+        try:
+            with engine.connect() as connection, connection.begin():
+                if connection.dialect.name == "postgresql":
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+                outbox(connection).clear()
+                for write in batch:
+                    _run_in_savepoint(connection, write)
+                notices = list(outbox(connection))
+        except SQLAlchemyError as error:
+            notices = []
+            for write in batch:
+                write.result, write.error = None, translate(error)
+        # A loop that was closed meanwhile has nobody left who waits.
+        for loop in {write.loop for write in batch if not write.loop.is_closed()}:
+            loop.call_soon_threadsafe(self._answer, [write for write in batch if write.loop is loop], notices)
+
+    def _answer(self, batch: list[_Write], notices: list[Notice]) -> None:
+        self._publish(notices)
+        for write in batch:
+            if write.future.cancelled():
+                continue
+            if write.error is None:
+                write.future.set_result(write.result)
+            else:
+                write.future.set_exception(write.error)
+
+
+def _prepare(engine: Engine) -> str:
+    try:
+        with engine.connect() as connection, connection.begin():
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+            migrate(connection)
+            return ensure_store_epoch(connection)
+    except SQLAlchemyError as error:
+        raise translate(error) from error
+
+
+def _read(engine: Engine, run: Callable[[Connection], T]) -> T:
+    try:
+        with engine.connect() as connection, connection.begin():
+            return run(connection)
+    except SQLAlchemyError as error:
+        raise translate(error) from error
+
+
+def _run_in_savepoint(connection: Connection, write: _Write) -> None:
+    """Run one function so that its failure undoes its own changes and notices only."""
+    told = len(outbox(connection))
+    connection.exec_driver_sql("SAVEPOINT one_write")
+    try:
+        write.result = write.run(connection)
+    except Exception as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise
+        write.error = translate(error) if isinstance(error, SQLAlchemyError) else error
+        del outbox(connection)[told:]
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_write")
+    connection.exec_driver_sql("RELEASE SAVEPOINT one_write")
