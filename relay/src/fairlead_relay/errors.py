@@ -1,8 +1,9 @@
 """
 Errors of the relay member.
 
-Every error stores its fields, renders one sentence, and says by `retry_after_seconds` whether trying again helps: None is
-permanent. What crosses the wire is a code of `fairlead_shared.errors.ErrorCode` or of the API; internal detail never does. Tree:
+Every error stores its fields, renders one sentence, and says by `retry_after_seconds` whether trying again helps: None
+is permanent. What crosses the wire is a code of `fairlead_shared.errors.ErrorCode` or of the API; internal detail never
+does. Tree:
 
     RelayError
     ├── NotFound             API: no such organization, cluster, application, ...

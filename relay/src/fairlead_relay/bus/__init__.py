@@ -1,7 +1,8 @@
 """
 The bus: tells the parts of one relay what the store has committed, so that nobody polls.
 
-A message that is lost or dropped costs latency, never a job and never an event: whoever lags reads from the store again.
+A message that is lost or dropped costs latency, never a job and never an event: whoever lags reads from the store
+again.
 """
 
 from fairlead_relay.bus.local import LAGGED, WORK, LocalBus, Subscription

@@ -2,8 +2,8 @@
 The bus within one process: committed notices, handed to bounded queues.
 
 Why bounded: a slow reader must not make the relay hold a deployment's whole story in memory. When a queue is full it is
-emptied and its reader gets `LAGGED` once: it reads from the store what it missed. Must not be used from another thread than
-the event loop's.
+emptied and its reader gets `LAGGED` once: it reads from the store what it missed. Must not be used from another thread
+than the event loop's.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
 The dispatcher: leases jobs to connected agents, carries their answers into the store, and watches the clock.
 
-One per relay. Woken by the bus when a job is queued, ends or must stop, when an agent connects, and by its own sweep. Agents
-take turns: each round serves every agent that has work once. It holds no truth (a lease, a token, a state are rows), so it may
-die at any line; and it decides nothing that the store's compare-and-set does not decide again.
+One per relay. Woken by the bus when a job is queued, ends or must stop, when an agent connects, and by its own sweep.
+Agents take turns: each round serves every agent that has work once. It holds no truth (a lease, a token, a state are
+rows), so it may die at any line; and it decides nothing that the store's compare-and-set does not decide again.
 
 Must not: know sockets (see AgentLink), sign or verify anything, or answer an agent before the store has committed.
 """
@@ -184,14 +184,14 @@ class Dispatcher:
         """
         Note that the agent took a job.
 
-        Returns: True: expect its progress (after the `acknowledged_seq` of the offer). False: the job is no longer its own.
+        Returns: True: expect its progress, after the offer's `acknowledged_seq`. False: it is no longer the agent's.
         """
         holding = Holding(session_id, message.job_id, message.token)
         now = self._clock()
         return await self._store.write(lambda c: accept_job(c, holding, now))
 
     async def refuse(self, session_id: str, message: JobRefuse) -> None:
-        """Note that the agent said no: the job ends as refused, or is offered again later if the refusal is temporary."""
+        """Note that the agent said no: the job ends as refused, or is offered again later if that is temporary."""
         holding = Holding(session_id, message.job_id, message.token)
         now = self._clock()
         if message.temporary:

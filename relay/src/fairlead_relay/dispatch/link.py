@@ -22,7 +22,7 @@ class AgentLink(Protocol):
         """Queue a cancel for the agent; sent again after a while if the job has not ended."""
 
     def close(self, reason: str) -> None:
-        """End the connection: another took over, or its leases ran out. The gateway then calls `disconnect` as always."""
+        """End the connection: another took over, or its leases ran out. The gateway then calls `disconnect`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ class DispatchLimits:
     """Numbers of the dispatcher. Times are in seconds."""
 
     lease_seconds: float = 60.0
-    """Six heartbeats. A dead connection is noticed by its silence after 25 s; the lease is for the death of its relay."""
+    """Six heartbeats. Silence of 25 s ends a dead connection before; the lease is for the death of its relay."""
     answer_seconds: float = 30.0
     """How long an agent may take to answer an offer: it writes one object into its cluster first."""
     busy_seconds: float = 5.0
     """When to offer a job again that the agent refused for now."""
     overdue_seconds: float = 60.0
-    """How long after its deadline a running job may still report its end: the agent ends it by itself at the deadline."""
+    """How long after its deadline a running job may report its end; the agent ends it at the deadline by itself."""
     jobs_per_agent: int = 10
     """Jobs that one agent holds at the same time: enough to hide waiting for pods, few enough for its memory."""
     sweep_seconds: float = 1.0

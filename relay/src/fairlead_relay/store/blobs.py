@@ -1,9 +1,9 @@
 """
 The blob port: content by hash, outside the database, so that bundles never starve the queue.
 
-First adapter: a directory. Files are compressed (zlib), written beside their place, synced and moved there, so that what is
-found under a hash is whole. Everything here blocks: call it in a worker thread. Must not know who may read what; the table of
-bundles says that.
+First adapter: a directory. Files are compressed (zlib), written beside their place, synced and moved there, so that
+what is found under a hash is whole. Everything here blocks: call it in a worker thread. Must not know who may read
+what; the table of bundles says that.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Blobs(Protocol):
         """
         Store content, durably on return. Twice is once.
 
-        Raises: BlobInvalid: the bytes are not those of the hash; nothing is stored. StoreUnavailable: the disk is full or
-            cannot be written.
+        Raises: BlobInvalid: the bytes are not those of the hash; nothing is stored. StoreUnavailable: the disk is full
+            or cannot be written.
         """
 
     def read(self, sha256: str, offset: int = 0) -> Iterator[bytes]:
@@ -67,8 +67,8 @@ class DirectoryBlobs:
         """
         Store content, durably on return. Twice is once.
 
-        Raises: BlobInvalid: the bytes are not those of the hash; nothing is stored. StoreUnavailable: the disk is full or
-            cannot be written.
+        Raises: BlobInvalid: the bytes are not those of the hash; nothing is stored. StoreUnavailable: the disk is full
+            or cannot be written.
         """
         if self.has(sha256):
             return

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, literal, select
 
-from fairlead_relay.store.schema import bundles
+from fairlead_relay.store.schema import bundles, deployments, jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +50,18 @@ def add_bundle(connection: Connection, bundle: Bundle) -> bool:
         )
     )
     return True
+
+
+def serves_cluster(connection: Connection, organization: str, cluster: str, sha256: str) -> bool:
+    """Tell whether an unfinished job of a cluster deploys this bundle: only then may the cluster's agent fetch it."""
+    query = (
+        select(literal(1))
+        .select_from(deployments.join(jobs, jobs.c.id == deployments.c.job_id))
+        .where(
+            jobs.c.organization == organization,
+            jobs.c.cluster == cluster,
+            jobs.c.finished_at.is_(None),
+            deployments.c.bundle_sha256 == sha256,
+        )
+    )
+    return connection.scalar(query.limit(1)) is not None

@@ -165,7 +165,9 @@ def use_enrolment_token(
     connection: Connection, token_id: str, secret_sha256: str, key_sha256: str, now: float
 ) -> EnrolmentGrant:
     """
-    Spend a token on one key, in one statement. The same key may ask again until the expiry: its answer may have been lost.
+    Spend a token on one key, in one statement.
+
+    The same key may ask again until the expiry: its answer may have been lost.
 
     Args:
         connection: In a write.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, insert, select
+from sqlalchemy import Connection, Select, and_, bindparam, insert, select
 
 from fairlead_relay.errors import Conflict, NotFound
 from fairlead_relay.store.jobs import JOB_COLUMNS, Job, NewJob, enqueue_job, job_of
@@ -64,15 +64,19 @@ class Deployment:
 
 
 _COLUMNS: Final = (
-    deployments.c.sequence.label("deployment_sequence"), deployments.c.id.label("deployment"),
-    deployments.c.organization.label("deployment_organization"), deployments.c.application.label("of_application"),
-    deployments.c.environment.label("of_environment"), deployments.c.environment_type,
-    deployments.c.cluster.label("of_cluster"), deployments.c.bundle_sha256, deployments.c.previous_bundle_sha256,
-    deployments.c.rollback, deployments.c.origins, deployments.c.request_sha256,
-    deployments.c.created_by.label("deployed_by"), deployments.c.created_at.label("deployed_at"),
+    deployments.c.sequence, deployments.c.id, deployments.c.organization, deployments.c.application,
+    deployments.c.environment, deployments.c.environment_type, deployments.c.cluster, deployments.c.bundle_sha256,
+    deployments.c.previous_bundle_sha256, deployments.c.rollback, deployments.c.origins, deployments.c.request_sha256,
+    deployments.c.created_by, deployments.c.created_at,
 )  # fmt: skip
-_SELECT: Final = select(*JOB_COLUMNS, *_COLUMNS).select_from(deployments.join(jobs, jobs.c.id == deployments.c.job_id))
-_INSERT: Final = insert(deployments)
+_NAMES: Final = tuple(column.name for column in _COLUMNS)
+_SELECT: Final = select(*JOB_COLUMNS, *(column.label(f"deployment_{column.name}") for column in _COLUMNS)).select_from(
+    deployments.join(jobs, jobs.c.id == deployments.c.job_id)
+)
+_INSERT: Final = insert(deployments).returning(deployments.c.sequence)
+_REQUEST: Final = select(deployments.c.organization, deployments.c.request_sha256).where(
+    deployments.c.id == bindparam("of_id")
+)
 
 
 def create_deployment(connection: Connection, deployment: NewDeployment, job: NewJob, now: float) -> Deployment:
@@ -89,29 +93,24 @@ def create_deployment(connection: Connection, deployment: NewDeployment, job: Ne
     known = known_deployment(connection, deployment.organization, deployment.id, deployment.request_sha256)
     if known is not None:
         return known
-    connection.execute(
-        _INSERT,
-        {
-            "id": deployment.id,
-            "organization": deployment.organization,
-            "application": deployment.application,
-            "environment": deployment.environment,
-            "environment_type": deployment.environment_type,
-            "cluster": deployment.cluster,
-            "bundle_sha256": deployment.bundle_sha256,
-            "previous_bundle_sha256": deployment.previous_bundle_sha256,
-            "rollback": deployment.rollback,
-            "statement": deployment.statement,
-            "envelope": deployment.envelope,
-            "origins": deployment.origins,
-            "request_sha256": deployment.request_sha256,
-            "job_id": job.id,
-            "created_by": job.created_by,
-            "created_at": now,
-        },
-    )
-    enqueue_job(connection, job, now)
-    return find_deployment(connection, deployment.organization, deployment.id)
+    values: dict[str, Any] = {
+        "id": deployment.id,
+        "organization": deployment.organization,
+        "application": deployment.application,
+        "environment": deployment.environment,
+        "environment_type": deployment.environment_type,
+        "cluster": deployment.cluster,
+        "bundle_sha256": deployment.bundle_sha256,
+        "previous_bundle_sha256": deployment.previous_bundle_sha256,
+        "rollback": deployment.rollback,
+        "origins": deployment.origins,
+        "request_sha256": deployment.request_sha256,
+        "created_by": job.created_by,
+        "created_at": now,
+    }
+    signed = {"statement": deployment.statement, "envelope": deployment.envelope, "job_id": job.id}
+    sequence = connection.execute(_INSERT, values | signed).scalar_one()
+    return Deployment(sequence=sequence, job=enqueue_job(connection, job, now), **values)
 
 
 def known_deployment(
@@ -122,9 +121,7 @@ def known_deployment(
 
     Raises: Conflict: the id stands for another request, or belongs to somebody else.
     """
-    row = connection.execute(
-        select(deployments.c.organization, deployments.c.request_sha256).where(deployments.c.id == deployment_id)
-    ).one_or_none()
+    row = connection.execute(_REQUEST, {"of_id": deployment_id}).one_or_none()
     if row is None:
         return None
     if tuple(row) != (organization, request_sha256):
@@ -209,4 +206,5 @@ def _of_environment(organization: str, application: str, environment: str) -> Se
 
 
 def _deployment(row: Sequence[Any]) -> Deployment:
-    return Deployment(*row[len(JOB_COLUMNS) :], job_of(row))
+    facts = zip(_NAMES, row[len(JOB_COLUMNS) :], strict=True)
+    return Deployment(**dict(facts), job=job_of(row))

@@ -71,18 +71,8 @@ def append_state(connection: Connection, story: Story, state: JobState, reason: 
     position = connection.scalar(_INSERT, {**_shared(story, now), "seq": None, "key": None, "event": event})
     if position is None:
         raise RuntimeError("the database inserted an event and returned no position")
-    outbox(connection).append(
-        EventRecord(
-            position,
-            story.organization,
-            story.deployment_id,
-            story.job_id,
-            story.attempt,
-            now,
-            event,
-            state in FINAL_STATES,
-        )  # fmt: skip
-    )
+    of = (story.organization, story.deployment_id, story.job_id, story.attempt)
+    outbox(connection).append(EventRecord(position, *of, now, event, state in FINAL_STATES))
 
 
 def append_progress(connection: Connection, story: Story, reported: Sequence[tuple[int, str, str]], now: float) -> None:
@@ -136,4 +126,6 @@ def _shared(story: Story, now: float) -> Mapping[str, Any]:
 
 
 def _record(row: Sequence[Any]) -> EventRecord:
-    return EventRecord(*row, row[-1].startswith(_FINAL_MARK))
+    position, organization, deployment_id, job_id, attempt, recorded_at, event = row
+    final = event.startswith(_FINAL_MARK)
+    return EventRecord(position, organization, deployment_id, job_id, attempt, recorded_at, event, final)

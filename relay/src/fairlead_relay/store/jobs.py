@@ -1,12 +1,13 @@
 """
 Jobs: the queue, and the one way by which a job's state changes.
 
-`transition` is a single compare-and-set UPDATE: its guard is `sources(event)` of the shared table together with whatever the
-caller adds (fencing token, holder), its new state comes from the same table, and the state's record is appended in the same
-transaction. Nothing else writes `jobs.state`. Leasing is in leases.py, what agents report in progress.py.
+`transition` is a single compare-and-set UPDATE: its guard is `sources(event)` of the shared table together with
+whatever the caller adds (fencing token, holder), its new state comes from the same table, and the state's record is
+appended in the same transaction. Nothing else writes `jobs.state`. Leasing is in leases.py, what agents report in
+progress.py.
 
-Order: jobs that change an environment (`exclusive`) run in the order they were stored, one at a time per environment; jobs
-that only read run beside them.
+Order: jobs that change an environment (`exclusive`) run in the order they were stored, one at a time per environment;
+jobs that only read run beside them.
 """
 
 from __future__ import annotations
@@ -106,12 +107,13 @@ JOB_COLUMNS: Final = (
     jobs.c.runnable_at, jobs.c.wait_seconds, jobs.c.deadline, jobs.c.reason, jobs.c.outcome, jobs.c.code,
     jobs.c.cause, jobs.c.counts, jobs.c.created_by, jobs.c.created_at, jobs.c.started_at, jobs.c.finished_at,
 )  # fmt: skip
-_INSERT: Final = insert(jobs).returning(*JOB_COLUMNS)
+_INSERT: Final = insert(jobs).returning(jobs.c.sequence)
+_NAMES: Final = tuple(column.name for column in JOB_COLUMNS)
 
 
 def job_of(row: Sequence[Any]) -> Job:
     """Return the job in a row that begins with JOB_COLUMNS."""
-    values = dict(zip((column.name for column in JOB_COLUMNS), row, strict=False))
+    values = dict(zip(_NAMES, row, strict=False))
     values["kind"] = JobKind(values["kind"])
     values["state"] = JobState(values["state"])
     values["outcome"] = None if values["outcome"] is None else Outcome(values["outcome"])
@@ -128,33 +130,30 @@ def enqueue_job(connection: Connection, job: NewJob, now: float) -> Job:
         job: What to queue; organization, cluster and environment exist.
         now: Seconds since the epoch.
     """
-    stored = job_of(
-        connection.execute(
-            _INSERT,
-            {
-                "id": job.id,
-                "organization": job.organization,
-                "cluster": job.cluster,
-                "kind": job.kind,
-                "application": job.application,
-                "environment": job.environment,
-                "deployment_id": job.deployment_id,
-                "exclusive": job.exclusive,
-                "priority": job.priority,
-                "state": JobState.QUEUED,
-                "attempt": 1,
-                "token": 0,
-                "acknowledged_seq": 0,
-                "wait_seconds": job.wait_seconds,
-                "deadline": job.deadline,
-                "reason": "",
-                "cause": "",
-                "counts": "{}",
-                "created_by": job.created_by,
-                "created_at": now,
-            },
-        ).one()
-    )
+    values = {
+        "id": job.id,
+        "organization": job.organization,
+        "cluster": job.cluster,
+        "kind": job.kind,
+        "application": job.application,
+        "environment": job.environment,
+        "deployment_id": job.deployment_id,
+        "exclusive": job.exclusive,
+        "priority": job.priority,
+        "state": JobState.QUEUED,
+        "attempt": 1,
+        "token": 0,
+        "acknowledged_seq": 0,
+        "wait_seconds": job.wait_seconds,
+        "deadline": job.deadline,
+        "reason": "",
+        "cause": "",
+        "counts": "{}",
+        "created_by": job.created_by,
+        "created_at": now,
+    }
+    sequence = connection.execute(_INSERT, values).scalar_one()
+    stored = job_of([sequence, *map(values.get, _NAMES[1:])])
     append_state(connection, stored.story, stored.state, "", now)
     outbox(connection).append(Work(job.organization, job.cluster))
     return stored

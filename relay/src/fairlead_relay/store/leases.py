@@ -1,8 +1,9 @@
 """
 Leases: which job an agent gets next, how it answers, and what happens when time runs out.
 
-A lease is the right of one session to run one job until a time. Its fencing token rises with each lease, so that whatever a
-former holder still says is recognised and ignored. Every function here is one compare-and-set through `jobs.transition`.
+A lease is the right of one session to run one job until a time. Its fencing token rises with each lease, so that
+whatever a former holder still says is recognised and ignored. Every function here is one compare-and-set through
+`jobs.transition`.
 
 Must not: look at what an agent reports (progress.py), or settle jobs after a lost connection (sessions.py).
 """
@@ -70,14 +71,15 @@ def lease_next(connection: Connection, to: LeaseTo, now: float) -> LeasedJob | N
     """
     Lease the oldest runnable job of a session's cluster, in one statement.
 
-    Runnable is what is queued, due, before its deadline and, if it changes an environment, the first of those that do so.
+    Runnable is what is queued, due, before its deadline and, if it changes an environment, the first of those that do
+    so.
 
     Args:
         connection: In a write.
         to: The session that is to hold it.
         now: Seconds since the epoch.
-    Returns: The job, now `leased` with a new token; None if none is runnable, the limit is reached or the session is not
-        the agent's newest.
+    Returns: The job, now `leased` with a new token; None if none is runnable, the limit is reached or the session is
+        not the agent's newest.
     """
     first_in_line = ~exists().where(
         _older.c.organization == _waiting.c.organization,

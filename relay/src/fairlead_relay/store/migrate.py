@@ -1,8 +1,9 @@
 """
 Migrations: bring a database to this relay's schema, in the writer's transaction.
 
-Revisions are named `vNNNN_pre_...` or `vNNNN_post_...`: a pre revision only adds, so that the relay before it still works; a
-post revision removes what no running relay uses any more. Must not run while another relay migrates: the caller holds the lock.
+Revisions are named `vNNNN_pre_...` or `vNNNN_post_...`: a pre revision only adds, so that the relay before it still
+works; a post revision removes what no running relay uses any more. Must not run while another relay migrates: the
+caller holds the lock.
 """
 
 from __future__ import annotations

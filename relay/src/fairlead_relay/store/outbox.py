@@ -2,8 +2,8 @@
 The outbox: what a write tells the rest of the relay once it is committed.
 
 Why here: a state change and its notice must not come apart. Functions of the store put notices into the outbox of their
-connection; the writer publishes them after the commit, in commit order, and forgets those of a write that was rolled back.
-A lost notice costs latency, never a job: the truth is in the tables.
+connection; the writer publishes them after the commit, in commit order, and forgets those of a write that was rolled
+back. A lost notice costs latency, never a job: the truth is in the tables.
 """
 
 from __future__ import annotations

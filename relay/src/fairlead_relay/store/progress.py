@@ -1,8 +1,9 @@
 """
 What agents report about their jobs: numbered events, and the result that ends a job.
 
-An event is stored at most once: by number, because a reconnecting agent sends again what was not acknowledged, and by key,
-because one that lost its spool derives its events again. The result's event and the final state share one transaction.
+An event is stored at most once: by number, because a reconnecting agent sends again what was not acknowledged, and by
+key, because one that lost its spool derives its events again. The result's event and the final state share one
+transaction.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def record_progress(connection: Connection, reported: Sequence[Reported], now: f
         connection: In a write.
         reported: At most one entry per job.
         now: Seconds since the epoch.
-    Returns: Job id → highest number stored, to be acknowledged. A job that is missing is not (or no longer) the reporter's.
+    Returns: Job id → highest number stored, to be acknowledged. A job that is missing is not (or no longer) the
+    reporter's.
     """
     stored: dict[str, int] = {}
     for report in reported:

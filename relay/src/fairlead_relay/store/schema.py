@@ -1,15 +1,15 @@
 """
 The tables of the relay's store, with their invariants as constraints and partial unique indexes.
 
-Why here: the migrations are compared with this metadata on both databases. No statements live here; they are beside their
-table in the sibling modules. Conventions:
+Why here: the migrations are compared with this metadata on both databases. No statements live here; they are beside
+their table in the sibling modules. Conventions:
 
-- Names are keys. Organizations, clusters, applications and environments are named in certificates and signed statements, so
-  their names never change and need no second identity.
+- Names are keys. Organizations, clusters, applications and environments are named in certificates and signed
+  statements, so their names never change and need no second identity.
 - Times are seconds since the epoch, UTC, in double precision: exact to the microsecond, and what the wire carries.
 - JSON is text: the relay hands most of it on without looking inside.
-- Every row that is followed by position (`sequence`, `position`) is numbered by the database, in the order of commits: the
-  store has one writer at a time, see store/writer.py.
+- Every row that is followed by position (`sequence`, `position`) is numbered by the database, in the order of commits:
+  the store has one writer at a time, see store/writer.py.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 Sessions: which connection speaks for an agent, and how both sides agree on its jobs after any absence.
 
-The newest connection wins. What older ones held becomes `unreachable` and is settled at once by the list of jobs in the new
-one's hello: a job that the agent lists under its current token goes on, any other runs again as a new attempt.
+The newest connection wins. What older ones held becomes `unreachable` and is settled at once by the list of jobs in the
+new one's hello: a job that the agent lists under its current token goes on, any other runs again as a new attempt.
 """
 
 from __future__ import annotations

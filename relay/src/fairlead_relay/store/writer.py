@@ -1,13 +1,15 @@
 """
 The store: runs plain functions on the database, off the event loop.
 
-**Writes** go through one thread, in order. It takes what waits (up to a bound), runs each function in a savepoint of one
-transaction, commits once, and only then answers all of them: an answer means that the commit is on the disk, and a failed
-function undoes only its own. So one fsync serves many writes (group commit), and SQLite's single writer is no bottleneck.
+**Writes** go through one thread, in order. It takes what waits (up to a bound), runs each function in a savepoint of
+one transaction, commits once, and only then answers all of them: an answer means that the commit is on the disk, and a
+failed function undoes only its own. So one fsync serves many writes (group commit), and SQLite's single writer is no
+bottleneck.
 
-On PostgreSQL the same thread first takes an advisory lock that every relay's writer takes. Writes of several relays are thus
-in one order too: positions become visible in the order of their numbers, so that a reader that resumes after a position
-misses nothing, and functions that read before they write see no half of another's change. Group commit is what pays for it.
+On PostgreSQL the same thread first takes an advisory lock that every relay's writer takes. Writes of several relays are
+thus in one order too: positions become visible in the order of their numbers, so that a reader that resumes after a
+position misses nothing, and functions that read before they write see no half of another's change. Group commit is what
+pays for it.
 
 **Reads** run on a small pool, each in one snapshot.
 

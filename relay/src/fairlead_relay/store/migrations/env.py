@@ -1,4 +1,4 @@
-"""How Alembic runs here: on the connection that it is given, in that connection's transaction, and never from a file of settings."""
+"""How Alembic runs here: on the connection it is given, in its transaction, without a settings file."""
 
 from alembic import context
 

@@ -200,7 +200,8 @@ def upgrade() -> None:
         sa.Column("started_at", sa.Double(), nullable=True),
         sa.Column("finished_at", sa.Double(), nullable=True),
         sa.CheckConstraint(
-            "(finished_at IS NOT NULL) = (state IN ('cancelled', 'expired', 'failed', 'refused', 'succeeded', 'superseded'))",
+            "(finished_at IS NOT NULL) = "
+            "(state IN ('cancelled', 'expired', 'failed', 'refused', 'succeeded', 'superseded'))",
             name=op.f("ck_jobs_final_is_finished"),
         ),
         sa.CheckConstraint(
@@ -208,7 +209,8 @@ def upgrade() -> None:
             name=op.f("ck_jobs_held_has_holder"),
         ),
         sa.CheckConstraint(
-            "state IN ('cancelled', 'cancelling', 'expired', 'failed', 'leased', 'queued', 'refused', 'running', 'succeeded', 'superseded', 'unreachable')",
+            "state IN ('cancelled', 'cancelling', 'expired', 'failed', 'leased', 'queued', 'refused', 'running', "
+            "'succeeded', 'superseded', 'unreachable')",
             name=op.f("ck_jobs_state"),
         ),
         sa.CheckConstraint("stop IN ('cancel', 'supersede')", name=op.f("ck_jobs_stop")),
