@@ -19,9 +19,12 @@ from tests.cluster.controlplane import ControlPlane, write_kubeconfig
 from tests.cluster.debian import ensure_packages
 from tests.cluster.errors import ClusterError
 from tests.cluster.network import OUTSIDE_ADDRESS, Network
+from tests.cluster.node import PACKAGES as NODE_PACKAGES
+from tests.cluster.node import Node
 from tests.cluster.process import Process, start
 from tests.cluster.progress import step
 from tests.cluster.record import Record, reap_dead
+from tests.cluster.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,8 +64,9 @@ class Cluster:
             raise ClusterError(
                 f"{name!r} is no cluster name: use up to 32 lower-case letters, digits and inner hyphens"
             )
-        ensure_packages(_PACKAGES)
-        binary("kube-apiserver")
+        ensure_packages([*_PACKAGES, *(NODE_PACKAGES if nodes else ())])
+        for program in ("kube-apiserver", *(("containerd", "pause") if nodes else ())):
+            binary(program)
         reap_dead()
         record = Record.create(name)
         try:
@@ -87,7 +91,15 @@ class Cluster:
         self._record.note("cgroup", path=str(self._group))
         cgroups.make(self._group)
         self._network.make()
-        self._control_plane.up()
+        fresh = [Node(index=index, record=self._record, network=self._network) for index in range(nodes)]
+        for node in fresh:
+            self._record.note("node", index=node.index)
+        holders = [node.start_containerd() for node in fresh]
+        authority = self._control_plane.up()
+        for node, holder in zip(fresh, holders, strict=True):
+            node.join(self._control_plane, authority, holder)
+        for node in fresh:
+            node.await_ready(self._control_plane)
 
     @property
     def name(self) -> str:
@@ -103,6 +115,14 @@ class Cluster:
     def netns(self) -> Path:
         """File of its network namespace: that of the control plane and the first node."""
         return self._network.netns
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Its real nodes, the first in the control plane's namespace."""
+        return [
+            Node(index=entry["index"], record=self._record, network=self._network)
+            for entry in self._record.entries("node")
+        ]
 
     @property
     def kubeconfig(self) -> Path:
@@ -214,6 +234,12 @@ class Cluster:
     def open_inwards(self, port: int) -> None:
         """Let the host dial a TCP port or NodePort of the cluster: only for a cluster that hosts a relay itself."""
         self._network.open(port)
+
+    def serve_registry(self) -> Registry:
+        """Return the cluster's image registry on the host, started if it has none, and open the firewall for it."""
+        registry = Registry.serve(self._record, self._group)
+        registry.admit(self)
+        return registry
 
     def token(self, namespace: str, service_account: str) -> str:
         """

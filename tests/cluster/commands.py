@@ -14,6 +14,7 @@ from tests.cluster.errors import CommandFailed, MissingTool, NotReady
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 _POLL_SECONDS = 0.05
 """Pause between two looks at a condition: short against the seconds a component takes to start."""
@@ -50,11 +51,19 @@ def run(argv: Sequence[str], *, stdin: str | None = None, seconds: float = 30.0)
     return finished.stdout
 
 
+def end_of(log: Path, lines: int = 8) -> str:
+    """Return the last lines of a log, or that there is none."""
+    if not log.exists():
+        return "(no such file)"
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
 def wait_until(
     what: str,
     look: Callable[[], str | None],
     *,
     seconds: float,
+    log: Path | None = None,
     every_seconds: float = _POLL_SECONDS,
 ) -> None:
     """
@@ -64,11 +73,12 @@ def wait_until(
         what: The condition, for the error: "the API server is ready".
         look: Returns None once it holds, else what is in the way.
         seconds: Deadline.
+        log: File whose end belongs into the error: the file itself goes when a start that failed is cleared.
         every_seconds: Pause between two looks.
     Raises: NotReady: The deadline passed.
     """
     deadline = time.monotonic() + seconds
     while (last := look()) is not None:
         if time.monotonic() >= deadline:
-            raise NotReady(what, seconds, last)
+            raise NotReady(what, seconds, f"{last}; {log.name} ends: {end_of(log)}" if log else last)
         time.sleep(every_seconds)

@@ -13,8 +13,7 @@ import http.client
 import json
 import socket
 import ssl
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.cluster.access import connect
 from tests.cluster.binaries import binary
@@ -64,16 +63,6 @@ _ADMISSION = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Credentials:
-    """Authorities and key pairs a control plane and its nodes share."""
-
-    authority: Authority
-    """Signs every identity of the cluster, and the API server's and kubelets' serving certificates."""
-    admin: KeyPair
-    """User of group `system:masters`."""
-
-
 class ControlPlane:
     """The four processes of one cluster's control plane."""
 
@@ -101,10 +90,11 @@ class ControlPlane:
         """Certificate of the authority that signs the API server's certificate."""
         return self._pki / "ca.crt"
 
-    def up(self) -> Credentials:
+    def up(self) -> Authority:
         """
         Start everything and wait until the API server is ready and a pod could be created.
 
+        Returns: The authority that signs every identity of the cluster and the serving certificates of its nodes.
         Raises: NotReady: A component did not come up; the error names its log.
         """
         self._pki.mkdir(mode=0o711)
@@ -124,25 +114,42 @@ class ControlPlane:
         # Pods are refused until their namespace has its ServiceAccount, and do not start without the CA's ConfigMap.
         self._wait_for("/api/v1/namespaces/default/serviceaccounts/default", controllers)
         self._wait_for("/api/v1/namespaces/default/configmaps/kube-root-ca.crt", controllers)
-        return Credentials(authority=authority, admin=admin)
+        return authority
 
-    def answers(self, path: str) -> str | None:
-        """Return None if the API server answers 200 to a GET as administrator, else what it did instead."""
+    def get(self, path: str) -> dict[str, Any] | None:
+        """
+        Read an object as administrator.
+
+        Args:
+            path: Path of its URL, such as "/api/v1/nodes/node-0".
+        Returns: The object; None if there is none, or no answer (yet).
+        """
+        status, text = self._request(path)
+        if status != http.client.OK:
+            return None
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def _request(self, path: str) -> tuple[int, str]:
+        """Return the status and text of a GET as administrator; status 0 and the reason if there is no answer."""
         context = ssl.create_default_context(cafile=self.ca_file)
         context.load_cert_chain(self._pki / "admin.crt", self._pki / "admin.key")
         connection = _InsideConnection(self._netns, self._address, context)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
-            text = answer.read(4096).decode(errors="replace")
+            return answer.status, answer.read().decode(errors="replace")
         except (OSError, http.client.HTTPException) as error:
-            return f"{type(error).__name__}: {error}"
+            return 0, f"{type(error).__name__}: {error}"
         finally:
             connection.close()
-        return None if answer.status == http.client.OK else f"{answer.status} {text.strip()[:300]}"
 
     def _wait_for(self, path: str, process: Process) -> None:
-        process.await_effect(f"GET {path} answering 200", lambda: self.answers(path), seconds=_READY_SECONDS)
+        def look() -> str | None:
+            status, text = self._request(path)
+            return None if status == http.client.OK else f"{status} {text.strip()[:300]}"
+
+        process.await_effect(f"GET {path} answering 200", look, seconds=_READY_SECONDS)
 
     def _start_etcd(self) -> list[str]:
         """Start etcd with certificates of its own; return the API server's flags for it."""

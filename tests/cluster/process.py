@@ -15,7 +15,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.cluster.commands import wait_until
+from tests.cluster.commands import end_of, wait_until
 from tests.cluster.errors import ClusterError, NotReady
 from tests.cluster.record import start_time
 
@@ -101,19 +101,10 @@ class Process:
         def look_twice() -> str | None:
             blocker = look()
             if blocker is not None and not self.running:
-                raise NotReady(what, seconds, f"{self.name} exited {self.popen.returncode}: {self.log_end()}")
+                raise NotReady(what, seconds, f"{self.name} exited {self.popen.returncode}: {end_of(self.log)}")
             return blocker
 
-        try:
-            wait_until(what, look_twice, seconds=seconds)
-        except NotReady as late:
-            if not self.running:
-                raise
-            raise NotReady(what, seconds, f"{late.last}; {self.name} said: {self.log_end()}") from late
-
-    def log_end(self, lines: int = 8) -> str:
-        """Return the last lines of its log, for errors: the file itself goes when a start that failed is cleared."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        wait_until(what, look_twice, seconds=seconds, log=self.log)
 
 
 def start(
