@@ -39,6 +39,17 @@ _STAGES = (
 """KWOK's bare binary knows no behaviour; its module carries these descriptions of one."""
 
 
+def start_all(cluster: Cluster) -> None:
+    """
+    Start what every cluster with real nodes has: volumes, enforced policies, DNS.
+
+    Raises: NotReady: DNS did not come up.
+    """
+    start_storage(cluster)
+    start_policies(cluster)
+    start_dns(cluster)
+
+
 def start_dns(cluster: Cluster) -> None:
     """
     Run CoreDNS in a pod and wait until it answers; names outside the cluster do not exist.
@@ -83,8 +94,8 @@ def add_fake_nodes(cluster: Cluster, count: int) -> None:
     """
     Add nodes on which pods are Running and Ready at once without running, and wait until they are Ready.
 
-    Where the cluster has real nodes, fake ones carry the taint `kwok.x-k8s.io/node=fake:NoSchedule`, so that a pod which
-    must really run cannot end up there by chance.
+    Where the cluster has real nodes, fake ones carry the taint `kwok.x-k8s.io/node=fake:NoSchedule`, so that a pod
+    which must really run cannot end up there by chance.
 
     Args:
         cluster: Any cluster.

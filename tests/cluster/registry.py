@@ -227,17 +227,6 @@ def session_registry() -> Iterator[Registry]:
         record.clear()
 
 
-def cluster_registry(cluster: Cluster) -> Registry:
-    """
-    Return the registry that lives as long as a cluster, started and admitted if need be.
-
-    For clusters of the command line and the demo; tests with several clusters share `session_registry`.
-    """
-    registry = Registry.serve(cluster._record, cluster._group)
-    registry.admit(cluster)
-    return registry
-
-
 def empty_if_large(directory: Path, limit_bytes: int) -> None:
     """
     Empty a directory of the cache if it has outgrown its limit and nobody uses it.

@@ -1,10 +1,11 @@
 """
 Harbour, the demo's application: which ships lie at which berth, in PostgreSQL, and how many looked, in Redis.
 
-It is an ordinary small web application and knows nothing of Fairlead: settings come from the environment, passwords from
-mounted files, `/live` says that the process answers and `/ready` that the database has the schema this version needs.
+It is an ordinary small web application and knows nothing of Fairlead: settings come from the environment, passwords
+from mounted files; `/live` says that the process answers, `/ready` that the database has the schema this version needs.
 Run `harbour.py serve` for the server and `harbour.py migrate` for the migration that must come before it.
 """
+# ruff: noqa: INP001 - one file in an image, not part of a package
 
 from __future__ import annotations
 
@@ -27,6 +28,8 @@ import redis
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from psycopg2.extensions import cursor
+
 VERSION = int(os.environ["HARBOUR_VERSION"])
 TITLE = os.environ.get("HARBOUR_TITLE", "Harbour")
 CREDENTIALS = Path("/etc/harbour/credentials")
@@ -48,7 +51,7 @@ MIGRATIONS = (
 
 
 @contextlib.contextmanager
-def database() -> Iterator[Any]:
+def database() -> Iterator[cursor]:
     """Connect, and commit if the block succeeds."""
     connection = psycopg2.connect(
         host=os.environ["HARBOUR_DATABASE_HOST"],
@@ -58,8 +61,8 @@ def database() -> Iterator[Any]:
         connect_timeout=CONNECT_SECONDS,
     )
     try:
-        with connection, connection.cursor() as cursor:
-            yield cursor
+        with connection, connection.cursor() as session:
+            yield session
     finally:
         connection.close()
 
@@ -80,13 +83,13 @@ def migrate() -> None:
     deadline = time.monotonic() + MIGRATE_SECONDS
     while True:
         try:
-            with database() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock(1)")
-                cursor.execute("CREATE TABLE IF NOT EXISTS schema_version (number integer NOT NULL)")
-                present = schema(cursor)
+            with database() as session:
+                session.execute("SELECT pg_advisory_xact_lock(1)")
+                session.execute("CREATE TABLE IF NOT EXISTS schema_version (number integer NOT NULL)")
+                present = schema(session)
                 for number in range(present, VERSION):
-                    cursor.execute(MIGRATIONS[number])
-                    cursor.execute("INSERT INTO schema_version VALUES (%s)", (number + 1,))
+                    session.execute(MIGRATIONS[number])
+                    session.execute("INSERT INTO schema_version VALUES (%s)", (number + 1,))
         except psycopg2.OperationalError as error:
             if time.monotonic() > deadline:
                 raise
@@ -97,25 +100,26 @@ def migrate() -> None:
             return
 
 
-def schema(cursor: Any) -> int:
+def schema(session: cursor) -> int:
     """Return the schema's number, 0 for an empty one."""
-    cursor.execute("SELECT coalesce(max(number), 0) FROM schema_version")
-    return int(cursor.fetchone()[0])
+    session.execute("SELECT coalesce(max(number), 0) FROM schema_version")
+    row = session.fetchone()
+    return int(row[0]) if row else 0
 
 
 def ships() -> list[dict[str, Any]]:
     """Return the ships in the order of their berths."""
     columns = ("name", "berth", "tonnage")[: VERSION + 1]
-    with database() as cursor:
-        cursor.execute(f"SELECT {', '.join(columns)} FROM ships ORDER BY berth")  # noqa: S608 - names from the line above
-        return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+    with database() as session:
+        session.execute(f"SELECT {', '.join(columns)} FROM ships ORDER BY berth")  # noqa: S608 - names from the line above
+        return [dict(zip(columns, row, strict=True)) for row in session.fetchall()]
 
 
 def unready() -> str | None:
     """Return what keeps this version from serving, or None."""
     try:
-        with database() as cursor:
-            present = schema(cursor)
+        with database() as session:
+            present = schema(session)
     except psycopg2.Error as error:
         return f"database: {str(error).strip()}"
     if present < VERSION:
@@ -145,7 +149,7 @@ def page() -> str:
 class Handler(BaseHTTPRequestHandler):
     """Answers one request."""
 
-    def do_GET(self) -> None:  # noqa: N802 - the name http.server calls
+    def do_GET(self) -> None:
         """Serve the front page, the list as JSON, and the probes."""
         try:
             if self.path == "/":
