@@ -1,0 +1,155 @@
+"""
+The `fairlead-agent` command. Flags override environment variables; secrets come as files, never as arguments.
+
+Exit codes: 0 stopped as asked, 1 any other failure, 2 wrong settings or policy, 4 the relay does not enrol this agent.
+Imports are lazy, so that `--help` and `--version` answer at once.
+"""
+
+# ruff: noqa: PLC0415  (each command imports what it needs when it runs)
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fairlead_agent import __version__
+from fairlead_agent.errors import AgentError, EnrolmentRefused, MissingRight, PolicyInvalid, SettingsInvalid
+
+if TYPE_CHECKING:
+    from fairlead_agent.identity_store import Identity
+    from fairlead_agent.settings import Settings
+
+EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 1, 2, 4
+Command = Callable[..., None]
+
+
+def _setting(flag: str, variable: str, text: str, **more: Any) -> Callable[[Command], Command]:  # noqa: ANN401  (click's)
+    return click.option(flag, envvar=variable, show_envvar=True, help=text, **more)
+
+
+def _cluster_settings(command: Command) -> Command:
+    """Add the settings that say how to reach the API server."""
+    path = click.Path(path_type=Path)
+    for decorate in (
+        _setting("--kubernetes-port", "KUBERNETES_SERVICE_PORT", "Port of the API server.", type=int),
+        _setting("--kubernetes-host", "KUBERNETES_SERVICE_HOST", "Host of the API server."),
+        _setting(
+            "--service-account-dir",
+            "FAIRLEAD_SERVICE_ACCOUNT_DIR",
+            "Directory with token, ca.crt, namespace.",
+            type=path,
+        ),
+        _setting("--state-namespace", "FAIRLEAD_STATE_NAMESPACE", "Namespace of the agent's own objects."),
+    ):
+        command = decorate(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fairlead-agent")
+def cli() -> None:
+    """Serve one private Kubernetes cluster from inside it: dial out to a relay, apply what the operator allows."""
+
+
+@cli.command()
+@_setting("--relay-url", "FAIRLEAD_RELAY_URL", "Address of the relay's agent port, wss://HOST:PORT.")
+@_setting("--policy-file", "FAIRLEAD_POLICY_FILE", "The operator's rules, YAML.", type=click.Path(path_type=Path))
+@_setting(
+    "--enrolment-token-file",
+    "FAIRLEAD_ENROLMENT_TOKEN_FILE",
+    "File with the one-time token; needed until there is a certificate.",
+    type=click.Path(path_type=Path),
+)
+@_setting("--spool-dir", "FAIRLEAD_SPOOL_DIR", "Directory for journals and bundles.", type=click.Path(path_type=Path))
+@_setting("--log-format", "FAIRLEAD_LOG_FORMAT", "json or console.", type=click.Choice(["json", "console"]))
+@_setting("--probe-port", "FAIRLEAD_PROBE_PORT", "Port of /healthz and /readyz; 0: none.", type=int)
+@_setting("--token-hold-seconds", "FAIRLEAD_TOKEN_HOLD_SECONDS", "Wait so long for a new token.", type=float)
+@_cluster_settings
+def run(**values: Any) -> None:  # noqa: ANN401  (click's)
+    """Run the agent until SIGTERM or SIGINT; jobs under way are resumed at the next start."""
+    import uvloop
+
+    from fairlead_agent.app import Agent
+    from fairlead_agent.logs import set_up_logs
+    from fairlead_agent.settings import read_settings
+
+    settings = read_settings(values)
+    logger = set_up_logs(settings.log_format)
+    agent = Agent(settings, logger)
+    logger.info("agent.start", version=__version__, relay=settings.relay_url, replica=settings.replica)
+    uvloop.run(agent.run())
+    logger.info("agent.stopped")
+
+
+@cli.command()
+@_cluster_settings
+def keys(**values: Any) -> None:  # noqa: ANN401  (click's)
+    """Print the agent's public keys and certificate, for comparison with what the relay shows. Changes nothing."""
+    import uvloop
+
+    from fairlead_agent.settings import read_settings
+
+    # The two others are needed to run, not to look.
+    unused = {"relay_url": "wss://unused", "policy_file": "unused"}
+    settings = read_settings({**values, **unused})
+    identity = uvloop.run(_find_identity(settings))
+    if identity is None:
+        raise click.ClickException("there is no identity yet: the agent makes its keys when it first runs")
+    for line in _describe(identity):
+        click.echo(line)
+
+
+async def _find_identity(settings: Settings) -> Identity | None:
+    from fairlead_agent.app import kube_client, state_objects
+    from fairlead_agent.identity_store import IdentityStore
+
+    async with kube_client(settings) as client:
+        return await IdentityStore(state_objects(client, settings)).find()
+
+
+def _describe(identity: Identity) -> list[str]:
+    from fairlead_shared.identity import certificate_fingerprint, key_fingerprint
+
+    lines = [
+        f"sealing key:   {key_fingerprint(identity.sealing_key.public_key())}",
+        f"               {identity.sealing_public}",
+    ]
+    if identity.certificate is None:
+        return [*lines, "certificate:   none yet (not enrolled)"]
+    leaf = identity.certificate.leaf
+    lines += [
+        f"agent:         {identity.certificate.agent}",
+        f"certificate:   {certificate_fingerprint(leaf)}",
+        f"valid until:   {leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}",
+    ]
+    if identity.relay_signer is not None:
+        lines.append(f"relay signer:  {key_fingerprint(identity.relay_signer)}")
+    return lines
+
+
+def main() -> None:
+    """Run the command; failures become one sentence on stderr and an exit code."""
+    try:
+        cli()
+    except (SettingsInvalid, PolicyInvalid) as error:
+        _fail(str(error), EXIT_USAGE)
+    except EnrolmentRefused as error:
+        _fail(str(error), EXIT_REFUSED)
+    except MissingRight as error:
+        _fail(f"{error}; the missing rule:\n{error.rule_yaml()}", EXIT_FAILED)
+    except AgentError as error:
+        _fail(str(error), EXIT_FAILED)
+    except OSError as error:
+        _fail(f"{error.filename or 'a port or file'}: {error.strerror or error}", EXIT_FAILED)
+
+
+def _fail(sentence: str, code: int) -> None:
+    click.echo(f"fairlead-agent: {sentence}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""
+The agent put together: the only place that builds its parts, and the order in which they start and stop.
+
+Start: probes, policy, API server, identity, stored jobs, link. A stop by signal cancels everything and leaves every
+job to be
+resumed: its checkpoint is in the cluster, its journal on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from fairlead_agent.apply.engine import DeployEngine
+from fairlead_agent.apply.inventory import InventoryStore
+from fairlead_agent.bundle_cache import BundleCache
+from fairlead_agent.checkpoint import CheckpointStore
+from fairlead_agent.errors import AgentError, KubeError, SettingsInvalid
+from fairlead_agent.execution import Workshop
+from fairlead_agent.health.check import HealthCheck
+from fairlead_agent.identity_store import IdentityStore
+from fairlead_agent.journal import Spool
+from fairlead_agent.kube.access import ClusterAccess
+from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.state import StateObjects
+from fairlead_agent.link import Link
+from fairlead_agent.logs import Logger
+from fairlead_agent.policy_file import PolicyFile
+from fairlead_agent.probes import serve_probes
+from fairlead_agent.runner import Runner
+from fairlead_agent.settings import Settings, variable_of
+from fairlead_shared.backoff import full_jitter
+
+STOP_SECONDS = 15.0
+"""How long a stop may take: half of the 30 s that Kubernetes gives a pod."""
+RETRY_BASE_SECONDS, RETRY_CAP_SECONDS = 1.0, 30.0
+"""Backoff while the API server is away at the start."""
+T = TypeVar("T")
+
+
+def kube_client(settings: Settings) -> KubeClient:
+    """Return a client of this cluster's API server with the agent's own rights. Raises: Unreachable."""
+    variables = {
+        "KUBERNETES_SERVICE_HOST": settings.kubernetes_host,
+        "KUBERNETES_SERVICE_PORT": str(settings.kubernetes_port),
+    }
+    return KubeClient(ClusterAccess.in_cluster(variables, settings.service_account_dir))
+
+
+def state_objects(client: KubeClient, settings: Settings) -> StateObjects:
+    """Return the agent's own namespace. Raises: SettingsInvalid: nothing names it."""
+    namespace = settings.state_namespace or _read_namespace(settings.service_account_dir / "namespace")
+    return StateObjects(client, namespace)
+
+
+class Agent:
+    """
+    One agent process.
+
+    Args:
+        settings: What it was told.
+        logger: The root logger.
+    Raises: PolicyInvalid: the policy file cannot be used.
+    """
+
+    def __init__(self, settings: Settings, logger: Logger) -> None:
+        self._settings = settings
+        self._logger = logger
+        self._policy = PolicyFile(settings.policy_file, logger)
+        self._link: Link | None = None
+        self._phase = "starting"
+
+    async def run(self) -> None:
+        """
+        Run until a signal asks to stop.
+
+        Raises: AgentError: it cannot go on, for example EnrolmentRefused. OSError: a port or the spool cannot be used.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        work = asyncio.create_task(self._work(), name="agent")
+        asked = asyncio.create_task(stop.wait(), name="stop")
+        await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if not work.done():
+            self._logger.info("agent.stopping")
+            work.cancel()
+            _, late = await asyncio.wait({work}, timeout=STOP_SECONDS)
+            if late:
+                self._logger.warning("agent.stopped_hard", seconds=STOP_SECONDS)
+        if work.done() and not work.cancelled():
+            work.result()
+
+    async def _work(self) -> None:
+        try:
+            async with serve_probes(self._settings.probe_port, self._readiness), kube_client(self._settings) as client:
+                await self._serve(client)
+        except BaseExceptionGroup as group:
+            raise _first_of(group) from group
+
+    async def _serve(self, client: KubeClient) -> None:
+        state = state_objects(client, self._settings)
+        identities = IdentityStore(state)
+        self._phase = "reading the agent's identity from the API server"
+        version = await self._patiently(client.version)
+        await self._patiently(identities.open)
+        link = self._link = Link(self._settings, identities, version, self._logger)
+        inventory = InventoryStore(state)
+        workshop = Workshop(
+            policy=self._policy,
+            identities=identities,
+            checkpoints=CheckpointStore(state, self._logger),
+            bundles=BundleCache(self._settings.spool_dir / "bundles", link),
+            engine=DeployEngine(client, inventory, time.time),
+            health=HealthCheck(client, inventory, time.time),
+            replay=inventory,
+            courier=link,
+            clock=time.time,
+            logger=self._logger,
+        )
+        runner = Runner(workshop, Spool(self._settings.spool_dir / "events"))
+        checkpoints = await self._patiently(workshop.checkpoints.load_all)
+        async with asyncio.TaskGroup() as group:
+            resumed = asyncio.Event()
+            group.create_task(runner.run(checkpoints, resumed), name="runner")
+            await resumed.wait()
+            group.create_task(link.run(runner), name="link")
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call the API server until it answers: it may come up after us, and restarts by itself."""
+        attempt = 0
+        while True:
+            try:
+                return await call()
+            except KubeError as error:
+                if not error.temporary:
+                    raise
+                self._phase = str(error)
+                self._logger.warning("kube.unreachable", error=str(error))
+            attempt += 1
+            unit = random.random()  # noqa: S311  (jitter, not a secret)
+            await asyncio.sleep(
+                full_jitter(attempt, base_seconds=RETRY_BASE_SECONDS, cap_seconds=RETRY_CAP_SECONDS, random_unit=unit)
+            )
+
+    def _readiness(self) -> tuple[bool, str]:
+        if self._link is None:
+            return False, self._phase
+        return self._link.is_connected, self._link.state
+
+
+def _read_namespace(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        namespace = path.read_text(encoding="ascii").strip()
+        if namespace:
+            return namespace
+    raise SettingsInvalid("state_namespace", variable_of("state_namespace"), f"is not set, and {path} cannot be read")
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error that ended the task groups: ours before any other."""
+    leaves: list[BaseException] = []
+    pending: list[BaseException] = [group]
+    while pending:
+        error = pending.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            pending.extend(error.exceptions)
+        else:
+            leaves.append(error)
+    return next((leaf for leaf in leaves if isinstance(leaf, AgentError)), leaves[0])

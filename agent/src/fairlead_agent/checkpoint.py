@@ -1,0 +1,129 @@
+"""
+Checkpoints: what a job needs to go on after the agent's pod is gone, one ConfigMap per job in the agent's namespace.
+
+`fairlead-job-<job id>` holds the offer (with the signed statement), the plan once the engine made it, and the result
+once it is decided. It is made before the job is accepted and deleted after the relay has stored the result. Nothing
+in it is secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from fairlead_agent.errors import AlreadyExists, Conflict, NotFound
+from fairlead_agent.logs import Logger
+from fairlead_agent.ports import DeployPlan, StateKind, StatePort
+from fairlead_shared.frames import JobOffer
+from fairlead_shared.progress import ResultEvent
+
+LABEL: Final = "fairlead.dev/state"
+_VALUE: Final = "job"
+_PREFIX: Final = "fairlead-job-"
+_JOB_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,98}[a-z0-9])?")
+_WRITE_ATTEMPTS = 5
+"""Only this agent writes its checkpoints: a conflict means an earlier write of ours, by a killed process or
+unanswered."""
+
+
+def is_storable(job_id: str) -> bool:
+    """Tell whether a job id can stand in an object's name, as every honest relay's can."""
+    return _JOB_ID.fullmatch(job_id) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A job as its ConfigMap has it."""
+
+    offer: JobOffer
+    plan: DeployPlan | None = None
+    result: ResultEvent | None = None
+
+
+class CheckpointStore:
+    """
+    All checkpoints of this agent.
+
+    Args:
+        state: The agent's own namespace.
+        logger: For checkpoints that cannot be read.
+    """
+
+    def __init__(self, state: StatePort, logger: Logger) -> None:
+        self._state = state
+        self._logger = logger
+        self._versions: dict[str, str] = {}
+        """Name → resourceVersion of the last write or read, so that a save is one request."""
+
+    async def load_all(self) -> list[Checkpoint]:
+        """Return every checkpoint, in the order of their offers' tokens. Raises: KubeError."""
+        found = []
+        for manifest in await self._state.select(StateKind.CONFIG_MAP, f"{LABEL}={_VALUE}"):
+            checkpoint = self._read(manifest)
+            if checkpoint is not None:
+                found.append(checkpoint)
+        return sorted(found, key=lambda checkpoint: checkpoint.offer.token)
+
+    async def save(self, checkpoint: Checkpoint) -> None:
+        """Create or replace a job's checkpoint; returns once the API server has it. Raises: KubeError."""
+        name = f"{_PREFIX}{checkpoint.offer.job_id}"
+        manifest = _render(name, checkpoint)
+        for attempt in range(1, _WRITE_ATTEMPTS + 1):
+            try:
+                if name in self._versions:
+                    manifest["metadata"]["resourceVersion"] = self._versions[name]
+                    stored = await self._state.update(StateKind.CONFIG_MAP, manifest)
+                else:
+                    manifest["metadata"].pop("resourceVersion", None)
+                    stored = await self._state.create(StateKind.CONFIG_MAP, manifest)
+            except (AlreadyExists, Conflict, NotFound):
+                if attempt == _WRITE_ATTEMPTS:
+                    raise
+                self._versions.pop(name, None)
+                live = await self._state.read(StateKind.CONFIG_MAP, name)
+                if live is not None:
+                    self._versions[name] = live["metadata"]["resourceVersion"]
+            else:
+                self._versions[name] = stored["metadata"]["resourceVersion"]
+                return
+
+    async def delete(self, job_id: str) -> None:
+        """Delete a job's checkpoint; none is fine. Raises: KubeError."""
+        name = f"{_PREFIX}{job_id}"
+        await self._state.delete(StateKind.CONFIG_MAP, name)
+        self._versions.pop(name, None)
+
+    def _read(self, manifest: dict[str, Any]) -> Checkpoint | None:
+        self._versions[manifest["metadata"]["name"]] = manifest["metadata"]["resourceVersion"]
+        content, binary = manifest.get("data") or {}, manifest.get("binaryData") or {}
+        try:
+            plan = binary.get("plan.json.gz")
+            return Checkpoint(
+                offer=JobOffer.model_validate_json(content["offer"]),
+                plan=None if plan is None else DeployPlan.model_validate_json(gzip.decompress(base64.b64decode(plan))),
+                result=ResultEvent.model_validate_json(content["result"]) if "result" in content else None,
+            )
+        except (KeyError, ValidationError, ValueError, OSError) as error:
+            # Left where it is: the relay hears that the job is not known here and offers it again.
+            name = manifest["metadata"]["name"]
+            self._logger.warning("checkpoint.unreadable", name=name, error=f"{type(error).__name__}: {error}"[:300])
+            return None
+
+
+def _render(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
+    manifest: dict[str, Any] = {
+        "metadata": {"name": name, "labels": {LABEL: _VALUE}},
+        "data": {"offer": checkpoint.offer.model_dump_json(by_alias=True, exclude_none=True)},
+    }
+    if checkpoint.result is not None:
+        manifest["data"]["result"] = checkpoint.result.model_dump_json(exclude_none=True)
+    if checkpoint.plan is not None:
+        # Compressed: what is to be pruned from a large environment is megabytes of names and UIDs.
+        packed = gzip.compress(checkpoint.plan.model_dump_json().encode(), mtime=0)
+        manifest["binaryData"] = {"plan.json.gz": base64.b64encode(packed).decode()}
+    return manifest

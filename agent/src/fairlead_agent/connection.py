@@ -1,0 +1,315 @@
+"""
+One connection to the relay, from hello to close: the shell around the sans-I/O session.
+
+Three tasks: one reads, one writes with back-pressure, one keeps the session's time. Whatever ends first ends the
+connection. It must not reconnect and must not decide on jobs: the first is the link's, the second the runner's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from fairlead_agent.errors import BundleUnavailable, ConnectionLost
+from fairlead_agent.exchange import JobDesk, Sink
+from fairlead_agent.logs import Logger
+from fairlead_shared.errors import ErrorCode
+from fairlead_shared.frames import (
+    CertificateIssued,
+    GoAway,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    JobCancel,
+    JobOffer,
+    Message,
+    Welcome,
+)
+from fairlead_shared.session import (
+    Acknowledged,
+    Closed,
+    Event,
+    HeartbeatDue,
+    Opened,
+    Phase,
+    Received,
+    Session,
+    Side,
+)
+from fairlead_shared.transfers import ChunkReceived, TransferEnded
+
+
+class LinkEvents(Protocol):
+    """What a connection tells its link."""
+
+    def opened(self, welcome: Welcome) -> None:
+        """The relay said welcome."""
+
+    def closed(self) -> None:
+        """The session is over; its transport may take a moment longer."""
+
+    def go_away(self, order: GoAway) -> None:
+        """The relay asks to reconnect."""
+
+    def certificate_issued(self, issued: CertificateIssued) -> None:
+        """The relay answered a renewal."""
+
+
+@dataclass(slots=True)
+class _Fetch:
+    sink: Sink
+    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Connection:
+    """
+    One connection.
+
+    Args:
+        websocket: Just opened.
+        hello: The first message.
+        desk: Who decides on jobs.
+        link: Who hears of the rest.
+        monotonic: Seconds, the session's clock.
+        logger: Bound to the connection's address.
+    """
+
+    def __init__(
+        self,
+        websocket: ClientConnection,
+        hello: Hello,
+        desk: JobDesk,
+        link: LinkEvents,
+        monotonic: Callable[[], float],
+        logger: Logger,
+    ) -> None:
+        self._websocket = websocket
+        self._desk = desk
+        self._link = link
+        self._monotonic = monotonic
+        self._logger = logger
+        self._session = Session(Side.AGENT, monotonic())
+        self._session.send(hello)
+        self._to_write = asyncio.Event()
+        self._to_write.set()
+        self._retime = asyncio.Event()
+        self._dirty: set[str] = set()
+        """Jobs that may have events to send."""
+        self._heartbeats: dict[int, frozenset[str]] = {}
+        """Heartbeat number → jobs whose leases it asked to renew."""
+        self._fetches: dict[int, _Fetch] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages may be sent: after the welcome and before the close."""
+        return self._session.phase is Phase.OPEN
+
+    async def run(self) -> Closed:
+        """Drive the connection until it ends; returns why. Cancelling it closes the connection."""
+        tasks = [
+            asyncio.create_task(self._read(), name="link/read"),
+            asyncio.create_task(self._write(), name="link/write"),
+            asyncio.create_task(self._keep_time(), name="link/time"),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # What the session has to say last, for example why it closes.
+            await self._flush_last_words()
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._session.connection_lost("the connection was closed")
+            self._link.closed()
+            self._fail_fetches()
+            with contextlib.suppress(Exception):  # a broken transport cannot be closed any better
+                await self._websocket.close()
+        return self._session.close_reason or Closed(ErrorCode.SILENCE, "the connection was closed", by_peer=True)
+
+    def send(self, message: Message) -> bool:
+        """Queue a message; returns whether the session was open to take it."""
+        if not self.is_open:
+            return False
+        self._session.send(message)
+        self._to_write.set()
+        return True
+
+    def start_stream(self, job_id: str, acknowledged_seq: int) -> None:
+        """Begin to send a job's events after that number; without effect before the welcome."""
+        if self.is_open:
+            self._session.start_stream(job_id, acknowledged_seq)
+            self.events_ready(job_id)
+
+    def end_stream(self, job_id: str) -> None:
+        """Forget a job's stream."""
+        self._session.end_stream(job_id)
+        self._dirty.discard(job_id)
+
+    def events_ready(self, job_id: str) -> None:
+        """Look for events of the job at the next write."""
+        self._dirty.add(job_id)
+        self._to_write.set()
+
+    def leave(self, reason: str) -> None:
+        """End the connection from this side; what is not yet written is settled by the next hello."""
+        self._session.connection_lost(reason)
+        self._to_write.set()
+
+    async def fetch(self, sha256: str, sink: Sink) -> None:
+        """Fetch content into a sink. Raises: ConnectionLost, BundleUnavailable."""
+        if not self.is_open:
+            raise ConnectionLost
+        transfer = self._session.fetch(sha256, sink.size)
+        self._to_write.set()
+        fetch = self._fetches[transfer] = _Fetch(sink)
+        try:
+            await fetch.done
+        finally:
+            self._fetches.pop(transfer, None)
+            self._session.abandon(transfer)
+
+    async def _read(self) -> None:
+        try:
+            async for content in self._websocket:
+                if isinstance(content, str):
+                    self._session.close(ErrorCode.PROTOCOL, "a text message; frames are binary")
+                else:
+                    self._session.receive_frame(content, self._monotonic())
+                self._take_events()
+                if self._session.phase is Phase.CLOSED:
+                    return
+        except (ConnectionClosed, OSError) as error:
+            self._session.connection_lost(f"{type(error).__name__}: {error}"[:200])
+
+    async def _write(self) -> None:
+        while self._session.phase is not Phase.CLOSED:
+            await self._to_write.wait()
+            self._to_write.clear()
+            try:
+                await self._write_all()
+            except (ConnectionClosed, OSError):
+                # The reader sees the same and knows more of the reason.
+                await asyncio.Event().wait()
+
+    async def _write_all(self) -> None:
+        self._pump()
+        while frames := self._session.data_to_send():
+            for frame in frames:
+                await self._websocket.send(frame)
+            self._pump()
+
+    async def _flush_last_words(self) -> None:
+        with contextlib.suppress(ConnectionClosed, OSError, TimeoutError):
+            async with asyncio.timeout(1):
+                for frame in self._session.data_to_send():
+                    await self._websocket.send(frame)
+
+    async def _keep_time(self) -> None:
+        while (deadline := self._session.next_deadline()) is not None:
+            self._retime.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, deadline - self._monotonic())):
+                    await self._retime.wait()
+                    continue
+            self._session.receive_timeout(self._monotonic())
+            self._take_events()
+
+    def _pump(self) -> None:
+        """Move events from the journals into the session, as many as its windows take."""
+        for job_id in list(self._dirty):
+            while self._session.window(job_id) > 0:
+                progress = self._desk.event(job_id, self._session.next_seq(job_id))
+                if progress is None:
+                    break
+                self._session.send_progress(progress)
+            self._dirty.discard(job_id)
+
+    def _take_events(self) -> None:
+        for event in self._session.events():
+            self._take(event)
+        # Anything received may have queued an answer, moved a window or ended the session.
+        self._to_write.set()
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Received(message):
+                self._take_message(message)
+            case Opened(welcome):
+                self._desk.settle(welcome)
+                self._dirty.update(verdict.job_id for verdict in welcome.jobs)
+                self._link.opened(welcome)
+                self._retime.set()
+            case HeartbeatDue():
+                self._send_heartbeat()
+            case Acknowledged(job_id, seq):
+                self._desk.acknowledge(job_id, seq)
+                self._dirty.add(job_id)
+            case ChunkReceived(transfer, _, payload):
+                self._take_chunk(transfer, payload)
+            case TransferEnded(transfer, _, code):
+                self._end_fetch(transfer, None if code is None else BundleUnavailable(_why(code), code))
+            case _:
+                pass
+
+    def _take_message(self, message: Message) -> None:
+        match message:
+            case JobOffer():
+                self._desk.take_offer(message)
+            case JobCancel():
+                self._desk.cancel(message)
+            case HeartbeatAck():
+                # A job taken after the heartbeat was sent is not in its answer.
+                for job_id in self._heartbeats.pop(message.number, frozenset()) - set(message.renewed):
+                    self._desk.lose(job_id)
+            case GoAway():
+                self._link.go_away(message)
+            case CertificateIssued():
+                self._link.certificate_issued(message)
+            case _:
+                self._logger.warning("link.unexpected_message", kind=message.kind)
+
+    def _send_heartbeat(self) -> None:
+        jobs = self._desk.leases()
+
+        def build(number: int) -> Heartbeat:
+            self._heartbeats = {number: frozenset(job.job_id for job in jobs)}
+            return Heartbeat(number=number, jobs=jobs)
+
+        self._session.heartbeat(build)
+
+    def _take_chunk(self, transfer: int, payload: bytes) -> None:
+        fetch = self._fetches.get(transfer)
+        if fetch is None:
+            return
+        try:
+            fetch.sink.write(payload)
+        except (OSError, BundleUnavailable) as error:
+            self._session.abandon(transfer)
+            self._end_fetch(transfer, error)
+        else:
+            self._session.grant(transfer, len(payload))
+
+    def _end_fetch(self, transfer: int, error: Exception | None) -> None:
+        fetch = self._fetches.pop(transfer, None)
+        if fetch is None or fetch.done.done():
+            return
+        if error is None:
+            fetch.done.set_result(None)
+        else:
+            fetch.done.set_exception(error)
+
+    def _fail_fetches(self) -> None:
+        for transfer in list(self._fetches):
+            self._end_fetch(transfer, ConnectionLost())
+
+
+def _why(code: ErrorCode) -> str:
+    return f"the relay could not deliver the bundle ({code}); deploy again"

@@ -1,0 +1,330 @@
+"""
+Execution: carries one job from its checkpoint to its result, and reports every step through the job's journal.
+
+The result is decided once: it is stored in the checkpoint before it is reported, so that a restart cannot change its
+mind. A killed execution starts again from the checkpoint; events it reported before are dropped by their keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Literal
+
+from fairlead_agent.bundle_cache import BundleCache
+from fairlead_agent.checkpoint import Checkpoint, CheckpointStore
+from fairlead_agent.errors import AgentError, BundleUnavailable, IdentityInvalid, JournalFull, KubeError, OfferRefused
+from fairlead_agent.exchange import Courier
+from fairlead_agent.identity_store import IdentityStore
+from fairlead_agent.journal import Journal
+from fairlead_agent.logs import Logger
+from fairlead_agent.policy_file import PolicyFile
+from fairlead_agent.ports import (
+    Clock,
+    DeployPlan,
+    DeployResult,
+    DeployWork,
+    Engine,
+    EnvironmentKey,
+    HealthPort,
+    ReplayPort,
+    Unseal,
+)
+from fairlead_agent.verification import Verified, check_readable, verify_statement
+from fairlead_shared.backoff import full_jitter
+from fairlead_shared.bundle import Bundle
+from fairlead_shared.errors import ErrorCode
+from fairlead_shared.frames import JobOffer
+from fairlead_shared.jobs import JobKind
+from fairlead_shared.progress import HealthStatus, Outcome, ProgressEvent, ResultEvent, Step, StepEvent
+from fairlead_shared.sealing import SealContext, unseal
+from fairlead_shared.statement import DeploymentStatement
+
+SAVE_BASE_SECONDS, SAVE_CAP_SECONDS = 0.5, 10.0
+"""Backoff of a checkpoint's writes while the API server is away."""
+_StepStatus = Literal["started", "finished", "failed"]
+_SEVERITY = (
+    HealthStatus.DEGRADED, HealthStatus.MISSING, HealthStatus.UNKNOWN, HealthStatus.PROGRESSING, HealthStatus.SUSPENDED,
+)  # fmt: skip
+
+
+class Stop(StrEnum):
+    """Why an execution is to end early."""
+
+    CANCEL = "cancel"
+    SUPERSEDE = "supersede"
+    FORGET = "forget"
+    """The job is another's now: no further write, no result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What every execution uses."""
+
+    policy: PolicyFile
+    identities: IdentityStore
+    checkpoints: CheckpointStore
+    bundles: BundleCache
+    engine: Engine
+    health: HealthPort
+    replay: ReplayPort
+    courier: Courier
+    clock: Clock
+    logger: Logger
+    turns: dict[EnvironmentKey, asyncio.Lock] = field(default_factory=dict)
+    """Held while a job works on its environment: one deployment at a time."""
+
+
+class Execution:
+    """
+    One job in this process.
+
+    Args:
+        checkpoint: The job; for kinds that only read it is never stored.
+        journal: Its events.
+        workshop: Shared means.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, journal: Journal, workshop: Workshop) -> None:
+        self.checkpoint = checkpoint
+        self.journal = journal
+        self.accepted = False
+        """Whether the relay was told, or has known the job since before this process."""
+        self.stop: Stop | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.is_reported = False
+        """Whether the result is in the journal, as its last event."""
+        self._workshop = workshop
+        self._decided = checkpoint.result is not None
+        self._statement: DeploymentStatement | None = None
+        """Once verified."""
+        self._logger = workshop.logger.bind(job=self.job_id)
+
+    @property
+    def offer(self) -> JobOffer:
+        """The offer in force."""
+        return self.checkpoint.offer
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self.checkpoint.offer.job_id
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the relay has stored the result."""
+        return self.is_reported and self.journal.acknowledged_seq >= self.journal.last_seq > 0
+
+    def request_stop(self, stop: Stop) -> None:
+        """End the job early; once its result is decided, only forgetting it makes a difference."""
+        if self.stop is Stop.FORGET or (self._decided and stop is not Stop.FORGET):
+            return
+        first = self.stop is None
+        self.stop = stop
+        if self.task is not None and (first or stop is Stop.FORGET):
+            self.task.cancel()
+
+    async def adopt(self, offer: JobOffer) -> None:
+        """Go on under a newer offer of the same job. Raises: KubeError: it could not be stored."""
+        self.checkpoint = replace(self.checkpoint, offer=offer)
+        self.journal.settle(offer.acknowledged_seq)
+        if self._is_stored:
+            await self._workshop.checkpoints.save(self.checkpoint)
+
+    async def store(self) -> None:
+        """Store the checkpoint, before the job is accepted. Raises: KubeError."""
+        if self._is_stored:
+            await self._workshop.checkpoints.save(self.checkpoint)
+
+    async def discard(self) -> None:
+        """Delete all that is kept of the job, however long the API server takes."""
+        self._workshop.courier.end_stream(self.job_id)
+        if self._is_stored:
+            await self._persist(lambda: self._workshop.checkpoints.delete(self.job_id), "checkpoint.not_deleted")
+        self.journal.remove()
+
+    async def run(self, failure: AgentError | None = None) -> None:
+        """
+        Carry the job to its result and record it; ends without one when it is to be forgotten, or the process stops.
+
+        Args:
+            failure: What made the job fail before it began, if anything did.
+        """
+        result = self.checkpoint.result
+        if result is None:
+            decided = await self._decide(failure)
+            result = ResultEvent(
+                key="result",
+                at=self._workshop.clock(),
+                outcome=decided.outcome,
+                code=decided.code,
+                cause=decided.cause[:4096],
+                counts=decided.counts,
+            )
+            self._decided = True
+            self.checkpoint = replace(self.checkpoint, result=result)
+            if self._is_stored:
+                await self._persist(self._close_deployment, "job.result_not_stored")
+        self._record(result)
+        self.is_reported = True
+        self._logger.info("job.ended", outcome=result.outcome, code=result.code, cause=result.cause)
+
+    async def _close_deployment(self) -> None:
+        """Store the result, after the mark that bars the statement from being carried out again."""
+        if self._statement is not None:
+            environment = EnvironmentKey.of(self._statement)
+            await self._workshop.replay.finish(environment, self._statement.deployment_id)
+        await self._workshop.checkpoints.save(self.checkpoint)
+
+    # The engine's CheckpointPort.
+
+    async def save_plan(self, plan: DeployPlan) -> None:
+        """Store the plan. Raises: KubeError."""
+        self.checkpoint = replace(self.checkpoint, plan=plan)
+        await self._workshop.checkpoints.save(self.checkpoint)
+
+    async def load_plan(self) -> DeployPlan | None:
+        """Return the plan an earlier attempt stored."""
+        return self.checkpoint.plan
+
+    # Inside.
+
+    @property
+    def _is_stored(self) -> bool:
+        return self.offer.job_kind == JobKind.DEPLOY
+
+    async def _decide(self, failure: AgentError | None) -> DeployResult:
+        """Carry the job out and say how it ended, whatever happens."""
+        timer = asyncio.timeout(max(0.0, self.offer.deadline - self._workshop.clock()))
+        try:
+            if failure is not None:
+                raise failure
+            if self.stop is not None:
+                raise asyncio.CancelledError
+            async with timer:
+                return await (self._deploy() if self._is_stored else self._check_health())
+        except asyncio.CancelledError:
+            return self._stopped()
+        except TimeoutError:
+            if not timer.expired():
+                self._logger.exception("job.defect")
+                return self._defect()
+            cause = "the job's deadline passed while it was carried out"
+            return DeployResult(Outcome.FAILED, ErrorCode.DEADLINE, cause)
+        except (OfferRefused, BundleUnavailable, KubeError) as error:
+            return DeployResult(Outcome.FAILED, error.code, str(error))
+        except (JournalFull, IdentityInvalid) as error:
+            return DeployResult(Outcome.FAILED, ErrorCode.INTERNAL, str(error))
+        except OSError as error:
+            self._logger.exception("job.spool_failed")
+            cause = f"the agent's spool cannot be used: {error.strerror}"
+            return DeployResult(Outcome.FAILED, ErrorCode.INTERNAL, cause)
+        except Exception:  # task boundary: a defect ends this job, never the agent
+            self._logger.exception("job.defect")
+            return self._defect()
+
+    def _stopped(self) -> DeployResult:
+        """Turn a requested cancellation into a result; any other goes on, out of the task."""
+        if self.stop not in (Stop.CANCEL, Stop.SUPERSEDE):
+            raise asyncio.CancelledError
+        task = asyncio.current_task()
+        while task is not None and task.cancelling():
+            task.uncancel()
+        if self.stop is Stop.SUPERSEDE:
+            return DeployResult(Outcome.SUPERSEDED, ErrorCode.CANCELLED, "a newer deployment took its place")
+        return DeployResult(Outcome.CANCELLED, ErrorCode.CANCELLED, "it was cancelled")
+
+    def _defect(self) -> DeployResult:
+        return DeployResult(Outcome.FAILED, ErrorCode.INTERNAL, f"a defect in the agent; its log has job {self.job_id}")
+
+    async def _deploy(self) -> DeployResult:
+        verified = await self._verify()
+        self._statement = verified.statement
+        async with self._workshop.turns.setdefault(EnvironmentKey.of(verified.statement), asyncio.Lock()):
+            bundle = await self._fetch(verified.statement)
+            work = DeployWork(
+                statement=verified.statement,
+                bundle=bundle,
+                allowed_cluster_scoped=self._workshop.policy.current.allows_cluster_scoped,
+                unseal=self._unsealer(verified.statement),
+                wait_seconds=self.offer.wait_seconds,
+            )
+            return await self._workshop.engine.run(work, self._report, self)
+
+    async def _verify(self) -> Verified:
+        """Check the statement again: the operator may have changed the rules since it was accepted."""
+        await self._step(Step.VERIFY, "started")
+        identities, policy = self._workshop.identities, self._workshop.policy.current
+        try:
+            relay_key = identities.current.relay_signer
+            verified = verify_statement(self.offer.statement, policy, identities.agent, relay_key)
+        except OfferRefused as error:
+            await self._step(Step.VERIFY, "failed", str(error))
+            raise
+        await self._step(Step.VERIFY, "finished", f"signed by {', '.join(verified.signers)}")
+        return verified
+
+    async def _fetch(self, statement: DeploymentStatement) -> Bundle:
+        await self._step(Step.FETCH, "started")
+        try:
+            bundle = await self._workshop.bundles.load(statement.bundle_sha256)
+        except BundleUnavailable as error:
+            await self._step(Step.FETCH, "failed", str(error))
+            raise
+        await self._step(Step.FETCH, "finished", f"{len(bundle.content):,} bytes")
+        return bundle
+
+    def _unsealer(self, statement: DeploymentStatement) -> Unseal:
+        keys = [self._workshop.identities.current.sealing_key]
+
+        def open_values(sealed: Mapping[str, Any], namespace: str, name: str) -> dict[str, bytes]:
+            where = (statement.organization, statement.application, statement.environment, namespace, name)
+            return unseal(sealed, SealContext(*where), keys)
+
+        return open_values
+
+    async def _check_health(self) -> DeployResult:
+        agent, policy = self._workshop.identities.agent, self._workshop.policy.current
+        environment = check_readable(self.offer.environment, policy, agent)
+        events = await self._workshop.health.check(environment)
+        for event in events:
+            await self._report(event)
+        worst = next((event for status in _SEVERITY for event in events if event.status is status), None)
+        cause = "" if worst is None else worst.cause or f"{worst.object} is {worst.status}"
+        return DeployResult(Outcome.SUCCEEDED, cause=cause)
+
+    async def _step(self, step: Step, status: _StepStatus, detail: str = "") -> None:
+        key = f"step/{step}/{status}"
+        await self._report(
+            StepEvent(key=key, at=self._workshop.clock(), step=step, status=status, detail=detail[:4096])
+        )
+
+    async def _report(self, event: ProgressEvent) -> None:
+        self._record(event)
+        # A burst of events must not starve the connection that carries them away.
+        await asyncio.sleep(0)
+
+    def _record(self, event: ProgressEvent) -> None:
+        if self.journal.append(event):
+            self._workshop.courier.events_ready(self.job_id)
+
+    async def _persist(self, write: Callable[[], Awaitable[None]], complaint: str) -> None:
+        """Write however long the API server is away; a refusal is logged and left, since nothing could mend it."""
+        attempt = 0
+        while True:
+            try:
+                await write()
+            except KubeError as error:
+                self._logger.warning(complaint, error=str(error))
+                if not error.temporary:
+                    return
+            else:
+                return
+            attempt += 1
+            unit = random.random()  # noqa: S311  (jitter, not a secret)
+            await asyncio.sleep(
+                full_jitter(attempt, base_seconds=SAVE_BASE_SECONDS, cap_seconds=SAVE_CAP_SECONDS, random_unit=unit)
+            )

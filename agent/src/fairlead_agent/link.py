@@ -1,0 +1,246 @@
+"""
+The link: keeps one connection to the relay for as long as the agent runs, and enrols when there is no certificate.
+
+Reconnects with full jitter over the window the relay's welcome names, so that a lone agent is back at once and a
+fleet does not stampede. Local work goes on while the relay is away. Fetches wait for the next connection; other
+messages given meanwhile are dropped, because the next hello settles everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fairlead_agent import __version__
+from fairlead_agent.connection import Connection
+from fairlead_agent.dialling import dial
+from fairlead_agent.enrolment import enrol, read_token
+from fairlead_agent.errors import ConnectFailed, ConnectionLost, EnrolmentRefused, IdentityInvalid, KubeError
+from fairlead_agent.exchange import JobDesk, Sink
+from fairlead_agent.identity_store import IdentityStore, client_context
+from fairlead_agent.logs import Logger
+from fairlead_agent.renewal import Renewal
+from fairlead_agent.settings import Settings
+from fairlead_shared.backoff import full_jitter
+from fairlead_shared.errors import ErrorCode
+from fairlead_shared.frames import (
+    OLDEST_PROTOCOL_VERSION,
+    PROTOCOL_VERSION,
+    CertificateIssued,
+    GoAway,
+    Hello,
+    Message,
+    Welcome,
+)
+from fairlead_shared.session import Closed
+
+LONE_WINDOW_SECONDS = 1.0
+"""Upper bound of the first wait until a welcome sizes it to the fleet."""
+LONGEST_WAIT_SECONDS = 30.0
+"""Upper bound of any wait, unless the fleet's window is longer: a relay away for an hour is found within it."""
+STEADY_SECONDS = 10.0
+"""A connection that lived so long was a good one: the next failure counts as the first."""
+TOKEN_POLL_SECONDS = 1.0
+"""How often to look for a new token after one was refused."""
+
+
+_NOT_ALLOWED = {ErrorCode.UNAUTHORIZED, ErrorCode.REVOKED}
+
+
+class Link:
+    """
+    The agent's one link.
+
+    Args:
+        settings: Address, token file, replica name.
+        identities: The stored identity.
+        kubernetes_version: The API server's, for the hello; empty if unknown.
+        logger: Bound to nothing yet.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        identities: IdentityStore,
+        kubernetes_version: str,
+        logger: Logger,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._identities = identities
+        self._kubernetes_version = kubernetes_version
+        self._logger = logger
+        self._monotonic = time.monotonic
+        self._random = random.SystemRandom().random
+        self._connection: Connection | None = None
+        self._connected = asyncio.Event()
+        self._welcomed = False
+        """Whether the present connection got as far as a welcome."""
+        self._window_seconds = LONE_WINDOW_SECONDS
+        self._pause_seconds = 0.0
+        self._renewal = Renewal(identities, self.send, logger, clock, self._random)
+        self.state = "starting"
+        """One phrase for people: what the link does now."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the relay said welcome on the present connection."""
+        return self._connected.is_set()
+
+    async def run(self, desk: JobDesk) -> None:
+        """
+        Keep the connection; ends only by cancellation or failure.
+
+        Raises: EnrolmentRefused: there is no certificate, and the token was refused and not replaced in time.
+        """
+        failures = 0
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._renewal.run(), name="link/renewal")
+            while True:
+                started = self._monotonic()
+                try:
+                    await self._enrol_if_needed()
+                    closed = await self._serve(desk)
+                except (ConnectFailed, KubeError, IdentityInvalid) as error:
+                    self.state = f"cannot reach the relay: {error}"
+                    self._logger.warning("link.failed", error=str(error), failures=failures + 1)
+                else:
+                    self.state = f"disconnected: {closed.reason}"
+                    self._logger.warning("link.closed", code=closed.code, reason=closed.reason, by_relay=closed.by_peer)
+                failures = 1 if self._monotonic() - started > STEADY_SECONDS else failures + 1
+                await asyncio.sleep(self._wait_seconds(failures))
+
+    # The courier's side, for jobs.
+
+    def send(self, message: Message) -> None:
+        """Queue a message; dropped when there is no connection."""
+        if self._connection is not None:
+            self._connection.send(message)
+
+    def start_stream(self, job_id: str, acknowledged_seq: int) -> None:
+        """Begin to send a job's events after that number."""
+        if self._connection is not None:
+            self._connection.start_stream(job_id, acknowledged_seq)
+
+    def end_stream(self, job_id: str) -> None:
+        """Forget a job's stream."""
+        if self._connection is not None:
+            self._connection.end_stream(job_id)
+
+    def events_ready(self, job_id: str) -> None:
+        """Say that a job has events to send."""
+        if self._connection is not None:
+            self._connection.events_ready(job_id)
+
+    async def fetch(self, sha256: str, sink: Sink) -> None:
+        """Fetch content, across as many connections as it takes. Raises: BundleUnavailable."""
+        while True:
+            await self._connected.wait()
+            with contextlib.suppress(ConnectionLost):
+                if self._connection is not None:
+                    await self._connection.fetch(sha256, sink)
+                    return
+
+    # The connection's side.
+
+    def opened(self, welcome: Welcome) -> None:
+        """Take the relay's welcome."""
+        self._window_seconds = welcome.reconnect_window_seconds
+        self._welcomed = True
+        self._connected.set()
+        self.state = "connected"
+        self._logger.info("link.open", session=welcome.session_id, relay_version=welcome.relay_version)
+        self._renewal.wake()
+
+    def closed(self) -> None:
+        """Take note that nothing more goes out on this connection."""
+        self._connected.clear()
+
+    def go_away(self, order: GoAway) -> None:
+        """Leave this connection and come back after the time the relay asked for."""
+        self._pause_seconds = order.retry_after_seconds
+        self._logger.info("link.go_away", reason=order.reason, retry_after_seconds=order.retry_after_seconds)
+        if self._connection is not None:
+            self._connection.leave(f"the relay asked to reconnect: {order.reason}")
+
+    def certificate_issued(self, issued: CertificateIssued) -> None:
+        """Hand a renewed certificate on."""
+        self._renewal.take(issued)
+
+    # Inside.
+
+    async def _enrol_if_needed(self) -> None:
+        """Enrol unless there is a certificate that is still good."""
+        while not self._renewal.has_valid_certificate:
+            self.state = "enrolling"
+            tried = _content_of(self._settings.enrolment_token_file)
+            try:
+                await self._enrol()
+            except EnrolmentRefused as error:
+                self.state = str(error)
+                self._logger.warning("enrolment.refused", code=error.code, error=str(error))
+                await self._wait_for_another_token(tried, error)
+
+    async def _enrol(self) -> None:
+        token = read_token(self._settings.enrolment_token_file)
+        answer = await enrol(self._settings.relay_url, token, self._identities.current, self._monotonic)
+        identity = await self._identities.save_enrolled(answer.certificate_pem, answer.root_pem, answer.relay_signer)
+        if identity.certificate is not None:
+            self._logger.info("enrolment.done", agent=str(identity.certificate.agent))
+
+    async def _wait_for_another_token(self, tried: bytes, refused: EnrolmentRefused) -> None:
+        """Wait until the token's file holds another; a refused token never becomes good, and asking again is noise."""
+        ends = self._monotonic() + self._settings.token_hold_seconds
+        while _content_of(self._settings.enrolment_token_file) == tried:
+            if self._monotonic() >= ends:
+                raise refused
+            await asyncio.sleep(TOKEN_POLL_SECONDS)
+
+    async def _serve(self, desk: JobDesk) -> Closed:
+        """Open one connection and drive it to its end."""
+        identity = self._identities.current
+        if identity.certificate is None:
+            raise IdentityInvalid("there is no certificate")
+        self.state = "connecting"
+        url = self._settings.relay_url
+        websocket = await dial(url, client_context(identity.certificate.root_pem, identity))
+        hello = Hello(
+            versions=(OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION),
+            agent_version=__version__,
+            kubernetes_version=self._kubernetes_version,
+            replica=self._settings.replica,
+            sealing_key=identity.sealing_public,
+            relay_signer=identity.relay_signer_public,
+            jobs=desk.hello_jobs(),
+        )
+        self._welcomed = False
+        self._connection = Connection(websocket, hello, desk, self, self._monotonic, self._logger)
+        try:
+            closed = await self._connection.run()
+        finally:
+            self._connection = None
+        if not self._welcomed:
+            hop = "authorization" if closed.code in _NOT_ALLOWED else "protocol"
+            raise ConnectFailed(hop, urlsplit(url).netloc, f"{closed.code}: {closed.reason}")
+        return closed
+
+    def _wait_seconds(self, failures: int) -> float:
+        window = self._window_seconds
+        cap = max(window, LONGEST_WAIT_SECONDS)
+        wait = full_jitter(failures, base_seconds=window, cap_seconds=cap, random_unit=self._random())
+        pause, self._pause_seconds = self._pause_seconds, 0.0
+        return pause + wait
+
+
+def _content_of(path: Path | None) -> bytes:
+    """Return a file's bytes, empty if there is none: only to see whether it changed."""
+    try:
+        return b"" if path is None else path.read_bytes()
+    except OSError:
+        return b""
