@@ -1,0 +1,83 @@
+"""Routes of bundles: uploaded by hash, streamed to disk, checked off the loop, stored once."""
+
+from __future__ import annotations
+
+import tempfile
+from http import HTTPStatus
+from pathlib import Path as FilePath
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from fairlead_relay.api.access import needs
+from fairlead_relay.api.clusters import OrganizationPath
+from fairlead_relay.api.problems import ApiCode, Problem
+from fairlead_relay.api.services import Services, ServicesOf
+from fairlead_relay.errors import NotFound
+from fairlead_relay.store.bundles import Bundle, add_bundle, find_bundle
+from fairlead_relay.store.tokens import Role
+from fairlead_shared.bundle import MAX_BUNDLE_BYTES, BundleHash
+
+router = APIRouter(prefix="/v1/organizations/{organization}/bundles", tags=["bundles"])
+
+MEDIA_TYPE = "application/vnd.fairlead.bundle.v1+jsonl"
+HashPath = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+_WRITE_BYTES = 256 * 1024
+"""Uploaded bytes are written in pieces of this size: few trips to a thread, little memory."""
+
+
+@router.put("/{sha256}", status_code=201, response_class=Response, max_body_size=MAX_BUNDLE_BYTES)
+@needs(Role.DEPLOYER)
+async def put(organization: OrganizationPath, sha256: HashPath, request: Request, services: ServicesOf) -> Response:
+    """Store a bundle: 201 when it is new, 200 when the organization had it. One with a plaintext Secret is refused."""
+    known = await services.store.read(lambda connection: find_bundle(connection, organization, sha256))
+    if known is not None:
+        return Response(status_code=HTTPStatus.OK)
+    with tempfile.TemporaryDirectory(dir=services.settings.data_dir, prefix=".upload-") as folder:
+        file = FilePath(folder) / sha256
+        await _receive(request, file)
+        content = await run_in_threadpool(file.read_bytes)
+    facts = await services.library.check(content, BundleHash(sha256))
+    await run_in_threadpool(services.blobs.put, sha256, [content])
+    bundle = Bundle(organization, sha256, facts.size_bytes, services.clock())
+    is_new = await services.store.write(lambda connection: add_bundle(connection, bundle))
+    return Response(status_code=HTTPStatus.CREATED if is_new else HTTPStatus.OK)
+
+
+@router.get("/{sha256}", response_class=StreamingResponse)
+@needs(Role.VIEWER)
+async def get(organization: OrganizationPath, sha256: HashPath, services: ServicesOf) -> StreamingResponse:
+    """Return a bundle's bytes."""
+    await _require(services, organization, sha256)
+    return StreamingResponse(services.blobs.read(sha256), media_type=MEDIA_TYPE)
+
+
+@router.head("/{sha256}", response_class=Response)
+@needs(Role.VIEWER)
+async def head(organization: OrganizationPath, sha256: HashPath, services: ServicesOf) -> Response:
+    """Tell whether the organization has a bundle, so that it need not be sent."""
+    bundle = await _require(services, organization, sha256)
+    return Response(media_type=MEDIA_TYPE, headers={"Content-Length": str(bundle.size_bytes)})
+
+
+async def _require(services: Services, organization: str, sha256: str) -> Bundle:
+    bundle = await services.store.read(lambda connection: find_bundle(connection, organization, sha256))
+    if bundle is None:
+        raise NotFound("bundle", sha256)
+    return bundle
+
+
+async def _receive(request: Request, file: FilePath) -> None:
+    """Write a body to disk; the route's limit has bounded it."""
+    if int(request.headers.get("content-length") or 1) == 0:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, ApiCode.INVALID_REQUEST, "send the bundle's bytes as the body")
+    pending = bytearray()
+    with file.open("wb") as target:  # noqa: ASYNC230  (opens in microseconds; the writes go to a thread)
+        async for chunk in request.stream():
+            pending += chunk
+            if len(pending) >= _WRITE_BYTES:
+                await run_in_threadpool(target.write, bytes(pending))
+                pending.clear()
+        await run_in_threadpool(target.write, bytes(pending))

@@ -1,0 +1,166 @@
+"""Routes of clusters and their enrolment tokens."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Literal, cast
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+from fastapi import APIRouter, Path
+from pydantic import BaseModel
+
+from fairlead_relay.api.access import needs
+from fairlead_relay.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page
+from fairlead_relay.api.services import Services, ServicesOf
+from fairlead_relay.pki.random_text import random_base32
+from fairlead_relay.store.clusters import (
+    Agent,
+    Cluster,
+    EnrolmentGrant,
+    create_cluster,
+    create_enrolment_token,
+    find_cluster,
+    list_clusters,
+)
+from fairlead_relay.store.outbox import iso_time
+from fairlead_relay.store.tokens import Role
+from fairlead_shared.enrolment import EnrolmentToken
+from fairlead_shared.identity import check_name, key_fingerprint
+
+router = APIRouter(prefix="/v1/organizations/{organization}/clusters", tags=["clusters"])
+
+ENROLMENT_SECONDS = 3600.0
+"""Life of an enrolment token: long enough to install a chart, short enough that a leaked one is soon worthless."""
+
+ClusterState = Literal["pending", "connected", "offline"]
+OrganizationPath = Annotated[str, Path(max_length=63)]
+NamePath = Annotated[str, Path(max_length=63)]
+
+
+class SealingKey(BaseModel):
+    """The key that clients seal Secret values to."""
+
+    public_key: str
+    """Base64 of the raw X25519 key."""
+    fingerprint: str
+    """As `fairlead-agent keys` prints it in the cluster: compare the two."""
+
+
+class AgentShown(BaseModel):
+    """The program that serves a cluster."""
+
+    name: str
+    version: str
+    kubernetes_version: str
+    replica: str
+    connected_at: str | None
+    last_seen_at: str | None
+    certificate_expires_at: str
+    sealing_key: SealingKey
+
+
+class ClusterShown(BaseModel):
+    """A cluster."""
+
+    name: str
+    state: ClusterState
+    created_at: str
+    agent: AgentShown | None
+
+
+class Enrolment(BaseModel):
+    """What an agent needs to enrol; shown once."""
+
+    token: str
+    """A secret, for one agent and one use."""
+    expires_at: str
+    agent_url: str
+
+
+class ClusterCreate(BaseModel):
+    """A new cluster."""
+
+    name: str
+
+
+class ClusterCreated(BaseModel):
+    """A new cluster and the token for its agent."""
+
+    cluster: ClusterShown
+    enrolment: Enrolment
+
+
+@router.post("", status_code=201)
+@needs(Role.ADMIN)
+async def create(organization: OrganizationPath, body: ClusterCreate, services: ServicesOf) -> ClusterCreated:
+    """Create a cluster and a token with which its agent enrols."""
+    name = check_name("name", body.name)
+    now = services.clock()
+    cluster = await services.store.write(lambda connection: create_cluster(connection, organization, name, now))
+    return ClusterCreated(cluster=show_cluster(cluster), enrolment=await _enrolment(services, organization, name))
+
+
+@router.get("")
+@needs(Role.VIEWER)
+async def index(
+    organization: OrganizationPath, services: ServicesOf, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> Page[ClusterShown]:
+    """List clusters by name."""
+    rows = await services.store.read(lambda connection: list_clusters(connection, organization, limit + 1, cursor))
+    return page(rows, limit, show_cluster, lambda row: row.name)
+
+
+@router.get("/{name}")
+@needs(Role.VIEWER)
+async def show(organization: OrganizationPath, name: NamePath, services: ServicesOf) -> ClusterShown:
+    """Show one cluster with its agent."""
+    return show_cluster(await services.store.read(lambda connection: find_cluster(connection, organization, name)))
+
+
+@router.post("/{name}/enrolment-tokens", status_code=201)
+@needs(Role.ADMIN)
+async def create_token(organization: OrganizationPath, name: NamePath, services: ServicesOf) -> Enrolment:
+    """Create another enrolment token, such as for an agent that lost its Secret."""
+    return await _enrolment(services, organization, name)
+
+
+def show_cluster(cluster: Cluster) -> ClusterShown:
+    """Render a cluster."""
+    return ClusterShown(
+        name=cluster.name,
+        state=cast("ClusterState", cluster.state),
+        created_at=iso_time(cluster.created_at),
+        agent=_show_agent(cluster.agent) if cluster.agent else None,
+    )
+
+
+def show_sealing_key(public_key: str) -> SealingKey:
+    """Render a sealing key that was checked when it was stored."""
+    key = X25519PublicKey.from_public_bytes(base64.b64decode(public_key))
+    return SealingKey(public_key=public_key, fingerprint=key_fingerprint(key))
+
+
+def _show_agent(agent: Agent) -> AgentShown:
+    return AgentShown(
+        name=agent.name,
+        version=agent.version,
+        kubernetes_version=agent.kubernetes_version,
+        replica=agent.replica,
+        connected_at=iso_time(agent.connected_at) if agent.connected_at is not None else None,
+        last_seen_at=iso_time(agent.last_seen_at) if agent.last_seen_at is not None else None,
+        certificate_expires_at=iso_time(agent.certificate_expires_at),
+        sealing_key=show_sealing_key(agent.sealing_key),
+    )
+
+
+async def _enrolment(services: Services, organization: str, cluster: str) -> Enrolment:
+    token = EnrolmentToken(random_base32(16), random_base32(32), services.authority.root_fingerprint)
+    now = services.clock()
+    expires_at = now + ENROLMENT_SECONDS
+    grant = EnrolmentGrant(organization, cluster)
+    await services.store.write(
+        lambda connection: create_enrolment_token(
+            connection, grant, token.token_id, token.secret_hash(), now, expires_at
+        )
+    )
+    return Enrolment(token=token.to_text(), expires_at=iso_time(expires_at), agent_url=services.settings.agent_url)

@@ -1,0 +1,242 @@
+"""Routes of deployments: create, roll back, show, list, cancel."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, Field
+from sqlalchemy import Connection
+
+from fairlead_relay.api.access import CallerOf, needs
+from fairlead_relay.api.clusters import OrganizationPath
+from fairlead_relay.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page
+from fairlead_relay.api.problems import ApiCode, Problem
+from fairlead_relay.api.services import Services, ServicesOf
+from fairlead_relay.planning.deployments import DeploymentRequest, Place
+from fairlead_relay.store.applications import find_environment
+from fairlead_relay.store.deployments import Deployment, find_deployment, list_deployments
+from fairlead_relay.store.jobs import stop_job
+from fairlead_relay.store.outbox import iso_time
+from fairlead_relay.store.tokens import Role
+from fairlead_shared.bundle import MAX_OBJECTS
+from fairlead_shared.jobs import JobState
+from fairlead_shared.progress import Outcome
+
+router = APIRouter(prefix="/v1/organizations/{organization}", tags=["deployments"])
+
+ApplicationPath = Annotated[str, Path(max_length=63)]
+EnvironmentPath = Annotated[str, Path(max_length=63)]
+DeploymentPath = Annotated[str, Path(max_length=64)]
+_DeploymentId = Annotated[str, Field(pattern=r"^[0-9a-z]{16,40}$", description="Made by the client, time-ordered.")]
+_WaitSeconds = Annotated[float, Field(gt=0, le=86_400)]
+_DeadlineSeconds = Annotated[float, Field(ge=1, le=604_800)]
+WAIT_SECONDS = 600.0
+"""How long objects may take to become healthy."""
+DEADLINE_SECONDS = 3600.0
+"""How long an offline agent may take to come back before the deployment expires."""
+
+
+class _Timed(BaseModel):
+    deployment_id: _DeploymentId
+    wait_seconds: _WaitSeconds = WAIT_SECONDS
+    """How long the objects may take to become healthy."""
+    deadline_seconds: _DeadlineSeconds = DEADLINE_SECONDS
+    """How long the deployment may wait for its agent."""
+
+
+class DeploymentCreate(_Timed):
+    """A deployment of an uploaded bundle. The same request again gives the same deployment."""
+
+    bundle_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    origins: Annotated[
+        dict[Annotated[str, Field(max_length=512)], Annotated[str, Field(max_length=1024)]],
+        Field(max_length=MAX_OBJECTS),
+    ] = {}
+    """Reference of an object → file and line it came from."""
+
+
+class RollbackCreate(_Timed):
+    """A return to an earlier deployment's bundle."""
+
+    to: str | None = None
+    """Id of a deployment that succeeded; null for the newest that ran another bundle than the current one."""
+
+
+class DeploymentJob(BaseModel):
+    """The job that carries a deployment out."""
+
+    id: str
+    attempt: int
+    deadline: str
+
+
+class DeploymentShown(BaseModel):
+    """A deployment and how far it is."""
+
+    id: str
+    organization: str
+    application: str
+    environment: str
+    environment_type: str
+    cluster: str
+    bundle_sha256: str
+    previous_bundle_sha256: str | None
+    rollback: bool
+    state: JobState
+    reason: str
+    """Why it waits, was lost or was refused; empty otherwise."""
+    outcome: Outcome | None
+    code: str | None
+    cause: str
+    """One sentence; empty unless it ended badly."""
+    counts: dict[str, int]
+    origins: dict[str, str]
+    """Empty in lists."""
+    created_by: str
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    job: DeploymentJob
+
+
+@router.post(
+    "/applications/{application}/environments/{environment}/deployments", status_code=202, max_body_size=4 << 20
+)
+@needs(Role.DEPLOYER)
+async def create(
+    organization: OrganizationPath,
+    application: ApplicationPath,
+    environment: EnvironmentPath,
+    body: DeploymentCreate,
+    services: ServicesOf,
+    caller: CallerOf,
+) -> DeploymentShown:
+    """Deploy an uploaded bundle; durable before the answer."""
+    request = _request(Place(organization, application, environment), body, caller.token_id)
+    deployment = await services.planner.deploy(request, body.bundle_sha256, body.origins)
+    return await services.store.read(lambda connection: show_deployment(services, connection, deployment))
+
+
+@router.post("/applications/{application}/environments/{environment}/rollback", status_code=202)
+@needs(Role.DEPLOYER)
+async def roll_back(
+    organization: OrganizationPath,
+    application: ApplicationPath,
+    environment: EnvironmentPath,
+    body: RollbackCreate,
+    services: ServicesOf,
+    caller: CallerOf,
+) -> DeploymentShown:
+    """Deploy the bundle of an earlier deployment that succeeded."""
+    request = _request(Place(organization, application, environment), body, caller.token_id)
+    deployment = await services.planner.roll_back(request, body.to)
+    return await services.store.read(lambda connection: show_deployment(services, connection, deployment))
+
+
+@router.get("/applications/{application}/environments/{environment}/deployments")
+@needs(Role.VIEWER)
+async def index(
+    organization: OrganizationPath,
+    application: ApplicationPath,
+    environment: EnvironmentPath,
+    services: ServicesOf,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Page[DeploymentShown]:
+    """List an environment's deployments, newest first."""
+    before = _sequence(cursor)
+
+    def read(connection: Connection) -> Page[DeploymentShown]:
+        find_environment(connection, organization, application, environment)
+        rows = list_deployments(connection, organization, application, environment, limit + 1, before)
+        return page(
+            rows,
+            limit,
+            lambda row: show_deployment(services, connection, row, brief=True),
+            lambda row: str(row.sequence),
+        )
+
+    return await services.store.read(read)
+
+
+@router.get("/deployments/{deployment_id}")
+@needs(Role.VIEWER)
+async def show(organization: OrganizationPath, deployment_id: DeploymentPath, services: ServicesOf) -> DeploymentShown:
+    """Show one deployment."""
+    return await services.store.read(
+        lambda connection: show_deployment(
+            services, connection, find_deployment(connection, organization, deployment_id)
+        )
+    )
+
+
+@router.post("/deployments/{deployment_id}/cancel", status_code=202)
+@needs(Role.DEPLOYER)
+async def cancel(
+    organization: OrganizationPath, deployment_id: DeploymentPath, services: ServicesOf
+) -> DeploymentShown:
+    """Ask for a deployment to stop; its agent winds down and says how it ended."""
+    now = services.clock()
+
+    def write(connection: Connection) -> DeploymentShown:
+        deployment = find_deployment(connection, organization, deployment_id)
+        stop_job(connection, organization, deployment.job.id, "cancel", now)
+        return show_deployment(services, connection, find_deployment(connection, organization, deployment_id))
+
+    return await services.store.write(write)
+
+
+def show_deployment(
+    services: Services, connection: Connection, deployment: Deployment, *, brief: bool = False
+) -> DeploymentShown:
+    """
+    Render a deployment.
+
+    Args:
+        services: The relay's parts.
+        connection: For the reason why it waits.
+        deployment: As stored.
+        brief: Leave the origins out, which may take megabytes.
+
+    """
+    job = deployment.job
+    origins: dict[str, str] = {} if brief else json.loads(deployment.origins)
+    return DeploymentShown(
+        id=deployment.id,
+        organization=deployment.organization,
+        application=deployment.application,
+        environment=deployment.environment,
+        environment_type=deployment.environment_type,
+        cluster=deployment.cluster,
+        bundle_sha256=deployment.bundle_sha256,
+        previous_bundle_sha256=deployment.previous_bundle_sha256,
+        rollback=deployment.rollback,
+        state=job.state,
+        reason=services.reason(connection, job),
+        outcome=job.outcome,
+        code=job.code,
+        cause=job.cause,
+        counts=job.counts,
+        origins=origins,
+        created_by=deployment.created_by,
+        created_at=iso_time(deployment.created_at),
+        started_at=iso_time(job.started_at) if job.started_at is not None else None,
+        finished_at=iso_time(job.finished_at) if job.finished_at is not None else None,
+        job=DeploymentJob(id=job.id, attempt=job.attempt, deadline=iso_time(job.deadline)),
+    )
+
+
+def _request(place: Place, body: _Timed, created_by: str) -> DeploymentRequest:
+    return DeploymentRequest(body.deployment_id, place, created_by, body.wait_seconds, body.deadline_seconds)
+
+
+def _sequence(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    if not cursor.isascii() or not cursor.isdigit():
+        detail = "cursor: give the next_cursor of the page before"
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, ApiCode.INVALID_REQUEST, detail, field="cursor")
+    return int(cursor)

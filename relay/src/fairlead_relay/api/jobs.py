@@ -1,0 +1,117 @@
+"""Routes of jobs, and of the health checks that are jobs without a deployment."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, Field
+from sqlalchemy import Connection
+
+from fairlead_relay.api.access import CallerOf, needs
+from fairlead_relay.api.clusters import OrganizationPath
+from fairlead_relay.api.services import ServicesOf
+from fairlead_relay.planning.deployments import Place
+from fairlead_relay.store.jobs import Job, find_job
+from fairlead_relay.store.outbox import iso_time
+from fairlead_relay.store.tokens import Role
+from fairlead_shared.jobs import JobKind, JobState
+from fairlead_shared.progress import Outcome
+
+router = APIRouter(prefix="/v1/organizations/{organization}", tags=["jobs"])
+
+HEALTH_SECONDS = 60.0
+"""How long a health check may wait for its agent: who asks, looks at the answer now."""
+
+
+class JobShown(BaseModel):
+    """A unit of work for one agent."""
+
+    id: str
+    kind: JobKind
+    cluster: str
+    application: str | None
+    environment: str | None
+    deployment_id: str | None
+    state: JobState
+    attempt: int
+    reason: str
+    """Why it waits, was lost or was refused; empty otherwise."""
+    outcome: Outcome | None
+    code: str | None
+    cause: str
+    """One sentence; empty unless it ended badly."""
+    counts: dict[str, int]
+    created_by: str
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    deadline: str
+
+
+class HealthCheckCreate(BaseModel):
+    """A health check."""
+
+    deadline_seconds: Annotated[float, Field(ge=1, le=3600)] = HEALTH_SECONDS
+
+
+class HealthCheckCreated(JobShown):
+    """A health check that was queued; its answer is in the job's events."""
+
+    job_id: str
+    """Same as `id`."""
+
+
+@router.get("/jobs/{job_id}")
+@needs(Role.VIEWER)
+async def show(
+    organization: OrganizationPath, job_id: Annotated[str, Path(max_length=64)], services: ServicesOf
+) -> JobShown:
+    """Show one job."""
+
+    def read(connection: Connection) -> JobShown:
+        job = find_job(connection, organization, job_id)
+        return JobShown.model_validate(job_fields(job, services.reason(connection, job)))
+
+    return await services.store.read(read)
+
+
+@router.post("/applications/{application}/environments/{environment}/health-checks", status_code=202)
+@needs(Role.VIEWER)
+async def check_health(
+    organization: OrganizationPath,
+    application: Annotated[str, Path(max_length=63)],
+    environment: Annotated[str, Path(max_length=63)],
+    services: ServicesOf,
+    caller: CallerOf,
+    body: HealthCheckCreate | None = None,
+) -> HealthCheckCreated:
+    """Ask the agent for the health of everything in an environment."""
+    deadline_seconds = (body or HealthCheckCreate()).deadline_seconds
+    place = Place(organization, application, environment)
+    job = await services.planner.check_health(place, caller.token_id, deadline_seconds)
+    return HealthCheckCreated.model_validate({**job_fields(job, job.reason), "job_id": job.id})
+
+
+def job_fields(job: Job, reason: str) -> dict[str, object]:
+    """Render the fields of a job; times as in the API."""
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "cluster": job.cluster,
+        "application": job.application,
+        "environment": job.environment,
+        "deployment_id": job.deployment_id,
+        "state": job.state,
+        "attempt": job.attempt,
+        "reason": reason,
+        "outcome": job.outcome,
+        "code": job.code,
+        "cause": job.cause,
+        "counts": job.counts,
+        "created_by": job.created_by,
+        "created_at": iso_time(job.created_at),
+        "started_at": iso_time(job.started_at) if job.started_at is not None else None,
+        "finished_at": iso_time(job.finished_at) if job.finished_at is not None else None,
+        "deadline": iso_time(job.deadline),
+    }

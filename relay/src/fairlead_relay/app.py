@@ -1,0 +1,168 @@
+"""
+The relay put together: the only place that builds its parts, and the order in which they start and stop.
+
+Start: data directory, listeners, certificates, store, dispatcher, agent port, API; then it says that it is ready. Stop: agents
+are told, streams end, requests finish, connections close, and the store last, so that whatever was answered is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+
+import structlog
+
+from fairlead_relay import __version__
+from fairlead_relay.api.application import make_api
+from fairlead_relay.api.server import ApiServer
+from fairlead_relay.api.services import Services
+from fairlead_relay.bus import LocalBus
+from fairlead_relay.data_directory import DataDirectory
+from fairlead_relay.dispatch import Dispatcher, DispatchLimits
+from fairlead_relay.errors import ListenFailed
+from fairlead_relay.gateway.enrolment import Enrolment
+from fairlead_relay.gateway.link import LinkPorts
+from fairlead_relay.gateway.server import Gateway
+from fairlead_relay.pki.authority import CertificateAuthority
+from fairlead_relay.pki.server_tls import ServerTls
+from fairlead_relay.planning.bundle_check import BundleChecker
+from fairlead_relay.planning.bundle_library import BundleLibrary
+from fairlead_relay.planning.deployments import Planner
+from fairlead_relay.settings import Settings, parse_listen
+from fairlead_relay.store import Store
+from fairlead_relay.store.blobs import DirectoryBlobs
+
+BACKLOG = 1024
+"""Connections that wait to be accepted: a reconnect storm comes faster than handshakes are served."""
+RENEWAL_CHECK_SECONDS = 3600.0
+"""Server certificates live for 30 days and are renewed after 20: an hour more or less does not matter."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Relay:
+    """
+    One relay process's parts.
+
+    Args:
+        settings: As given; the URLs that were left empty are filled in by start().
+
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._parts = contextlib.AsyncExitStack()
+        self._started = False
+
+    async def start(self) -> None:
+        """
+        Start every part; ready to serve on return. What was started is stopped again if a later part fails.
+
+        Raises: RelayError: one sentence that says what is in the way.
+        """
+        if self._started:
+            return
+        self._started = True
+        try:
+            await self._start()
+        except BaseException:
+            await self._parts.aclose()
+            raise
+
+    async def stop(self) -> None:
+        """Stop every part in reverse order; idempotent, complete on return."""
+        await self._parts.aclose()
+
+    async def _start(self) -> None:
+        parts = self._parts
+        directory = DataDirectory(self.settings.data_dir)
+        directory.hold()
+        parts.callback(directory.release)
+        api_listener = parts.enter_context(_listen(self.settings.api_listen, "--api-listen"))
+        agent_listener = parts.enter_context(_listen(self.settings.agent_listen, "--agent-listen"))
+        settings = self.settings = self.settings.with_urls(
+            api_listener.getsockname()[1], agent_listener.getsockname()[1]
+        )
+        authority = CertificateAuthority.open(directory.authority, time.time)
+        tls = ServerTls(authority, settings.certificate_names, directory.server_certificate, time.time)
+        tls.renew_if_due()
+
+        bus = LocalBus()
+        store = Store(settings.database, bus.publish)
+        await store.start()
+        parts.push_async_callback(store.stop)
+        blobs = DirectoryBlobs(directory.blobs)
+        limits = DispatchLimits(lease_seconds=settings.lease_seconds, jobs_per_agent=settings.jobs_per_agent)
+        dispatcher = Dispatcher(store, bus, directory.relay_id(), time.time, limits, structlog.get_logger("dispatch"))
+        await dispatcher.start()
+        parts.push_async_callback(dispatcher.stop)
+
+        ports = LinkPorts(
+            store=store,
+            blobs=blobs,
+            dispatcher=dispatcher,
+            authority=authority,
+            enrolment=Enrolment(store, authority, time.time),
+            monotonic=time.monotonic,
+            store_epoch=store.epoch,
+            heartbeat_seconds=settings.heartbeat_seconds,
+        )
+        gateway = Gateway(tls.agent_port, ports, settings.unidentified_per_minute)
+        await gateway.start(agent_listener)
+        parts.push_async_callback(gateway.stop)
+
+        checker = BundleChecker()
+        parts.callback(checker.stop)
+        library = BundleLibrary(store, blobs, checker)
+        stopping = asyncio.Event()
+        services = Services(
+            store=store,
+            blobs=blobs,
+            bus=bus,
+            authority=authority,
+            library=library,
+            planner=Planner(store, authority.signer, time.time, library.namespaces_of),
+            settings=settings,
+            clock=time.time,
+            stopping=stopping,
+        )
+        api = ApiServer(make_api(services), tls.api if settings.api_tls else None)
+        await api.start(api_listener)
+        parts.push_async_callback(api.stop)
+        renewal = asyncio.create_task(_renew(tls), name="renew-certificates")
+        parts.push_async_callback(_end, renewal)
+        # Last in, first out: these two are what a drain begins with.
+        parts.callback(stopping.set)
+        parts.callback(gateway.go_away)
+
+        directory.say_ready(settings.api_url, settings.agent_url)
+        _log.info("relay ready", version=__version__, api_url=settings.api_url, agent_url=settings.agent_url)
+
+
+async def _renew(tls: ServerTls) -> None:
+    while True:
+        await asyncio.sleep(RENEWAL_CHECK_SECONDS)
+        try:
+            if tls.renew_if_due():
+                _log.info("server certificate renewed")
+        except OSError as error:
+            _log.error("server certificate not renewed; the next try is in an hour", reason=str(error))
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def _listen(address: str, setting: str) -> socket.socket:
+    host, port = parse_listen(address)
+    try:
+        # An empty host means every address of both families.
+        family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
+        return socket.create_server(
+            (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=not host and socket.has_dualstack_ipv6()
+        )
+    except OSError as error:
+        raise ListenFailed(address, setting, error.strerror or str(error)) from error

@@ -1,0 +1,86 @@
+"""
+Enrolment: a one-time token and a certificate signing request in, a certificate out.
+
+What an agent becomes is decided by the token alone: nothing in its request names an organization or a cluster. Must not log
+or repeat a secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+from sqlalchemy import Connection
+
+from fairlead_relay.errors import EnrolmentRefused, SigningRequestInvalid
+from fairlead_relay.pki.authority import CertificateAuthority, IssuedCertificate, request_key
+from fairlead_relay.store import Store
+from fairlead_relay.store.clusters import enrol_agent, use_enrolment_token
+from fairlead_shared.errors import ErrorCode
+from fairlead_shared.frames import Enrol, Enrolled
+from fairlead_shared.identity import AgentIdentity, AgentName, ClusterName, OrganizationName
+
+DEFAULT_AGENT = AgentName("default")
+"""A cluster has one agent for now."""
+
+
+class Enrolment:
+    """
+    Answers `enrol`.
+
+    Args:
+        store: Holds tokens and agents.
+        authority: Issues certificates.
+        clock: Seconds since the epoch.
+
+    """
+
+    def __init__(self, store: Store, authority: CertificateAuthority, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._authority = authority
+        self._clock = clock
+
+    async def enrol(self, request: Enrol) -> tuple[AgentIdentity, Enrolled]:
+        """
+        Spend a token, once; the same key may ask again until the token expires, since the answer may have been lost.
+
+        Returns: Whom the certificate names, and the answer.
+        Raises: EnrolmentRefused: the token or the request is not good.
+        """
+        if not is_sealing_key(request.sealing_key):
+            raise EnrolmentRefused(ErrorCode.MALFORMED, "the sealing key is no base64 of a raw X25519 public key")
+        try:
+            key_sha256 = hashlib.sha256(request_key(request.csr_pem)).hexdigest()
+        except SigningRequestInvalid as error:
+            raise EnrolmentRefused(ErrorCode.MALFORMED, str(error)) from error
+        secret_sha256 = hashlib.sha256(request.secret.encode()).hexdigest()
+
+        def write(connection: Connection) -> tuple[AgentIdentity, IssuedCertificate]:
+            now = self._clock()
+            grant = use_enrolment_token(connection, request.token_id, secret_sha256, key_sha256, now)
+            identity = AgentIdentity(OrganizationName(grant.organization), ClusterName(grant.cluster), DEFAULT_AGENT)
+            certificate = self._authority.issue_agent(request.csr_pem, identity)
+            enrol_agent(connection, identity, request.sealing_key, certificate.serial, certificate.not_after, now)
+            return identity, certificate
+
+        try:
+            identity, certificate = await self._store.write(write)
+        except SigningRequestInvalid as error:
+            raise EnrolmentRefused(ErrorCode.MALFORMED, str(error)) from error
+        return identity, Enrolled(
+            certificate_pem=certificate.chain_pem,
+            root_pem=self._authority.root_pem,
+            relay_signer=base64.b64encode(self._authority.signer.public_key().public_bytes_raw()).decode(),
+        )
+
+
+def is_sealing_key(text: str) -> bool:
+    """Tell whether text is the base64 of a raw X25519 public key."""
+    try:
+        X25519PublicKey.from_public_bytes(base64.b64decode(text, validate=True))
+    except (ValueError, binascii.Error):
+        return False
+    return True

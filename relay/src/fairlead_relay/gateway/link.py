@@ -1,0 +1,306 @@
+"""
+One agent's connection: what its messages mean for the store and the dispatcher, and back.
+
+Everything is handled in the order it arrived. Progress is stored in batches and acknowledged only once it is committed. A
+failure here closes this connection and nothing else: what was not acknowledged is sent again after the reconnect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection
+from websockets.asyncio.server import ServerConnection
+
+from fairlead_relay import __version__
+from fairlead_relay.dispatch import Dispatcher
+from fairlead_relay.errors import EnrolmentRefused, NotFound, SessionReplaced, SigningRequestInvalid, StoreUnavailable
+from fairlead_relay.gateway.bundle_sender import BundleSender
+from fairlead_relay.gateway.enrolment import Enrolment, is_sealing_key
+from fairlead_relay.gateway.wire import Monotonic, Wire
+from fairlead_relay.pki.authority import CertificateAuthority
+from fairlead_relay.store import Store
+from fairlead_relay.store.blobs import Blobs
+from fairlead_relay.store.bundles import serves_cluster
+from fairlead_relay.store.clusters import renew_certificate
+from fairlead_shared.errors import ErrorCode, QueueFull, SessionMisuse
+from fairlead_shared.frames import (
+    CaAnswer,
+    CaRequest,
+    CertificateIssued,
+    CertificateRequest,
+    Enrol,
+    GoAway,
+    Heartbeat,
+    Hello,
+    JobAccept,
+    JobCancel,
+    JobOffer,
+    JobRefuse,
+    Message,
+    Progress,
+    Welcome,
+)
+from fairlead_shared.identity import AgentIdentity
+from fairlead_shared.progress import ResultEvent
+from fairlead_shared.session import Event, Phase, Received, Session, SessionLimits, Side
+from fairlead_shared.transfers import TransferCredit, TransferWanted
+
+UNIDENTIFIED_SECONDS: Final = 15.0
+"""How long a client without a certificate may stay: enrolling takes two round trips and one write."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPorts:
+    """What every connection works with."""
+
+    store: Store
+    blobs: Blobs
+    dispatcher: Dispatcher
+    authority: CertificateAuthority
+    enrolment: Enrolment
+    monotonic: Monotonic
+    store_epoch: str
+    heartbeat_seconds: float
+
+
+class Link:
+    """
+    Serves one connection on the agent port.
+
+    Args:
+        websocket: The accepted connection.
+        identity: Whom its client certificate names; None without one.
+        ports: What every connection works with.
+        reconnect_window_seconds: How long the agent may spread its reconnects, sized to the fleet.
+
+    """
+
+    def __init__(
+        self,
+        websocket: ServerConnection,
+        identity: AgentIdentity | None,
+        ports: LinkPorts,
+        reconnect_window_seconds: Callable[[], float],
+    ) -> None:
+        self._identity = identity
+        self._session_id = ""
+        self._ports = ports
+        self._reconnect_window_seconds = reconnect_window_seconds
+        limits = SessionLimits(heartbeat_seconds=ports.heartbeat_seconds)
+        self._session = Session(Side.RELAY, ports.monotonic(), limits)
+        self._wire = Wire(websocket, self._session, ports.monotonic)
+        self._senders: dict[int, BundleSender] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+        self._log = _log.bind(agent=str(identity) if identity else None)
+
+    @property
+    def _is_open(self) -> bool:
+        return self._session.phase is Phase.OPEN
+
+    async def run(self) -> None:
+        """Serve until the connection ends."""
+        timer = None
+        if self._identity is None:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(
+                UNIDENTIFIED_SECONDS, self.close, "a client without a certificate may not stay", ErrorCode.SILENCE
+            )
+        try:
+            closed = await self._wire.run(self._consume)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            for task in self._sending:
+                task.cancel()
+            if self._session_id:
+                await self._disconnect()
+        if self._session_id:
+            self._log.info("agent disconnected", code=closed.code, reason=closed.reason, by_peer=closed.by_peer)
+
+    def go_away(self, reason: str, retry_after_seconds: float) -> None:
+        """Tell the agent that this relay drains: no more offers come here."""
+        if self._is_open:
+            self._ports.dispatcher.stop_offers(self._session_id)
+            self._send(GoAway(reason=reason, retry_after_seconds=retry_after_seconds))
+
+    async def _disconnect(self) -> None:
+        try:
+            await self._ports.dispatcher.disconnect(self._session_id)
+        except StoreUnavailable as error:
+            # Its leases run out, or the agent's next hello settles its jobs.
+            self._log.warning("lost connection not noted", reason=error.reason)
+
+    # What the dispatcher asks for: fairlead_relay.dispatch.AgentLink.
+
+    def offer(self, message: JobOffer) -> None:
+        """Queue an offer. Raises: QueueFull: too much waits to be written."""
+        if self._is_open:
+            self._session.expect_stream(message.job_id, message.acknowledged_seq)
+            self._send(message)
+
+    def cancel(self, message: JobCancel) -> None:
+        """Queue a cancel. Raises: QueueFull: too much waits to be written."""
+        if self._is_open:
+            self._send(message)
+
+    def close(self, reason: str, code: ErrorCode = ErrorCode.OVERLOADED) -> None:
+        """Tell the agent why and end the connection; it may come back. Idempotent."""
+        self._session.close(code, reason)
+        self._wire.wake()
+
+    # What the agent says.
+
+    async def _consume(self, batch: list[Event]) -> None:
+        try:
+            progress: list[Progress] = []
+            for event in batch:
+                if isinstance(event, Received) and isinstance(event.message, Progress):
+                    progress.append(event.message)
+                    continue
+                if progress:
+                    await self._on_progress(progress)
+                    progress = []
+                if isinstance(event, Received):
+                    await self._on_message(event.message)
+                elif isinstance(event, TransferWanted):
+                    await self._on_transfer_wanted(event)
+                elif isinstance(event, TransferCredit) and event.transfer in self._senders:
+                    self._senders[event.transfer].credit_arrived()
+            if progress:
+                await self._on_progress(progress)
+        except SessionReplaced:
+            self.close("a newer connection of the same agent took over")
+        except StoreUnavailable as error:
+            self._log.warning("connection closed: the store does not answer", reason=error.reason)
+            self.close("the relay's store does not answer now", ErrorCode.OVERLOADED)
+        except QueueFull as error:
+            self.close(error.reason, ErrorCode.OVERLOADED)
+        except SessionMisuse:
+            # The session ended while an answer was prepared; what was not acknowledged comes again.
+            if self._session.phase is not Phase.CLOSED:
+                raise
+        except Exception:
+            # The edge of one connection: a defect here must not end the others, and says nothing to the outside.
+            self._log.exception("connection failed")
+            self.close("the relay failed; its log has the reason", ErrorCode.INTERNAL)
+
+    async def _on_message(self, message: Message) -> None:
+        match message:
+            case CaRequest():
+                self._send(CaAnswer(root_pem=self._ports.authority.root_pem))
+            case Enrol():
+                await self._on_enrol(message)
+            case Hello():
+                await self._on_agent_hello(message)
+            case Heartbeat():
+                self._send(await self._ports.dispatcher.heartbeat(self._session_id, message))
+            case JobAccept():
+                if not await self._ports.dispatcher.accept(self._session_id, message):
+                    self._log.info("late answer to an offer ignored", job=message.job_id, token=message.token)
+            case JobRefuse():
+                self._session.end_stream(message.job_id)
+                await self._ports.dispatcher.refuse(self._session_id, message)
+            case CertificateRequest():
+                await self._on_certificate_request(message)
+            case _:
+                self._log.warning("message without a meaning here", kind=message.kind)
+
+    async def _on_enrol(self, message: Enrol) -> None:
+        try:
+            identity, answer = await self._ports.enrolment.enrol(message)
+        except EnrolmentRefused as error:
+            self._log.warning("enrolment refused", code=error.code, reason=error.reason, token_id=message.token_id)
+            self.close(error.reason, error.code)
+            return
+        self._log.info("agent enrolled", enrolled=str(identity), token_id=message.token_id)
+        self._send(answer)
+
+    async def _on_agent_hello(self, hello: Hello) -> None:
+        if self._identity is None:
+            self.close("a client certificate of this relay is needed; enrol first", ErrorCode.UNAUTHORIZED)
+            return
+        if not is_sealing_key(hello.sealing_key):
+            self.close("the sealing key is no base64 of a raw X25519 public key", ErrorCode.MALFORMED)
+            return
+        try:
+            connected = await self._ports.dispatcher.connect(self._identity, hello, self)
+        except NotFound:
+            self.close("this relay knows no such agent; enrol again", ErrorCode.REVOKED)
+            return
+        self._session_id = connected.session_id
+        self._log = self._log.bind(session=connected.session_id)
+        welcome = Welcome(
+            version=self._session.version,
+            session_id=connected.session_id,
+            relay_version=__version__,
+            store_epoch=self._ports.store_epoch,
+            heartbeat_seconds=self._ports.heartbeat_seconds,
+            reconnect_window_seconds=self._reconnect_window_seconds(),
+            jobs=connected.verdicts,
+        )
+        self._send(welcome)
+        self._log.info("agent connected", version=hello.agent_version, replica=hello.replica, jobs=len(hello.jobs))
+        self._ports.dispatcher.start_offers(connected.session_id)
+
+    async def _on_progress(self, messages: list[Progress]) -> None:
+        stored = await self._ports.dispatcher.record(self._session_id, messages)
+        last = {message.job_id: message for message in messages}
+        for job_id, message in last.items():
+            if job_id in stored:
+                self._session.acknowledge(job_id, min(stored[job_id], message.seq))
+            if job_id not in stored or isinstance(message.event, ResultEvent):
+                # Ended, or no longer this agent's: its next heartbeat learns that from the leases that are not renewed.
+                self._session.end_stream(job_id)
+
+    async def _on_transfer_wanted(self, wanted: TransferWanted) -> None:
+        identity = self._identity
+        if identity is None:
+            return
+
+        def read(connection: Connection) -> bool:
+            return serves_cluster(connection, identity.organization, identity.cluster, wanted.sha256)
+
+        if not await self._ports.store.read(read):
+            reason = "no unfinished job of this cluster refers to it"
+            self._session.refuse_bulk(wanted.transfer, ErrorCode.BUNDLE_UNAVAILABLE, reason)
+            return
+        sender = BundleSender(self._session, self._wire.wake, wanted.transfer)
+        self._senders[wanted.transfer] = sender
+        task = asyncio.create_task(
+            sender.send(self._ports.blobs, wanted.sha256, wanted.offset), name=f"bundle-{wanted.sha256[:12]}"
+        )
+        self._sending.add(task)
+        task.add_done_callback(lambda done: self._on_sent(done, wanted.transfer))
+
+    def _on_sent(self, task: asyncio.Task[None], transfer: int) -> None:
+        self._sending.discard(task)
+        self._senders.pop(transfer, None)
+        if not task.cancelled() and (error := task.exception()) is not None and self._is_open:
+            self._log.error("sending a bundle failed", exc_info=error)
+            self._session.refuse_bulk(transfer, ErrorCode.INTERNAL, "the relay failed; its log has the reason")
+            self._wire.wake()
+
+    async def _on_certificate_request(self, message: CertificateRequest) -> None:
+        identity = self._identity
+        if identity is None:
+            return
+        try:
+            issued = self._ports.authority.issue_agent(message.csr_pem, identity)
+        except SigningRequestInvalid as error:
+            self.close(str(error), ErrorCode.MALFORMED)
+            return
+        await self._ports.store.write(
+            lambda connection: renew_certificate(connection, identity, issued.serial, issued.not_after)
+        )
+        self._send(CertificateIssued(certificate_pem=issued.chain_pem, root_pem=self._ports.authority.root_pem))
+
+    def _send(self, message: Message) -> None:
+        self._session.send(message)
+        self._wire.wake()

@@ -1,0 +1,130 @@
+"""
+One session on one websocket: moves bytes and time between the sans-I/O session and the network, and nothing else.
+
+Three loops and one consumer. Back-pressure goes both ways: writing waits until the peer takes bytes, and reading stops
+while the consumer is behind. What the session's events mean is the consumer's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from fairlead_shared.errors import ErrorCode
+from fairlead_shared.session import Closed, Event, Phase, Session
+
+Monotonic = Callable[[], float]
+"""Monotonic seconds."""
+
+INBOX_EVENTS = 512
+"""Reading stops while so many events wait: two windows of progress, and a bound on memory per connection."""
+
+FLUSH_SECONDS = 5.0
+"""How long the last frames, such as the error that says why, may take to leave."""
+
+
+class Wire:
+    """
+    Drives one session.
+
+    Args:
+        websocket: The accepted connection.
+        session: Its protocol state; call wake() after every verb that may have queued something.
+        monotonic: The clock that the session was made with.
+
+    """
+
+    def __init__(self, websocket: ServerConnection, session: Session, monotonic: Monotonic) -> None:
+        self.session = session
+        self._websocket = websocket
+        self._monotonic = monotonic
+        self._inbox: deque[Event] = deque()
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._to_send = asyncio.Event()
+
+    def wake(self) -> None:
+        """Have queued frames written and events delivered; call after using the session."""
+        self._inbox.extend(self.session.events())
+        if self._inbox:
+            self._arrived.set()
+        self._to_send.set()
+
+    async def run(self, consume: Callable[[list[Event]], Awaitable[None]]) -> Closed:
+        """
+        Serve the connection until the session is closed.
+
+        Args:
+            consume: Gets what happened, in order, in batches of one or more; the last batch ends with Closed.
+
+        Returns: Why it ended.
+
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                reader = group.create_task(self._read())
+                timer = group.create_task(self._keep_time())
+                writer = group.create_task(self._write())
+                closed = await self._consume(consume)
+                await asyncio.wait([writer], timeout=FLUSH_SECONDS)
+                for task in (reader, timer, writer):
+                    task.cancel()
+        finally:
+            self.session.connection_lost("the relay gave the connection up")
+            await self._websocket.close()
+        return closed
+
+    async def _consume(self, consume: Callable[[list[Event]], Awaitable[None]]) -> Closed:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            batch = list(self._inbox)
+            self._inbox.clear()
+            self._room.set()
+            if batch:
+                await consume(batch)
+                self.wake()
+            if batch and isinstance(closed := batch[-1], Closed):
+                return closed
+
+    async def _read(self) -> None:
+        try:
+            while self.session.phase is not Phase.CLOSED:
+                content = await self._websocket.recv()
+                if isinstance(content, str):
+                    self.session.close(ErrorCode.MALFORMED, "frames are binary messages")
+                else:
+                    self.session.receive_frame(content, self._monotonic())
+                self.wake()
+                while len(self._inbox) >= INBOX_EVENTS:
+                    self._room.clear()
+                    await self._room.wait()
+        except ConnectionClosed as error:
+            frame = error.rcvd
+            self.session.connection_lost(f"closed by the peer ({frame.code})" if frame else "connection lost")
+            self.wake()
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._to_send.wait()
+                self._to_send.clear()
+                # One round at a time: a control frame queued meanwhile passes before the next bulk chunk.
+                while frames := self.session.data_to_send():
+                    for frame in frames:
+                        await self._websocket.send(frame)
+                if self.session.phase is Phase.CLOSED:
+                    return
+        except ConnectionClosed:
+            # The reader sees it too, and says so to the session.
+            return
+
+    async def _keep_time(self) -> None:
+        while (deadline := self.session.next_deadline()) is not None:
+            await asyncio.sleep(max(0.0, deadline - self._monotonic()))
+            self.session.receive_timeout(self._monotonic())
+            self.wake()

@@ -1,0 +1,1 @@
+"""The relay's keys and certificates: certificate authority, server certificates, statement signer. No sockets, no store."""

@@ -1,0 +1,1 @@
+"""Planning: from a bundle and an environment to a signed deployment statement and its job."""

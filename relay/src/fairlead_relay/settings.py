@@ -1,0 +1,148 @@
+"""
+Settings of the relay: one frozen model, from flags, else environment (`FAIRLEAD_RELAY_…`), else the defaults below.
+
+Every default works on one machine: `fairlead-relay serve --data-dir DIR` needs nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_LISTEN = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^\[\]:]*)):(?P<port>\d{1,5})")
+_LARGEST_PORT = 65_535
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+def parse_listen(value: str) -> tuple[str, int]:
+    """
+    Read `HOST:PORT`, with IPv6 addresses in brackets.
+
+    Args:
+        value: The text; an empty host means every address.
+
+    Returns: Host, empty for every address, and port, 0 for any free one.
+    Raises: ValueError: another form, or a port that does not exist.
+
+    """
+    match = _LISTEN.fullmatch(value)
+    if match is None or int(match["port"]) > _LARGEST_PORT:
+        raise ValueError("must look like HOST:PORT, [IPV6]:PORT or :PORT, with a port from 0 (any free one) to 65535")
+    return match["six"] or match["host"], int(match["port"])
+
+
+def _listen(value: str) -> str:
+    parse_listen(value)
+    return value
+
+
+def _url(*schemes: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if value and (urlsplit(value).scheme not in schemes or not urlsplit(value).hostname):
+            raise ValueError(f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)} and name a host")
+        return value.rstrip("/")
+
+    return AfterValidator(check)
+
+
+def _split(value: object) -> object:
+    """Read a list from the environment: names separated by commas."""
+    return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """What can be set, with units, defaults and reasons."""
+
+    model_config = SettingsConfigDict(env_prefix="FAIRLEAD_RELAY_", frozen=True, extra="forbid")
+
+    data_dir: Path = Path("/var/lib/fairlead-relay")
+    """Folder of the certificate authority, the SQLite file and the bundles; made if its parent exists."""
+
+    api_listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:7443"
+    """Address of the API. This machine only until somebody decides otherwise; port 0 takes any free port."""
+
+    agent_listen: Annotated[str, AfterValidator(_listen)] = "0.0.0.0:7444"
+    """Address of the port that agents dial. Everything but enrolment needs a certificate there."""
+
+    api_url: Annotated[str, _url("https", "http")] = ""
+    """How people reach the API; empty: made from `api_listen`."""
+
+    agent_url: Annotated[str, _url("wss")] = ""
+    """How agents reach the agent port, told to whoever enrols one; empty: the first server name and the port."""
+
+    server_names: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)] = (
+        "localhost",
+        "127.0.0.1",
+        "::1",
+    )
+    """DNS names and addresses in the relay's own certificates, comma-separated; the hosts of both URLs are added."""
+
+    api_tls: bool = True
+    """Off only behind an ingress that terminates TLS: tokens would cross the network in the clear. The agent port always
+    has TLS."""
+
+    database_url: str = ""
+    """SQLAlchemy URL; empty: a SQLite file in `data_dir`."""
+
+    heartbeat_seconds: Annotated[float, Field(gt=0, le=20)] = 10.0
+    """How often an agent speaks at least. The protocol calls a peer dead after 25 s of silence: two may be lost."""
+
+    lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    """How long an agent may hold a job without renewing it: longer than the 25 s of silence that end its connection."""
+
+    jobs_per_agent: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Jobs one agent runs at a time; each may hold a bundle of 16 MiB in the agent's memory."""
+
+    unidentified_per_minute: Annotated[int, Field(ge=1)] = 120
+    """Connections without a client certificate served per minute: a burst of enrolments passes, a flood does not cost
+    handshakes' worth of signatures."""
+
+    log_format: LogFormat = LogFormat.JSON
+    """`json` for collectors, `console` for people."""
+
+    @property
+    def database(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'relay.db'}"
+
+    @property
+    def certificate_names(self) -> tuple[str, ...]:
+        """Every name under which the relay is reached, each once, in order."""
+        hosts = (urlsplit(url).hostname for url in (self.api_url, self.agent_url))
+        return tuple(dict.fromkeys([*self.server_names, *filter(None, hosts)]))
+
+    def with_urls(self, api_port: int, agent_port: int) -> Self:
+        """
+        Fill in the URLs that were left empty, once the ports are known.
+
+        Args:
+            api_port: Port the API really listens on.
+            agent_port: Port agents really dial.
+
+        """
+        host = parse_listen(self.api_listen)[0]
+        name = self.server_names[0]
+        api_host = name if host in {"", "0.0.0.0", "::"} else host  # noqa: S104  (compared, not bound)
+        scheme = "https" if self.api_tls else "http"
+        return self.model_copy(
+            update={
+                "api_url": self.api_url or f"{scheme}://{_in_url(api_host)}:{api_port}",
+                "agent_url": self.agent_url or f"wss://{_in_url(name)}:{agent_port}",
+            }
+        )
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
