@@ -12,8 +12,8 @@ No sockets, clock, randomness or `async` here. The owner calls the verbs and mov
 
 **Numbered streams.** Progress events are numbered per job. The sender keeps only two numbers per stream, sent and
 acknowledged; the messages themselves stay in the owner's journal until acknowledged, so that a restart of either side
-resumes from stored state. The receiver drops what it has, and refuses a gap. Acknowledgements are cumulative and are
-sent only when the owner says that it has stored the event.
+resumes from stored state. The receiver drops what it has and what it does not expect, and refuses a gap.
+Acknowledgements are cumulative and are sent only when the owner says that it has stored the event.
 
 **Bulk.** Chunks go out only within the receiver's credit, and only when no control frame waits: data_to_send() returns
 control frames first and at most one chunk per transfer after them.
@@ -188,6 +188,8 @@ class Session:
         self.version = PROTOCOL_VERSION
         self.dropped_duplicates = 0
         """Progress events received again and dropped."""
+        self.dropped_strays = 0
+        """Progress events of jobs that this side does not expect, dropped."""
         self._heartbeat_seconds = self.limits.heartbeat_seconds
         self._heard_at = now
         self._heartbeat_at = now
@@ -507,7 +509,8 @@ class Session:
     def _on_progress(self, message: Progress) -> None:
         stream = self._in.get(message.job_id)
         if stream is None:
-            self._fail(ErrorCode.PROTOCOL, f"progress of job {message.job_id[:64]}, which is not this agent's")
+            # On its way when the relay let go of the job; never acknowledged, and the next heartbeat tells the agent
+            why.self.dropped_strays += 1
         elif message.seq <= stream.received:
             self.dropped_duplicates += 1
             self._pending_acks[message.job_id] = stream.acknowledged
