@@ -12,7 +12,7 @@ import re
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.cluster import cgroups
+from tests.cluster import addons, cgroups
 from tests.cluster.binaries import binary
 from tests.cluster.commands import run
 from tests.cluster.controlplane import ControlPlane, write_kubeconfig
@@ -53,7 +53,8 @@ class Cluster:
 
         Args:
             name: Name, unique on this machine: lower-case letters, digits, hyphens, at most 32.
-            nodes: Number of real nodes; 0 for a control plane alone.
+            nodes: Number of real nodes; 0 for a control plane alone. With one or more, the cluster has DNS, volumes and
+                enforced NetworkPolicies, too.
         Returns: The cluster, its API server ready and its nodes Ready.
         Raises:
             NameTaken: A cluster of that name is up.
@@ -65,7 +66,7 @@ class Cluster:
                 f"{name!r} is no cluster name: use up to 32 lower-case letters, digits and inner hyphens"
             )
         ensure_packages([*_PACKAGES, *(NODE_PACKAGES if nodes else ())])
-        for program in ("kube-apiserver", *(("containerd", "pause") if nodes else ())):
+        for program in ("kube-apiserver", *(("containerd", "pause", "coredns") if nodes else ())):
             binary(program)
         reap_dead()
         record = Record.create(name)
@@ -100,6 +101,10 @@ class Cluster:
             node.join(self._control_plane, authority, holder)
         for node in fresh:
             node.await_ready(self._control_plane)
+        if nodes:
+            addons.start_storage(self)
+            addons.start_policies(self)
+            addons.start_dns(self)
 
     @property
     def name(self) -> str:

@@ -263,6 +263,8 @@ class ControlPlane:
                 "--allocate-node-cidrs=true",
                 f"--cluster-cidr={POD_NETWORK}",
                 f"--service-cluster-ip-range={SERVICE_NETWORK}",
+                # It would make its default directory below /usr.
+                f"--flex-volume-plugin-dir={self._directory / 'volume-plugins'}",
             ],
         )
 

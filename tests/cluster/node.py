@@ -1,9 +1,9 @@
 """
 One real node: containerd, kubelet and kube-proxy in a network and a mount namespace of their own.
 
-All that these programs mount, link and leave in /run or /var/log stays in the node's mount namespace and is gone with
-its last process. Images and volumes live in the cluster's directory. Must not: change the machine's settings; the
-kubelet would set six, so it is shown files in their place.
+All that these programs mount and leave in /run, /var/lib or /var/log stays in the node's mount namespace and is gone
+with its last process and its directory. Must not: change the machine's settings; the kubelet would set six, so it is
+shown files in their place.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tests.cluster.controlplane import write_kubeconfig
 from tests.cluster.images import PAUSE_IMAGE, pause_image_tar
 from tests.cluster.network import POD_NETWORK, Network, pod_gateway
 from tests.cluster.process import Process, start
+from tests.cluster.record import STATE
 from tests.cluster.registry import HOSTS_DIRECTORY
 
 if TYPE_CHECKING:
@@ -46,12 +47,18 @@ _KERNEL_SETTINGS = {
 }
 """What the kubelet insists on (`setupKernelTunables`)."""
 
-# $1 is the node's directory. The first line makes mounts of this namespace travel among its programs and pods only.
+# $1 is the node's directory, $2 that of all clusters, which lies in /var/lib. The first line makes mounts of this
+# namespace travel among its programs and pods only; the second lets go of other clusters' network namespaces, which
+# would live as long as this node (one may vanish meanwhile). No flag changes some paths in /run, /var/lib
+# (kubelet/device-plugins, cni/results) and /var/log (containers), and their parents need not exist on the machine.
 _MOUNTS = """
 set -e
 mount --make-rshared /
+awk '$3 == "nsfs" { print $2 }' /proc/self/mounts | xargs --no-run-if-empty umount --lazy || true
 mount --bind "$1/run" /run
 mount --bind "$1/log" /var/log
+mount --bind "$2" "$1/lib/$(basename "$2")"
+mount --rbind "$1/lib" /var/lib
 for file in "$1"/kernel/*; do
   mount --bind "$file" "/proc/sys/$(basename "$file" | tr . /)"
 done
@@ -141,7 +148,7 @@ class Node:
         """
         if self.index:
             self.network.add_node(self.index)
-        for name in ("run", "log", "cni", "kernel", "kubelet"):
+        for name in ("run", "log", f"lib/{STATE.name}", "cni", "kernel", "kubelet"):
             (self.directory / name).mkdir(parents=True)
         for setting, number in _KERNEL_SETTINGS.items():
             (self.directory / "kernel" / setting.replace("/", ".")).write_text(f"{number}\n")
@@ -155,6 +162,7 @@ class Node:
             _MOUNTS,
             "mounts",
             str(self.directory),
+            str(STATE),
         ]
         holder = self._start("mounts", mounts, mounts_of=None)
         holder.await_effect(
