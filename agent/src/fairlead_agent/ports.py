@@ -1,8 +1,8 @@
 """
 Ports of the agent: what the job runner and the deploy engine ask of each other, and nothing of how either does it.
 
-The runner (link side) owns the job, its checkpoint and its event journal; the engine (cluster side) owns the API server,
-the inventory and health. Either may be replaced in a test by anything of the same shape. No I/O here.
+The runner (link side) owns the job, its checkpoint and its event journal; the engine (cluster side) owns API server,
+inventory and health. Either may be replaced in a test by anything of the same shape. No I/O here.
 """
 
 from __future__ import annotations
@@ -148,14 +148,14 @@ class ReplayMark:
     finished: bool
     """Whether its result was decided (succeeded, failed or cancelled); false while it may be resumed."""
     not_before: int = 0
-    """The statement's; what is older than the newest mark is refused. Ids cannot tell: they follow each client's clock."""
+    """The statement's; what is older than the newest mark is refused. Ids follow each client's own clock."""
 
 
 class ReplayPort(Protocol):
     """What the environment remembers of its deployments, kept with its inventory (newest 32)."""
 
     async def marks(self, environment: EnvironmentKey) -> tuple[ReplayMark, ...]:
-        """Return the marks, oldest first. The engine adds one before its first write and finishes it with its result."""
+        """Return the marks, oldest first. The engine adds one before its first write, finishes it with its result."""
 
     async def finish(self, environment: EnvironmentKey, deployment_id: str) -> None:
         """Decide a begun deployment that will not be resumed (cancelled, superseded); none begun is fine."""

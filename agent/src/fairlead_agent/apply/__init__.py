@@ -1,0 +1,1 @@
+"""The deploy engine: preflight, order, writes, inventory and prune of one environment."""

@@ -1,0 +1,334 @@
+"""
+The deploy engine: carries one deployment from its preflight to its prune, and can be killed anywhere.
+
+What makes it resumable: the plan is saved and the inventory lists the bundle's objects before the first write; every
+write is a server-side apply or a delete bound to a UID, which may be done twice; and every event has a key that a
+second attempt makes again. So a resumed run is simply the same run, with the saved plan telling what to call things.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+from fairlead_agent.apply.findings import Finding
+from fairlead_agent.apply.graph import Graph
+from fairlead_agent.apply.inventory import InventoryStore
+from fairlead_agent.apply.preflight import Preflight, Proof
+from fairlead_agent.apply.prune import Pruner, prunable
+from fairlead_agent.apply.wanted import WantedObjects
+from fairlead_agent.apply.writes import Writer
+from fairlead_agent.errors import KubeError
+from fairlead_agent.health.targets import Target
+from fairlead_agent.health.wait import FAILURE_GRACE_SECONDS, HealthWait
+from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.ports import (
+    CheckpointPort,
+    Clock,
+    DeployPlan,
+    DeployResult,
+    DeployWork,
+    OwnedObject,
+    ReplayMark,
+    Report,
+)
+from fairlead_shared.errors import ErrorCode
+from fairlead_shared.progress import Action, Outcome, Step, StepEvent
+
+_LETTERS = {Action.CREATED: "c", Action.CHANGED: "m", Action.UNCHANGED: "u"}
+_ACTIONS = {letter: action for action, letter in _LETTERS.items()}
+
+
+class _Stoppable(Protocol):
+    def stop(self) -> None: ...
+
+
+class _Failed(Exception):
+    """A stage failed; everything about it was reported."""
+
+    def __init__(self, step: Step, code: ErrorCode, cause: str) -> None:
+        self.step = step
+        self.code = code
+        self.cause = cause
+        super().__init__(step, code, cause)
+
+
+class DeployEngine:
+    """Implements ports.Engine."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        inventory: InventoryStore,
+        clock: Clock,
+        *,
+        failure_grace_seconds: float = FAILURE_GRACE_SECONDS,
+    ) -> None:
+        self._client = client
+        self._inventory = inventory
+        self._clock = clock
+        self._grace_seconds = failure_grace_seconds
+
+    async def run(self, work: DeployWork, report: Report, checkpoint: CheckpointPort) -> DeployResult:
+        """
+        Carry out one deployment; called again with the same work after a crash, it continues.
+
+        Returns: Succeeded, or failed with the cause; everything of it was reported.
+        Raises: asyncio.CancelledError: the task was cancelled; the inventory is true and no write is under way.
+        """
+        deployment = _Deployment(self._client, self._inventory, self._clock, work, report, checkpoint)
+        try:
+            await deployment.run(self._grace_seconds)
+        except _Failed as failed:
+            result = DeployResult(Outcome.FAILED, failed.code, failed.cause, deployment.counts())
+        except KubeError as error:  # the API server is away, or our own state may not be kept
+            await deployment.report_step("failed", str(error))
+            return DeployResult(Outcome.FAILED, error.code, str(error), deployment.counts())
+        else:
+            result = DeployResult(Outcome.SUCCEEDED, counts=deployment.counts())
+        if deployment.has_begun:
+            try:
+                await deployment.finish(succeeded=result.outcome is Outcome.SUCCEEDED)
+            except KubeError as error:
+                cause = f"everything was applied, but the inventory could not be kept: {error}"
+                return DeployResult(Outcome.FAILED, error.code, result.cause or cause, result.counts)
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Proved:
+    proof: Proof
+    graph: Graph
+    prune: tuple[OwnedObject, ...]
+
+
+class _Deployment:
+    """One run of one deployment."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        inventory: InventoryStore,
+        clock: Clock,
+        work: DeployWork,
+        report: Report,
+        checkpoint: CheckpointPort,
+    ) -> None:
+        self.has_begun = False
+        """Whether the inventory has this deployment's mark."""
+        self._client = client
+        self._inventory = inventory
+        self._clock = clock
+        self._work = work
+        self._report = report
+        self._checkpoint = checkpoint
+        self._wanted = WantedObjects(work)
+        self._preflight = Preflight(client, work, self._wanted)
+        self._pruner = Pruner(client, work, report, clock)
+        self._writer: Writer | None = None
+        self._step = Step.PREFLIGHT
+
+    async def run(self, grace_seconds: float) -> None:
+        """Go through all stages. Raises: _Failed: one failed. KubeError: the API server is away."""
+        saved = await self._checkpoint.load_plan()
+        proved = await self._prove(saved)
+        await self._begin(proved)
+        await self._apply(proved)
+        await self._wait(proved, grace_seconds)
+        await self._prune(proved.prune)
+
+    def counts(self) -> dict[Action, int]:
+        """Return how many objects had which action."""
+        counter: Counter[Action] = Counter(one.action for one in self._pruner.pruned)
+        if self._writer is not None:
+            counter.update(one.action for one in self._writer.written.values())
+        return dict(counter)
+
+    async def finish(self, *, succeeded: bool) -> None:
+        """Keep in the inventory how it ended."""
+        bundle = str(self._work.bundle.sha256)
+        await self._inventory.change(
+            self._work.environment,
+            lambda inventory: replace(
+                inventory.marked(self._mark(finished=True)),
+                bundle_sha256=bundle if succeeded else inventory.bundle_sha256,
+            ),
+        )
+
+    async def report_step(self, status: Literal["started", "finished", "failed"], detail: str = "") -> None:
+        """Report that the present stage began or ended."""
+        key = f"step/{self._step}/{status}"
+        await self._report(StepEvent(key=key, at=self._clock(), step=self._step, status=status, detail=detail[:4000]))
+
+    async def _prove(self, saved: DeployPlan | None) -> _Proved:
+        self._step = Step.PREFLIGHT
+        await self.report_step("started")
+        inventory = await self._inventory.load(self._work.environment)
+        proof, graph = await self._preflight.run()
+        leaving = prunable(inventory, self._wanted)
+        known = {owned.ref.identity for owned in leaving}
+        gone = tuple(owned for owned in (saved.prune if saved else ()) if owned.ref.identity not in known)
+        proof.findings += await self._pruner.check(leaving)
+        await self._conclude(Step.PREFLIGHT, proof.findings)
+        if saved is not None and saved.bundle_sha256 == self._work.bundle.sha256:
+            _call_as_planned(proof, saved)
+        counted = Counter(planned.action for planned in proof.planned.values())
+        told = [f"{count} {action}" for action, count in sorted(counted.items())]
+        told += [f"{len(leaving)} to prune"] if leaving else []
+        told += (
+            [f"{len(proof.deferred)} not fully proved before their namespace or kind is there"]
+            if proof.deferred
+            else []
+        )
+        await self.report_step("finished", ", ".join(told) or "nothing to do")
+        return _Proved(proof, graph, (*leaving, *gone))
+
+    async def _begin(self, proved: _Proved) -> None:
+        """Save the plan, and list the bundle's objects in the inventory, before the first write."""
+        planned = proved.proof.planned
+        await self._save_plan(proved)
+        intended = [OwnedObject(ref=ref, uid=planned[place].uid) for place, ref in enumerate(self._wanted.refs)]
+        await self._inventory.change(
+            self._work.environment, lambda inventory: inventory.owns(intended).marked(self._mark(finished=False))
+        )
+        self.has_begun = True
+
+    async def _save_plan(self, proved: _Proved) -> None:
+        planned = proved.proof.planned
+        letters = "".join(_LETTERS[planned[place].action] for place in range(len(self._wanted)))
+        plan = DeployPlan(bundle_sha256=self._work.bundle.sha256, actions=letters, prune=proved.prune)
+        await self._checkpoint.save_plan(plan)
+
+    async def _apply(self, proved: _Proved) -> None:
+        self._step = Step.APPLY
+        await self.report_step("started")
+        proof = proved.proof
+        writer = self._writer = Writer(self._client, self._wanted, proof.resources, self._report, self._clock)
+        await self._unbroken(self._write_all(writer, proved), writer, self._note_written)
+        failed = [self._wanted.refs[at] for at, one in sorted(writer.written.items()) if one.action is Action.FAILED]
+        if failed:
+            first = writer.findings[0]
+            cause = f"{first.sentence}{_and_others(len(failed))}"
+            await self.report_step("failed", cause)
+            raise _Failed(Step.APPLY, first.code, cause)
+        await self.report_step("finished")
+
+    async def _write_all(self, writer: Writer, proved: _Proved) -> None:
+        """Write everything; if something was deferred, what it waits for comes first, then its proof."""
+        proof, everything = proved.proof, set(range(len(self._wanted)))
+        if proof.deferred:
+            founding = _needed_by(proof.deferred, proved.graph) - proof.deferred
+            await writer.write(founding, proof.planned, proved.graph)
+            if not any(one.action in {Action.FAILED, Action.SKIPPED} for one in writer.written.values()):
+                await self._conclude(Step.APPLY, await self._preflight.prove_deferred(proof))
+                await self._save_plan(proved)
+            everything -= founding
+        await writer.write(everything, proof.planned, proved.graph)
+
+    async def _note_written(self) -> None:
+        """Fill the UIDs of what was written into the inventory."""
+        if self._writer is None:
+            return
+        known = [
+            OwnedObject(ref=self._wanted.refs[place], uid=one.uid)
+            for place, one in self._writer.written.items()
+            if one.uid
+        ]
+        await self._inventory.change(self._work.environment, lambda inventory: inventory.owns(known))
+
+    async def _wait(self, proved: _Proved, grace_seconds: float) -> None:
+        self._step = Step.WAIT
+        await self.report_step("started")
+        targets = [
+            Target(ref, resource)
+            for ref, resource in zip(self._wanted.refs, proved.proof.resources, strict=True)
+            if resource is not None
+        ]
+        waiting = HealthWait(self._client, self._report, self._clock, failure_grace_seconds=grace_seconds)
+        unhealthy = await waiting.wait(targets, self._work.wait_seconds)
+        if unhealthy:
+            cause = f"{unhealthy[0].sentence}{_and_others(len(unhealthy))}"
+            await self.report_step("failed", cause)
+            raise _Failed(Step.WAIT, ErrorCode.UNHEALTHY, cause)
+        await self.report_step("finished")
+
+    async def _prune(self, candidates: Sequence[OwnedObject]) -> None:
+        if not candidates:
+            return
+        self._step = Step.PRUNE
+        await self.report_step("started")
+        await self._unbroken(self._pruner.prune(candidates), self._pruner, self._note_pruned)
+        if self._pruner.findings:
+            first = self._pruner.findings[0]
+            cause = f"not everything could be pruned: {first.sentence}"
+            await self.report_step("failed", cause)
+            raise _Failed(Step.PRUNE, first.code, cause)
+        await self.report_step("finished")
+
+    async def _note_pruned(self) -> None:
+        gone = [one.owned for one in self._pruner.pruned if one.forget]
+        await self._inventory.change(self._work.environment, lambda inventory: inventory.without(gone))
+
+    async def _unbroken(
+        self, writing: Coroutine[Any, Any, None], stoppable: _Stoppable, note: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Do something that writes and note it in the inventory; when cancelled, end the writes under way first."""
+
+        async def do() -> None:
+            try:
+                await writing
+            finally:
+                await note()
+
+        task = asyncio.create_task(do())
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            stoppable.stop()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+
+    async def _conclude(self, step: Step, findings: Sequence[Finding]) -> None:
+        """Report findings. Raises: _Failed: one of them is an error."""
+        for finding in findings:
+            await self._report(finding.event(self._clock()))
+        errors = [finding for finding in findings if finding.severity == "error"]
+        if errors:
+            cause = f"{errors[0].sentence}{_and_others(len(errors))}"
+            if self._writer is not None:
+                made = ", ".join(str(self._wanted.refs[place]) for place in sorted(self._writer.written))
+                cause += f"; already there are {made}"
+            await self.report_step("failed", cause)
+            raise _Failed(step, errors[0].code, cause)
+
+    def _mark(self, *, finished: bool) -> ReplayMark:
+        statement = self._work.statement
+        return ReplayMark(statement.deployment_id, finished, statement.not_before)
+
+
+def _call_as_planned(proof: Proof, saved: DeployPlan) -> None:
+    """Call each object's action what the first attempt called it; whether to write is for the fresh proof to say."""
+    for place, letter in enumerate(saved.actions):
+        fresh = proof.planned.get(place)
+        before = _ACTIONS[letter]
+        if fresh is not None and before is not Action.UNCHANGED and fresh.action is not before:
+            proof.planned[place] = replace(fresh, action=before)
+
+
+def _needed_by(places: set[int], graph: Graph) -> set[int]:
+    """Return everything some objects need, directly or not, and themselves."""
+    found: set[int] = set()
+    left = list(places)
+    while left:
+        place = left.pop()
+        if place not in found:
+            found.add(place)
+            left.extend(graph.needs[place])
+    return found
+
+
+def _and_others(count: int) -> str:
+    return f" (and {count - 1} more)" if count > 1 else ""

@@ -1,0 +1,110 @@
+"""
+Order of writes: which objects of a bundle wait for which. Pure: no I/O.
+
+An object waits only for its own namespace, its own CRD, and what it names; webhook configurations wait for everything
+else, lest a webhook without a backend refuse the rest of its own bundle. Everything unrelated runs in parallel.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from fairlead_agent.apply.references import Identity, bound_service_accounts, named_by
+from fairlead_agent.kube.resources import CRDS, resources_of_crd
+from fairlead_shared.objects import Manifest, ObjectRef
+
+WEBHOOK_GROUP = "admissionregistration.k8s.io"
+
+
+class Graph:
+    """Dependencies among the objects of one bundle, each known by its place in it."""
+
+    def __init__(self, manifests: Sequence[Manifest]) -> None:
+        self._refs = [ObjectRef.of(manifest) for manifest in manifests]
+        self.needs = _needs(manifests, self._refs)
+        """For each object the places of what must be there before it."""
+        self.needed_by: list[list[int]] = [[] for _ in manifests]
+        """For each object the places of what waits for it."""
+        for place, needed in enumerate(self.needs):
+            for other in needed:
+                self.needed_by[other].append(place)
+
+    def cycle(self) -> list[ObjectRef]:
+        """Return the objects of one cycle, each needing the next and the last the first; empty if there is none."""
+        left = [len(needed) for needed in self.needs]
+        ready = [place for place, count in enumerate(left) if count == 0]
+        while ready:
+            for waiting in self.needed_by[ready.pop()]:
+                left[waiting] -= 1
+                if left[waiting] == 0:
+                    ready.append(waiting)
+        stuck = {place for place, count in enumerate(left) if count > 0}
+        return [self._refs[place] for place in self._walk(stuck)]
+
+    def _walk(self, stuck: set[int]) -> list[int]:
+        """Follow needs among objects that never became ready until one comes again."""
+        if not stuck:
+            return []
+        path: list[int] = []
+        place = min(stuck)
+        while place not in path:
+            path.append(place)
+            place = next(other for other in sorted(self.needs[place]) if other in stuck)
+        return path[path.index(place) :]
+
+
+def _needs(manifests: Sequence[Manifest], refs: Sequence[ObjectRef]) -> list[set[int]]:
+    places: dict[Identity, int] = {ref.identity: place for place, ref in enumerate(refs)}
+    definitions = _definitions(manifests, refs)
+    bindings: defaultdict[Identity, list[int]] = defaultdict(list)
+    for place, manifest in enumerate(manifests):
+        for account in bound_service_accounts(manifest):
+            bindings[account].append(place)
+    last = {place for place, ref in enumerate(refs) if ref.group == WEBHOOK_GROUP and "Webhook" in ref.kind}
+    needs: list[set[int]] = []
+    for place, (manifest, ref) in enumerate(zip(manifests, refs, strict=True)):
+        if place in last:
+            needs.append(set(range(len(refs))) - last)
+            continue
+        needed = {definitions.get((ref.group, ref.kind)), places.get(("", "Namespace", "", ref.namespace))}
+        for named in named_by(manifest):
+            needed.add(places.get(named))
+            if ref.group != "rbac.authorization.k8s.io":
+                needed.update(bindings.get(named, ()))
+        needs.append({other for other in needed if other is not None and other != place})
+    return needs
+
+
+def _definitions(manifests: Sequence[Manifest], refs: Sequence[ObjectRef]) -> dict[tuple[str, str], int]:
+    """Map (group, kind) to the place of the CRD in the bundle that makes it."""
+    return {
+        (resource.group, resource.kind): place
+        for place, (manifest, ref) in enumerate(zip(manifests, refs, strict=True))
+        if (ref.group, ref.kind) == (CRDS.group, CRDS.kind)
+        for resource in resources_of_crd(manifest)
+    }
+
+
+_DELETION_RANKS = {
+    ("", "ConfigMap"): 2,
+    ("", "Secret"): 2,
+    ("", "ServiceAccount"): 2,
+    ("", "PersistentVolumeClaim"): 2,
+    ("rbac.authorization.k8s.io", "RoleBinding"): 2,
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): 2,
+    ("rbac.authorization.k8s.io", "Role"): 3,
+    ("rbac.authorization.k8s.io", "ClusterRole"): 3,
+    (CRDS.group, CRDS.kind): 4,
+    ("", "Namespace"): 5,
+}
+
+
+def deletion_waves(refs: Sequence[ObjectRef]) -> Iterator[list[ObjectRef]]:
+    """Yield objects to delete in waves, webhooks first, else in the reverse of their creation."""
+    waves: defaultdict[int, list[ObjectRef]] = defaultdict(list)
+    for ref in refs:
+        rank = 0 if ref.group == WEBHOOK_GROUP else _DELETION_RANKS.get((ref.group, ref.kind), 1)
+        waves[rank].append(ref)
+    for rank in sorted(waves):
+        yield waves[rank]

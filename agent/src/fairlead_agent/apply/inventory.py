@@ -1,0 +1,202 @@
+"""
+Inventory: what each environment owns in this cluster, kept in ConfigMaps of the agent's namespace.
+
+One head per environment, `fairlead-environment-<owner>`, changed by compare-and-set: it is the commit point. Lists too
+long for one object go into shards named by their content, written before the head that names them and removed after; a
+crash in between leaves shards nobody names, which the next change removes. An object is listed before its first write,
+so that what a killed attempt made is never forgotten. Only this module knows the layout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fairlead_agent.errors import AlreadyExists, Conflict, NotFound, Unexpected
+from fairlead_agent.ports import EnvironmentKey, OwnedObject, ReplayMark, StateKind, StatePort
+
+OWNER_LABEL = "fairlead.dev/owner"
+ENVIRONMENT_ANNOTATION = "fairlead.dev/environment"
+INVENTORY_LABEL = "fairlead.dev/inventory-of"
+_SHARD_BYTES = 400 * 1024
+"""Well below 512 KiB, so that metadata and JSON escaping fit too (etcd takes 1.5 MiB, some clusters less)."""
+_MARKS = 32
+"""Deployments remembered; older ones are refused by age."""
+_TRIES = 8
+"""Lost compare-and-sets in a row before giving up: only another replica's deployment could cause one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What one environment owns, and which deployments it has seen."""
+
+    objects: tuple[OwnedObject, ...] = ()
+    marks: tuple[ReplayMark, ...] = ()
+    """Oldest first."""
+    bundle_sha256: str = ""
+    """Of the last deployment that succeeded; empty before the first."""
+
+    def owns(self, objects: Iterable[OwnedObject]) -> Inventory:
+        """Return it with objects added, or their UIDs filled in; a known UID is not forgotten for an unknown one."""
+        known = {owned.ref.identity: owned for owned in self.objects}
+        for owned in objects:
+            before = known.get(owned.ref.identity)
+            known[owned.ref.identity] = owned if owned.uid or before is None else replace_uid(owned, before.uid)
+        return replace(self, objects=tuple(known[identity] for identity in sorted(known)))
+
+    def without(self, objects: Iterable[OwnedObject]) -> Inventory:
+        """Return it without some objects."""
+        gone = {owned.ref.identity for owned in objects}
+        return replace(self, objects=tuple(owned for owned in self.objects if owned.ref.identity not in gone))
+
+    def marked(self, mark: ReplayMark) -> Inventory:
+        """Return it with a mark added, or replaced where the deployment has one."""
+        others = [known for known in self.marks if known.deployment_id != mark.deployment_id]
+        place = next(
+            (at for at, known in enumerate(self.marks) if known.deployment_id == mark.deployment_id), len(others)
+        )
+        others.insert(place, mark)
+        return replace(self, marks=tuple(others[-_MARKS:]))
+
+
+def replace_uid(owned: OwnedObject, uid: str) -> OwnedObject:
+    """Return the entry with another UID."""
+    return owned.model_copy(update={"uid": uid})
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    inventory: Inventory
+    resource_version: str = ""
+    """Of the head; empty while there is none."""
+    shards: tuple[str, ...] = field(default=())
+
+
+class InventoryStore:
+    """Reads and changes inventories; also answers ports.ReplayPort."""
+
+    def __init__(self, state: StatePort) -> None:
+        self._state = state
+
+    async def load(self, environment: EnvironmentKey) -> Inventory:
+        """Return an environment's inventory, an empty one before its first deployment."""
+        return (await self._read(environment)).inventory
+
+    async def change(self, environment: EnvironmentKey, edit: Callable[[Inventory], Inventory]) -> Inventory:
+        """
+        Change an inventory by compare-and-set.
+
+        Args:
+            environment: Whose.
+            edit: Old → new; called again with a fresh copy when somebody else was faster, so it must be repeatable.
+        Returns: The inventory as stored. Nothing is written if `edit` changes nothing.
+        Raises: Conflict: somebody else kept being faster. KubeError: the API server said no.
+        """
+        for _ in range(_TRIES):
+            before = await self._read(environment)
+            after = edit(before.inventory)
+            if after == before.inventory and before.resource_version:
+                return after
+            try:
+                await self._write(environment, before, after)
+            except (Conflict, AlreadyExists, NotFound):
+                continue
+            return after
+        raise Conflict(f"inventory of {environment}")
+
+    async def marks(self, environment: EnvironmentKey) -> tuple[ReplayMark, ...]:
+        """Return the deployments an environment remembers, oldest first."""
+        return (await self.load(environment)).marks
+
+    async def finish(self, environment: EnvironmentKey, deployment_id: str) -> None:
+        """Decide a begun deployment that will not be resumed; none begun is fine."""
+
+        def decide(inventory: Inventory) -> Inventory:
+            begun = [mark for mark in inventory.marks if mark.deployment_id == deployment_id]
+            return inventory.marked(replace(begun[0], finished=True)) if begun else inventory
+
+        if any(mark.deployment_id == deployment_id for mark in await self.marks(environment)):
+            await self.change(environment, decide)
+
+    async def _read(self, environment: EnvironmentKey) -> _Stored:
+        head = await self._state.read(StateKind.CONFIG_MAP, _head_name(environment))
+        if head is None:
+            return _Stored(Inventory())
+        fields: Mapping[str, str] = head.get("data") or {}
+        if fields.get("environment") != str(environment):
+            raise Unexpected(200, f"ConfigMap {_head_name(environment)} is not the inventory of {environment}")
+        shards = tuple(json.loads(fields.get("shards", "[]")))
+        lines = fields.get("objects", "").splitlines()
+        for name in shards:
+            shard = await self._state.read(StateKind.CONFIG_MAP, name)
+            if shard is None:
+                raise Unexpected(404, f"inventory of {environment}: its part {name} is missing")
+            lines += shard["data"]["objects"].splitlines()
+        inventory = Inventory(
+            objects=tuple(OwnedObject.model_validate_json(line) for line in lines),
+            marks=tuple(ReplayMark(**mark) for mark in json.loads(fields.get("marks", "[]"))),
+            bundle_sha256=fields.get("bundle_sha256", ""),
+        )
+        return _Stored(inventory, head["metadata"]["resourceVersion"], shards)
+
+    async def _write(self, environment: EnvironmentKey, before: _Stored, after: Inventory) -> None:
+        parts = list(_parts([owned.model_dump_json() for owned in after.objects]))
+        fields = {
+            "environment": str(environment),
+            "bundle_sha256": after.bundle_sha256,
+            "marks": json.dumps([{field: getattr(mark, field) for field in mark.__slots__} for mark in after.marks]),
+        }
+        shards: list[str] = []
+        if len(parts) <= 1:
+            fields["objects"] = "".join(parts)
+        else:
+            shards = [await self._write_shard(environment, part) for part in parts]
+            fields["shards"] = json.dumps(shards)
+        metadata: dict[str, Any] = {
+            "name": _head_name(environment),
+            "labels": {INVENTORY_LABEL: environment.owner},
+            "annotations": {ENVIRONMENT_ANNOTATION: str(environment)},
+        }
+        if before.resource_version:
+            metadata["resourceVersion"] = before.resource_version
+            await self._state.update(StateKind.CONFIG_MAP, {"metadata": metadata, "data": fields})
+        else:
+            await self._state.create(StateKind.CONFIG_MAP, {"metadata": metadata, "data": fields})
+        if before.shards or shards:
+            await self._remove_shards(environment, keep=[_head_name(environment), *shards])
+
+    async def _write_shard(self, environment: EnvironmentKey, part: str) -> str:
+        name = f"{_head_name(environment)}-{hashlib.sha256(part.encode()).hexdigest()[:12]}"
+        metadata = {"name": name, "labels": {INVENTORY_LABEL: environment.owner}}
+        try:
+            await self._state.create(StateKind.CONFIG_MAP, {"metadata": metadata, "data": {"objects": part}})
+        except AlreadyExists:
+            return name  # named by its content: it is the same
+        return name
+
+    async def _remove_shards(self, environment: EnvironmentKey, keep: Sequence[str]) -> None:
+        for shard in await self._state.select(StateKind.CONFIG_MAP, f"{INVENTORY_LABEL}={environment.owner}"):
+            if shard["metadata"]["name"] not in keep:
+                await self._state.delete(StateKind.CONFIG_MAP, shard["metadata"]["name"])
+
+
+def _head_name(environment: EnvironmentKey) -> str:
+    return f"fairlead-environment-{environment.owner}"
+
+
+def _parts(lines: Sequence[str]) -> Iterable[str]:
+    """Join lines into texts of limited size."""
+    part: list[str] = []
+    size = 0
+    for line in lines:
+        length = len(line.encode()) + 1
+        if part and size + length > _SHARD_BYTES:
+            yield "\n".join(part) + "\n"
+            part, size = [], 0
+        part.append(line)
+        size += length
+    if part:
+        yield "\n".join(part) + "\n"

@@ -1,0 +1,320 @@
+"""
+Preflight: prove as much of a deployment as can be proved before its first write, and report all that is wrong at once.
+
+Kinds, binding and order are checked first, then everything is dry-run in parallel. Members of a namespace or CRD that
+this very bundle makes cannot be dry-run yet: they are `deferred`, and the engine calls again once their namespace or
+CRD is there. Writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairlead_agent.apply.findings import Finding, Severity, findings_of, folded
+from fairlead_agent.apply.graph import Graph
+from fairlead_agent.apply.inventory import ENVIRONMENT_ANNOTATION, OWNER_LABEL
+from fairlead_agent.apply.wanted import WantedObjects
+from fairlead_agent.errors import FieldConflict, InvalidObject, KubeError, NotFound, UnknownKind
+from fairlead_agent.health.targets import EVIDENCE, is_watched, is_workload
+from fairlead_agent.kube.client import FIELD_MANAGER, KubeClient
+from fairlead_agent.kube.resources import CRDS, NAMESPACES, Resource, resources_of_crd
+from fairlead_agent.ports import DeployWork, EnvironmentKey
+from fairlead_shared.errors import ErrorCode, SealInvalid
+from fairlead_shared.objects import ObjectRef
+from fairlead_shared.progress import Action
+
+_SERVED_SECONDS = 20.0
+"""How long an established CRD may take until its objects are served; about one second is usual."""
+_SERVED_POLL_SECONDS = 0.1
+_BATCH = 64
+"""Tasks at once; the client bounds the requests, this bounds what is parsed and waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What will become of one object."""
+
+    action: Action
+    write: bool
+    """Whether it needs a write."""
+    uid: str = ""
+    """Of the live object; empty if there is none."""
+
+
+@dataclass(slots=True)
+class Proof:
+    """What preflight found."""
+
+    resources: list[Resource | None]
+    """Where each object's kind is served; None where a finding says why not."""
+    planned: dict[int, Planned] = field(default_factory=dict)
+    """By place; objects with findings are missing."""
+    deferred: set[int] = field(default_factory=set)
+    """Places not fully proved: their namespace or CRD is not there yet."""
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that forbid to go on."""
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+
+class Preflight:
+    """Proves one deployment."""
+
+    def __init__(self, client: KubeClient, work: DeployWork, wanted: WantedObjects) -> None:
+        self._client = client
+        self._work = work
+        self._wanted = wanted
+
+    async def run(self) -> tuple[Proof, Graph]:
+        """
+        Prove what can be proved before anything is written.
+
+        Returns: The proof, and the order of writes.
+        Raises: KubeError: only temporary ones (the API server is away); everything else is a finding.
+        """
+        wanted = self._wanted
+        proof = Proof([None] * len(wanted))
+        made_here = self._made_here()
+        await self._each(range(len(wanted)), lambda place: self._place(place, made_here, proof))
+        graph = Graph(wanted)
+        if cycle := graph.cycle():
+            path = " needs ".join(str(ref) for ref in (*cycle, cycle[0]))
+            proof.findings.append(
+                Finding(ErrorCode.INVALID_OBJECT, f"the objects wait for each other: {path}", cycle[0])
+            )
+        known = [place for place, resource in enumerate(proof.resources) if resource is not None]
+        founding = [place for place in known if proof.resources[place] in (NAMESPACES, CRDS)]
+        await self._each(founding, lambda place: self._dry_run(place, proof))
+        new_namespaces = {wanted.refs[place].name for place in founding if _is_new(proof, place, NAMESPACES)}
+        proof.deferred |= {place for place in known if wanted.refs[place].namespace in new_namespaces}
+        rest = [place for place in known if place not in proof.deferred and place not in set(founding)]
+        await self._each(rest, lambda place: self._dry_run(place, proof))
+        for place in proof.deferred:
+            proof.planned[place] = Planned(Action.CREATED, write=True)
+        await self._check_watches((place for place in known if place not in proof.deferred), proof)
+        proof.findings = folded(proof.findings)
+        return proof, graph
+
+    async def prove_deferred(self, proof: Proof) -> list[Finding]:
+        """
+        Dry-run what was deferred, its namespaces and CRDs being there now; `proof` is completed.
+
+        Returns: What is wrong; empty if all of it is proved.
+        """
+        deferred = sorted(proof.deferred)
+        later = Proof(proof.resources)
+        served = {
+            (resource, self._wanted.refs[place].namespace)
+            for place in deferred
+            if (resource := proof.resources[place]) is not None and "." in resource.group
+        }
+        await asyncio.gather(*(self._until_served(resource, namespace) for resource, namespace in served))
+        await self._each(deferred, lambda place: self._dry_run(place, later))
+        await self._check_watches(deferred, later)
+        proof.planned.update(later.planned)
+        proof.deferred = set()
+        return folded(later.findings)
+
+    def _made_here(self) -> dict[tuple[str, str], Resource]:
+        """Map (apiVersion, kind) to the resources that CRDs of this bundle make."""
+        return {
+            (resource.api_version, resource.kind): resource
+            for place, ref in enumerate(self._wanted.refs)
+            if (ref.group, ref.kind) == (CRDS.group, CRDS.kind)
+            for resource in resources_of_crd(self._wanted[place])
+        }
+
+    async def _place(self, place: int, made_here: Mapping[tuple[str, str], Resource], proof: Proof) -> None:
+        """Find where an object goes, and whether this environment may write there."""
+        ref = self._wanted.refs[place]
+        try:
+            resource = await self._client.resolve(ref.api_version, ref.kind)
+        except UnknownKind as error:
+            found = made_here.get((ref.api_version, ref.kind))
+            if found is None:
+                remedy = "install the CustomResourceDefinition first, or correct apiVersion and kind"
+                proof.findings.append(Finding(error.code, str(error), ref, field="kind", remedy=remedy))
+                return
+            resource = found
+            proof.deferred.add(place)
+        self._wanted.settle(place, resource)
+        ref = self._wanted.refs[place]
+        if resource.namespaced and not ref.namespace:
+            message = "it names no namespace, and the environment has several"
+            proof.findings.append(Finding(ErrorCode.INVALID_OBJECT, message, ref, field="metadata.namespace"))
+        elif resource.namespaced and ref.namespace not in self._work.statement.namespaces:
+            message = f"namespace {ref.namespace} is not among those of the deployment statement"
+            proof.findings.append(Finding(ErrorCode.NOT_BOUND, message, ref, field="metadata.namespace"))
+        elif not resource.namespaced and not self._work.allowed_cluster_scoped(ref):
+            message = "it is cluster-scoped, and the agent's policy does not allow it"
+            remedy = f'clusterScoped:\n- group: "{ref.group}"\n  kind: {ref.kind}\n  names: [{ref.name}]\n'
+            proof.findings.append(Finding(ErrorCode.CLUSTER_SCOPED, message, ref, remedy=remedy))
+        else:
+            proof.resources[place] = resource
+            return
+        proof.deferred.discard(place)
+
+    async def _dry_run(self, place: int, proof: Proof) -> None:
+        resource, ref = proof.resources[place], self._wanted.refs[place]
+        if resource is None:
+            return
+        try:
+            manifest = self._wanted.prepared(place)
+        except SealInvalid as error:
+            proof.findings.append(Finding(ErrorCode.SEAL, str(error), ref, remedy="seal it again to the current key"))
+            return
+        try:
+            planned = await self._plan(resource, ref, manifest, proof)
+        except KubeError as error:
+            if error.temporary:
+                raise
+            proof.findings.extend(findings_of(error, ref, fresh=True))
+        else:
+            if planned is not None:
+                proof.planned[place] = planned
+
+    async def _plan(
+        self, resource: Resource, ref: ObjectRef, manifest: Mapping[str, Any], proof: Proof
+    ) -> Planned | None:
+        """Dry-run one object and compare; None if a finding says why it cannot be written."""
+        try:
+            applied = await self._client.apply(resource, manifest, dry_run=True)
+        except (FieldConflict, InvalidObject):
+            # Somebody else's object conflicts as a rule; that it is somebody else's is the better reason.
+            live = await self._client.find(resource, ref.namespace, ref.name)
+            if live is not None and (finding := foreign(live, ref, self._work.environment)):
+                proof.findings.append(finding)
+                return None
+            raise
+        if applied.created:
+            return Planned(Action.CREATED, write=True)
+        live = await self._client.find(resource, ref.namespace, ref.name)
+        if live is None:
+            return Planned(Action.CREATED, write=True)
+        if finding := foreign(live, ref, self._work.environment):
+            proof.findings.append(finding)
+            return None
+        uid = live["metadata"]["uid"]
+        if live["metadata"].get("deletionTimestamp"):
+            message = "the live object is being deleted"
+            finalizers = ", ".join(live["metadata"].get("finalizers") or [])
+            remedy = f"deploy again once its finalizers ({finalizers}) are done" if finalizers else "deploy again"
+            proof.findings.append(Finding(ErrorCode.CONFLICT, message, ref, remedy=remedy))
+            return None
+        if _comparable(live) == _comparable(applied.manifest):
+            return Planned(Action.UNCHANGED, write=False, uid=uid)
+        return Planned(Action.CHANGED, write=True, uid=uid)
+
+    async def _check_watches(self, places: Iterable[int], proof: Proof) -> None:
+        """Prove that health can be watched later: without the right, waiting would find out after the writes."""
+        needed: dict[tuple[Resource, str], ObjectRef] = {}
+        evidence: dict[tuple[Resource, str], ObjectRef] = {}
+        for place in places:
+            resource, ref = proof.resources[place], self._wanted.refs[place]
+            if resource is None or place not in proof.planned:
+                continue
+            if is_watched(resource):
+                needed.setdefault((resource, ref.namespace), ref)
+            if is_workload(resource):
+                for source in EVIDENCE:
+                    evidence.setdefault((source, ref.namespace), ref)
+        await asyncio.gather(
+            *(self._check_watch(*where, ref, proof, "error") for where, ref in needed.items()),
+            *(
+                self._check_watch(*where, ref, proof, "warning")
+                for where, ref in evidence.items()
+                if where not in needed
+            ),
+        )
+
+    async def _check_watch(
+        self, resource: Resource, namespace: str, ref: ObjectRef, proof: Proof, severity: Severity
+    ) -> None:
+        try:
+            await self._client.page(resource, namespace, limit=1, names_only=True)
+        except KubeError as error:
+            if error.temporary:
+                raise
+            for finding in findings_of(error, ref):
+                message = f"its health cannot be watched: {finding.message}"
+                proof.findings.append(Finding(finding.code, message, ref, remedy=finding.remedy, severity=severity))
+
+    async def _until_served(self, resource: Resource, namespace: str) -> None:
+        """Wait until the objects of a fresh CRD are served; no event says so, so this asks again, for so long."""
+        ends = time.monotonic() + _SERVED_SECONDS
+        while time.monotonic() < ends:
+            try:
+                await self._client.page(resource, namespace, limit=1, names_only=True)
+            except NotFound:
+                await asyncio.sleep(_SERVED_POLL_SECONDS)
+            except KubeError as error:
+                if error.temporary:
+                    raise
+                return  # a missing right is the dry-run's to report
+            else:
+                return
+
+    async def _each(self, places: Sequence[int], action: Callable[[int], Awaitable[None]]) -> None:
+        """Run an action for each place, so many at once; the first temporary error ends all."""
+        left = iter(places)
+
+        async def work() -> None:
+            for place in left:
+                await action(place)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(_BATCH, len(places))):
+                    group.create_task(work())
+        except* KubeError as errors:
+            first: BaseException = errors
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise first from None
+
+
+def foreign(live: Mapping[str, Any], ref: ObjectRef, environment: EnvironmentKey) -> Finding | None:
+    """Return a finding if a live object is not this environment's, None if it is."""
+    metadata = live["metadata"]
+    labels = metadata.get("labels") or {}
+    owner = labels.get(OWNER_LABEL)
+    if owner == environment.owner:
+        return None
+    if owner:
+        named = (metadata.get("annotations") or {}).get(ENVIRONMENT_ANNOTATION, owner)
+        message = f"it belongs to another environment, {named}"
+        return Finding(
+            ErrorCode.OWNED_BY_OTHER, message, ref, remedy="rename it, or remove it from the other environment"
+        )
+    managers = {entry.get("manager"): None for entry in metadata.get("managedFields") or [] if entry.get("manager")}
+    tool = labels.get("app.kubernetes.io/managed-by")
+    made_by = ", ".join(([str(tool)] if tool else []) + [str(manager) for manager in managers]) or "somebody else"
+    message = f"it is there already and was not made by Fairlead (made by {made_by})"
+    return Finding(ErrorCode.OWNED_BY_OTHER, message, ref, remedy="rename it, or delete the live object first")
+
+
+def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a write of ours could change: no status, no versions, only our own entry of the managed fields."""
+    metadata = {
+        name: value
+        for name, value in manifest["metadata"].items()
+        if name not in {"resourceVersion", "generation", "managedFields"}
+    }
+    ours = [
+        entry.get("fieldsV1")
+        for entry in manifest["metadata"].get("managedFields") or []
+        if entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply"
+    ]
+    rest = {name: value for name, value in manifest.items() if name not in {"status", "metadata"}}
+    return {**rest, "metadata": metadata, "ours": ours}
+
+
+def _is_new(proof: Proof, place: int, resource: Resource) -> bool:
+    planned = proof.planned.get(place)
+    return proof.resources[place] == resource and planned is not None and planned.action is Action.CREATED

@@ -1,0 +1,151 @@
+"""
+Prune: delete what an environment's inventory holds and its new bundle does not; never what it did not create.
+
+Before each delete the live object is read: it must carry this environment's owner label and, where the inventory knows
+one, the same UID. The delete itself is bound to the UID and version that were read, so a proof cannot go stale. What
+may not be deleted stays in the inventory and is reported as skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fairlead_agent.apply.findings import Finding, findings_of, folded
+from fairlead_agent.apply.graph import deletion_waves
+from fairlead_agent.apply.inventory import OWNER_LABEL, Inventory
+from fairlead_agent.apply.wanted import WantedObjects
+from fairlead_agent.errors import Conflict, KubeError, NotFound, UnknownKind
+from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.resources import Resource
+from fairlead_agent.ports import Clock, DeployWork, OwnedObject, Report
+from fairlead_shared.objects import ObjectRef
+from fairlead_shared.progress import Action, ObjectEvent
+
+_TRIES = 5
+"""Reads of an object that changes while it is being deleted."""
+
+
+def prunable(inventory: Inventory, wanted: WantedObjects) -> tuple[OwnedObject, ...]:
+    """Return what the inventory lists and the bundle does not."""
+    kept = {ref.identity for ref in wanted.refs}
+    return tuple(owned for owned in inventory.objects if owned.ref.identity not in kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What became of one object."""
+
+    owned: OwnedObject
+    action: Action
+    detail: str = ""
+    forget: bool = True
+    """Whether the inventory is done with it: gone, or not ours after all."""
+
+
+class Pruner:
+    """Deletes what one deployment leaves behind."""
+
+    def __init__(self, client: KubeClient, work: DeployWork, report: Report, clock: Clock) -> None:
+        self.pruned: list[Pruned] = []
+        self.findings: list[Finding] = []
+        self._client = client
+        self._work = work
+        self._report = report
+        self._clock = clock
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Begin no further delete."""
+        self._stopping = True
+
+    async def check(self, candidates: Sequence[OwnedObject]) -> list[Finding]:
+        """Dry-run the deletes. Returns: Why some would be denied. Raises: KubeError: temporary ones."""
+        found = await asyncio.gather(*(self._check(owned) for owned in candidates))
+        return folded(finding for findings in found for finding in findings)
+
+    async def prune(self, candidates: Sequence[OwnedObject]) -> None:
+        """Delete them, in the reverse of their order of creation, and report each."""
+        by_ref = {owned.ref: owned for owned in candidates}
+        for wave in deletion_waves(list(by_ref)):
+            if not self._stopping:
+                await asyncio.gather(*(self._settle(by_ref[ref]) for ref in wave))
+
+    async def _check(self, owned: OwnedObject) -> list[Finding]:
+        try:
+            resource = await self._client.resolve(owned.ref.api_version, owned.ref.kind)
+            live = await self._ours(resource, owned)
+            if live is not None and self._allowed(resource, owned.ref):
+                await self._delete(resource, owned.ref, live, dry_run=True)
+        except (UnknownKind, NotFound, Conflict):
+            return []  # gone, or changed just now: the real delete looks again
+        except KubeError as error:
+            if error.temporary:
+                raise
+            return list(findings_of(error, owned.ref))
+        return []
+
+    async def _settle(self, owned: OwnedObject) -> None:
+        if self._stopping:
+            return
+        try:
+            outcome = await self._prune(owned)
+        except KubeError as error:
+            self.findings += findings_of(error, owned.ref)
+            outcome = Pruned(owned, Action.FAILED, str(error), forget=False)
+            for finding in findings_of(error, owned.ref):
+                await self._report(finding.event(self._clock()))
+        self.pruned.append(outcome)
+        key = f"object/{owned.ref}/{outcome.action}"
+        at = self._clock()
+        await self._report(
+            ObjectEvent(key=key, at=at, object=owned.ref, action=outcome.action, detail=outcome.detail[:4000])
+        )
+
+    async def _prune(self, owned: OwnedObject) -> Pruned:
+        try:
+            resource = await self._client.resolve(owned.ref.api_version, owned.ref.kind)
+        except UnknownKind:
+            return Pruned(owned, Action.PRUNED, "its kind is no longer served")
+        if not self._allowed(resource, owned.ref):
+            return Pruned(owned, Action.SKIPPED, "this environment may no longer write there", forget=False)
+        for _ in range(_TRIES):
+            try:
+                live = await self._ours(resource, owned)
+                if live is None:
+                    return Pruned(owned, Action.SKIPPED, "the live object is not the one this environment made")
+                answer = await self._delete(resource, owned.ref, live)
+            except NotFound:
+                return Pruned(owned, Action.PRUNED)
+            except Conflict:
+                continue
+            finalizers = (answer.get("metadata") or {}).get("finalizers") or []
+            return Pruned(owned, Action.PRUNED, f"waits for {', '.join(finalizers)}" if finalizers else "")
+        raise Conflict(f"{owned.ref} changed {_TRIES} times while it was being deleted")
+
+    async def _ours(self, resource: Resource, owned: OwnedObject) -> dict[str, Any] | None:
+        """Return the live object if this environment made it, else None. Raises: NotFound: there is none."""
+        live = await self._client.get(resource, owned.ref.namespace, owned.ref.name)
+        metadata = live["metadata"]
+        labelled = (metadata.get("labels") or {}).get(OWNER_LABEL) == self._work.environment.owner
+        return live if labelled and owned.uid in {"", metadata["uid"]} else None
+
+    def _allowed(self, resource: Resource, ref: ObjectRef) -> bool:
+        if resource.namespaced:
+            return ref.namespace in self._work.statement.namespaces
+        return self._work.allowed_cluster_scoped(ref)
+
+    async def _delete(
+        self, resource: Resource, ref: ObjectRef, live: Mapping[str, Any], *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        metadata = live["metadata"]
+        return await self._client.delete(
+            resource,
+            ref.namespace,
+            ref.name,
+            uid=metadata["uid"],
+            resource_version=metadata["resourceVersion"],
+            dry_run=dry_run,
+        )

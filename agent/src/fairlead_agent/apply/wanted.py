@@ -1,0 +1,89 @@
+"""
+The objects of a bundle as they will be written: own fields stripped, owner marked, Secrets opened at the last moment.
+
+Holds the bundle's bytes and parses one object when it is asked for, so that thousands cost no more memory than the
+bundle. Plaintext of Secrets lives only in the manifest handed out.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any, overload
+
+from fairlead_agent.apply.inventory import ENVIRONMENT_ANNOTATION, OWNER_LABEL
+from fairlead_agent.kube.resources import Resource
+from fairlead_agent.ports import DeployWork
+from fairlead_shared.objects import ObjectRef
+
+_SERVER_FIELDS = frozenset(
+    {"creationTimestamp", "deletionTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid"}
+)
+"""Metadata that the API server writes; exported manifests repeat it, and apply refuses some of it."""
+
+
+class WantedObjects(Sequence[dict[str, Any]]):
+    """The manifests of one deployment, each known by its place in the bundle."""
+
+    def __init__(self, work: DeployWork) -> None:
+        self._lines = work.bundle.content.split(b"\n")[1:-1]
+        self._work = work
+        self.refs = [ObjectRef.of(json.loads(line)) for line in self._lines]
+        """Of each object; the namespace is settled by `settle`."""
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, place: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, place: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        """Return the manifest as the bundle has it, in its settled namespace; Secrets stay sealed."""
+        if isinstance(place, slice):
+            return [self[index] for index in range(*place.indices(len(self)))]
+        manifest: dict[str, Any] = json.loads(self._lines[place])
+        manifest["metadata"]["namespace"] = self.refs[place].namespace
+        return manifest
+
+    def settle(self, place: int, resource: Resource) -> None:
+        """
+        Give an object the namespace its kind asks for.
+
+        As kubectl does, a namespace on a cluster-scoped object is dropped; an object without one goes to the
+        statement's namespace if that names exactly one.
+        """
+        ref = self.refs[place]
+        namespace = ref.namespace
+        if not resource.namespaced:
+            namespace = ""
+        elif not namespace and len(self._work.statement.namespaces) == 1:
+            namespace = self._work.statement.namespaces[0]
+        if namespace != ref.namespace:
+            self.refs[place] = ref.model_copy(update={"namespace": namespace})
+
+    def prepared(self, place: int) -> dict[str, Any]:
+        """
+        Return the manifest to send, with this environment's owner label and annotation.
+
+        Raises: SealInvalid: a sealed value that this agent cannot open.
+        """
+        manifest = self[place]
+        ref = self.refs[place]
+        environment = self._work.environment
+        manifest.pop("status", None)
+        metadata = {field: value for field, value in manifest["metadata"].items() if field not in _SERVER_FIELDS}
+        if not ref.namespace:
+            metadata.pop("namespace")
+        metadata["labels"] = {**(metadata.get("labels") or {}), OWNER_LABEL: environment.owner}
+        metadata["annotations"] = {
+            **(metadata.get("annotations") or {}),
+            ENVIRONMENT_ANNOTATION: str(environment),
+        }
+        manifest["metadata"] = metadata
+        if (ref.group, ref.kind) == ("", "Secret") and "sealedData" in manifest:
+            sealed = manifest.pop("sealedData")
+            values = self._work.unseal(sealed, ref.namespace, ref.name)
+            manifest["data"] = {key: base64.b64encode(value).decode() for key, value in values.items()}
+        return manifest

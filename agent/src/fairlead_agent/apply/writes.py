@@ -1,0 +1,160 @@
+"""
+Writes: put the objects of a deployment in place, in parallel as far as the graph allows, and say what became of each.
+
+An object whose dependency failed is skipped with the reason; independent branches go on. What is unchanged is not
+written. When told to stop, no new write begins and the writes under way are awaited, so that the caller knows what is
+there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from fairlead_agent.apply.findings import Finding, findings_of
+from fairlead_agent.apply.graph import Graph
+from fairlead_agent.apply.preflight import Planned
+from fairlead_agent.apply.wanted import WantedObjects
+from fairlead_agent.errors import KubeError
+from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.condition import until
+from fairlead_agent.kube.resources import CRDS, Resource
+from fairlead_agent.ports import Clock, Report
+from fairlead_shared.errors import ErrorCode, SealInvalid
+from fairlead_shared.progress import Action, ObjectEvent
+
+_WORKERS = 16
+"""As many as the client sends at once."""
+_ESTABLISHED_SECONDS = 30.0
+"""How long a CRD may take to be established; well under a second is usual."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of one object."""
+
+    action: Action
+    uid: str = ""
+    """Of the live object, where it is known."""
+
+
+class _Queue:
+    """Hands out places, each after those it needs."""
+
+    def __init__(self, places: Collection[int], graph: Graph) -> None:
+        self._graph = graph
+        self._left = {place: sum(other in places for other in graph.needs[place]) for place in places}
+        self._unfinished = len(places)
+        self._ready: asyncio.Queue[int | None] = asyncio.Queue()
+        for place, count in self._left.items():
+            if count == 0:
+                self._ready.put_nowait(place)
+
+    async def next(self) -> int | None:
+        """Return a place whose needs are done; None once all are."""
+        return await self._ready.get()
+
+    def done(self, place: int) -> None:
+        """Release what waited for a place."""
+        self._unfinished -= 1
+        for waiting in self._graph.needed_by[place]:
+            if waiting in self._left:
+                self._left[waiting] -= 1
+                if self._left[waiting] == 0:
+                    self._ready.put_nowait(waiting)
+        if self._unfinished == 0:
+            for _ in range(_WORKERS):
+                self._ready.put_nowait(None)
+
+
+class Writer:
+    """Writes the objects of one deployment; keeps what became of each."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        wanted: WantedObjects,
+        resources: Sequence[Resource | None],
+        report: Report,
+        clock: Clock,
+    ) -> None:
+        self.written: dict[int, Written] = {}
+        """By place; grows with each call of `write`."""
+        self.findings: list[Finding] = []
+        self._client = client
+        self._wanted = wanted
+        self._resources = resources
+        self._report = report
+        self._clock = clock
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Begin no further write."""
+        self._stopping = True
+
+    async def write(self, places: Collection[int], planned: dict[int, Planned], graph: Graph) -> None:
+        """
+        Write some objects, each after what it needs among them.
+
+        Args:
+            places: Which; what they need outside of these was written before.
+            planned: What shall become of each.
+            graph: The order.
+        """
+        queue = _Queue(places, graph)
+
+        async def work() -> None:
+            while (place := await queue.next()) is not None:
+                if not self._stopping:
+                    await self._settle(place, planned[place], graph)
+                queue.done(place)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_WORKERS, len(places))):
+                group.create_task(work())
+
+    async def _settle(self, place: int, planned: Planned, graph: Graph) -> None:
+        """Decide what becomes of one object, and report it."""
+        failed = next((other for other in graph.needs[place] if self._failed(other)), None)
+        detail = ""
+        if failed is not None:
+            written = Written(Action.SKIPPED)
+            detail = f"it needs {self._wanted.refs[failed]}, which failed"
+        elif not planned.write:
+            written = Written(planned.action, planned.uid)
+        else:
+            written, detail = await self._apply(place, planned)
+        self.written[place] = written
+        ref = self._wanted.refs[place]
+        key = f"object/{ref}/{written.action}"
+        await self._report(
+            ObjectEvent(key=key, at=self._clock(), object=ref, action=written.action, detail=detail[:4000])
+        )
+
+    async def _apply(self, place: int, planned: Planned) -> tuple[Written, str]:
+        resource, ref = self._resources[place], self._wanted.refs[place]
+        if resource is None:
+            raise AssertionError(f"{ref} was not resolved")  # preflight let it through: a defect here, not input
+        uid = ""
+        try:
+            applied = await self._client.apply(resource, self._wanted.prepared(place))
+            uid = applied.manifest["metadata"]["uid"]
+            if resource == CRDS:
+                await until(self._client, resource, applied.manifest, "Established", seconds=_ESTABLISHED_SECONDS)
+        except KubeError as error:
+            findings = list(findings_of(error, ref, fresh=True))
+        except SealInvalid as error:
+            findings = [Finding(ErrorCode.SEAL, str(error), ref)]
+        except TimeoutError:
+            findings = [Finding(ErrorCode.UNHEALTHY, f"not established after {_ESTABLISHED_SECONDS:g} s", ref)]
+        else:
+            return Written(planned.action, uid), ""
+        self.findings += findings
+        for finding in findings:
+            await self._report(finding.event(self._clock()))
+        return Written(Action.FAILED, uid), findings[0].message
+
+    def _failed(self, place: int) -> bool:
+        written = self.written.get(place)
+        return written is not None and written.action in {Action.FAILED, Action.SKIPPED}

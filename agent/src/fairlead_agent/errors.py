@@ -1,0 +1,350 @@
+"""
+Errors of the agent.
+
+Every error stores its fields, renders one sentence, and says by `temporary` whether the same request may succeed later.
+Tree:
+
+    AgentError
+    ├── KubeError              the API server said no, or did not answer
+    │   ├── MissingRight       403 from RBAC; holds the missing rule
+    │   ├── AdmissionDenied    403 or another refusal by admission: quota, Pod Security, a webhook
+    │   ├── Unauthenticated    401 even with a fresh token
+    │   ├── NotFound           404: no such object (or no such namespace)
+    │   ├── AlreadyExists      409: it is there already
+    │   ├── Conflict           409: resourceVersion or UID is no longer current
+    │   ├── FieldConflict      409: other field managers own fields
+    │   ├── InvalidObject      400/422: the object breaks the kind's rules
+    │   ├── UnknownKind        no such kind is served
+    │   ├── WatchExpired       410: list again
+    │   ├── Throttled          429 for longer than our patience; temporary
+    │   ├── Unreachable        no answer, or 5xx, for longer than our patience; temporary
+    │   └── Unexpected         an answer this client has no word for
+    ├── SettingsInvalid        a flag or variable is missing or wrong
+    ├── PolicyInvalid          the operator's policy file cannot be used
+    ├── IdentityInvalid        the agent's identity Secret, or what the relay issued, cannot be used
+    ├── OfferRefused           the agent's own rules or limits say no to a job
+    ├── EnrolmentRefused       the relay does not enrol this agent
+    ├── ConnectFailed          the relay was not reached; names the hop; temporary
+    ├── ConnectionLost         the connection ended while something waited on it; temporary
+    ├── BundleUnavailable      the relay could not deliver a bundle that can be used
+    └── JournalFull            a job has more unstored events than its spool may hold
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fairlead_shared.errors import ErrorCode
+
+
+class AgentError(Exception):
+    """Root of this member's errors."""
+
+
+class KubeError(AgentError):
+    """A request to the API server that did not succeed."""
+
+    code = ErrorCode.INTERNAL
+    temporary = False
+
+
+class MissingRight(KubeError):
+    """RBAC does not let the agent's ServiceAccount do this. Permanent until the operator grants it."""
+
+    code = ErrorCode.FORBIDDEN
+
+    def __init__(self, verb: str, group: str, resource: str, namespace: str, name: str = "") -> None:
+        self.verb = verb
+        self.group = group
+        self.resource = resource
+        self.namespace = namespace
+        self.name = name
+        super().__init__(verb, group, resource, namespace, name)
+
+    def __str__(self) -> str:
+        resource = f"{self.resource}.{self.group}" if self.group else self.resource
+        where = f"in namespace {self.namespace}" if self.namespace else "in the whole cluster"
+        return f"the agent may not {self.verb} {resource} {where}"
+
+    def rule_yaml(self) -> str:
+        """Return the missing rule as YAML, headed by the kind of role it belongs to."""
+        role = f"# Role in namespace {self.namespace}" if self.namespace else "# ClusterRole"
+        group, resource, verb = (json.dumps(value) for value in (self.group, self.resource, self.verb))
+        return f"{role}\n- apiGroups: [{group}]\n  resources: [{resource}]\n  verbs: [{verb}]\n"
+
+
+class AdmissionDenied(KubeError):
+    """Admission refused the object: quota, Pod Security, a policy or webhook. Permanent until either side changes."""
+
+    code = ErrorCode.INVALID_OBJECT
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return f"the API server's admission refused it: {self.message}"
+
+
+class Unauthenticated(KubeError):
+    """The API server does not accept the ServiceAccount's token. Permanent until a valid one is mounted."""
+
+    code = ErrorCode.FORBIDDEN
+
+    def __str__(self) -> str:
+        return "the API server does not accept the agent's token: is its ServiceAccount still there?"
+
+
+class NotFound(KubeError):
+    """No such object. Permanent."""
+
+    code = ErrorCode.INVALID_OBJECT
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        return f"{self.what} not found"
+
+
+class AlreadyExists(KubeError):
+    """An object of this name is there already. Permanent."""
+
+    code = ErrorCode.CONFLICT
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        return f"{self.what} already exists"
+
+
+class Conflict(KubeError):
+    """The object changed since it was read. Read again, then retry."""
+
+    code = ErrorCode.CONFLICT
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return f"the object changed since it was read: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldCause:
+    """One field the API server complains about."""
+
+    field: str
+    """Path in the object, dotted; empty if the whole object is meant."""
+    message: str
+
+
+class FieldConflict(KubeError):
+    """Other field managers own fields of this object. Permanent until they let go."""
+
+    code = ErrorCode.CONFLICT
+
+    def __init__(self, causes: Sequence[FieldCause], managers: Sequence[str]) -> None:
+        self.causes = tuple(causes)
+        self.managers = tuple(managers)
+        super().__init__(self.causes, self.managers)
+
+    def __str__(self) -> str:
+        fields = ", ".join(cause.field for cause in self.causes[:5])
+        more = f" and {len(self.causes) - 5} more" if len(self.causes) > 5 else ""  # noqa: PLR2004
+        return f"another field manager ({', '.join(self.managers)}) owns {fields}{more}"
+
+
+class InvalidObject(KubeError):
+    """The object breaks the rules of its kind. Permanent."""
+
+    def __init__(self, message: str, causes: Sequence[FieldCause], *, immutable: bool) -> None:
+        self.message = message
+        self.causes = tuple(causes)
+        self.code = ErrorCode.IMMUTABLE if immutable else ErrorCode.INVALID_OBJECT
+        super().__init__(message, self.causes)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UnknownKind(KubeError):
+    """The API server serves no such kind. Permanent until its CRD is installed."""
+
+    code = ErrorCode.UNKNOWN_KIND
+
+    def __init__(self, api_version: str, kind: str, alternatives: Sequence[str] = ()) -> None:
+        self.api_version = api_version
+        self.kind = kind
+        self.alternatives = tuple(alternatives)
+        super().__init__(api_version, kind, self.alternatives)
+
+    def __str__(self) -> str:
+        hint = f"; it serves {' and '.join(self.alternatives)}" if self.alternatives else ""
+        return f"the API server serves no kind {self.kind} in {self.api_version}{hint}"
+
+
+class WatchExpired(KubeError):
+    """The resourceVersion is too old. List again."""
+
+    def __str__(self) -> str:
+        return "the position of the watch is too old"
+
+
+class Throttled(KubeError):
+    """The API server asked to slow down for longer than our patience. Temporary."""
+
+    code = ErrorCode.OVERLOADED
+    temporary = True
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(retry_after_seconds)
+
+    def __str__(self) -> str:
+        return f"the API server is overloaded and asks to wait {self.retry_after_seconds:g} s"
+
+
+class Unreachable(KubeError):
+    """The API server did not answer for longer than our patience. Temporary."""
+
+    code = ErrorCode.API_SERVER_UNREACHABLE
+    temporary = True
+
+    def __init__(self, server: str, reason: str) -> None:
+        self.server = server
+        self.reason = reason
+        super().__init__(server, reason)
+
+    def __str__(self) -> str:
+        return f"the API server {self.server} cannot be reached: {self.reason}"
+
+
+class Unexpected(KubeError):
+    """An answer this client has no word for. Permanent."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        self.message = message
+        super().__init__(status, message)
+
+    def __str__(self) -> str:
+        return f"the API server answered {self.status}: {self.message}"
+
+
+class SettingsInvalid(AgentError):
+    """A setting is missing or wrong. Permanent until the process is started with another."""
+
+    def __init__(self, field: str, variable: str, reason: str) -> None:
+        self.field = field
+        self.variable = variable
+        self.reason = reason
+        super().__init__(field, variable, reason)
+
+    def __str__(self) -> str:
+        return f"--{self.field.replace('_', '-')} ({self.variable}): {self.reason}"
+
+
+class PolicyInvalid(AgentError):
+    """The policy file cannot be used. Permanent until the operator changes it."""
+
+    def __init__(self, file: str, line: int | None, reason: str) -> None:
+        self.file = file
+        self.line = line
+        self.reason = reason
+        super().__init__(file, line, reason)
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{where}: {self.reason}"
+
+
+class IdentityInvalid(AgentError):
+    """The stored identity, or a certificate the relay issued, cannot be used. Never repeats a key. Permanent."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class OfferRefused(AgentError):
+    """The agent's own rules or limits say no to a job; nothing was changed."""
+
+    def __init__(self, code: ErrorCode, reason: str, *, temporary: bool = False) -> None:
+        self.code = code
+        self.reason = reason
+        self.temporary = temporary
+        super().__init__(code, reason, temporary)
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class EnrolmentRefused(AgentError):
+    """The relay does not enrol this agent. Permanent until there is another token."""
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(code, reason)
+
+    def __str__(self) -> str:
+        return f"enrolment was refused ({self.code}): {self.reason}"
+
+
+class ConnectFailed(AgentError):
+    """The relay was not reached. Temporary: the link tries again."""
+
+    temporary = True
+
+    def __init__(self, hop: str, address: str, reason: str) -> None:
+        self.hop = hop
+        """Where it failed: DNS, TCP, TLS, upgrade, protocol or authorization."""
+        self.address = address
+        self.reason = reason
+        super().__init__(hop, address, reason)
+
+    def __str__(self) -> str:
+        return f"{self.hop}: {self.address}: {self.reason}"
+
+
+class ConnectionLost(AgentError):
+    """The connection ended while something waited on it. Temporary: wait for the next one."""
+
+    temporary = True
+
+    def __str__(self) -> str:
+        return "the connection to the relay was lost"
+
+
+class BundleUnavailable(AgentError):
+    """The relay could not deliver a bundle that can be used. Permanent for this job."""
+
+    def __init__(self, reason: str, code: ErrorCode = ErrorCode.BUNDLE_UNAVAILABLE) -> None:
+        self.reason = reason
+        self.code = code
+        super().__init__(reason, code)
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class JournalFull(AgentError):
+    """A job made more events than may wait for the relay. Permanent for this job."""
+
+    def __init__(self, job_id: str, limit_bytes: int) -> None:
+        self.job_id = job_id
+        self.limit_bytes = limit_bytes
+        super().__init__(job_id, limit_bytes)
+
+    def __str__(self) -> str:
+        return f"job {self.job_id}: more than {self.limit_bytes:,} bytes of events wait for the relay"

@@ -1,0 +1,206 @@
+"""
+Observer: the health of a set of objects, from watches of them, their replica sets, pods and events.
+
+Decides nothing and reports nothing; `wait` and `check` ask it. Follows changes by watches only, so nothing is polled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from fairlead_agent.errors import KubeError, MissingRight
+from fairlead_agent.health.pods import Event, Pod, event_of, newest, pod_of, verdict_of_pod
+from fairlead_agent.health.rules import verdict_of
+from fairlead_agent.health.targets import Target, is_watched, is_workload
+from fairlead_agent.health.verdict import HEALTHY, Verdict, projected
+from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.resources import EVENTS, PODS, REPLICA_SETS, Resource
+from fairlead_agent.kube.watch import Watch
+from fairlead_shared.progress import HealthStatus
+
+Where = tuple[Resource, str]
+"""(resource, namespace)."""
+
+
+class Observer:
+    """The health of some objects, now and as it changes."""
+
+    def __init__(self, client: KubeClient, targets: Sequence[Target]) -> None:
+        self.targets = tuple(targets)
+        self.changed = asyncio.Event()
+        """Set when anything changed that could matter; whoever waits clears it."""
+        self._kinds: dict[Where, Watch[Mapping[str, Any]]] = {}
+        self._pods: dict[str, Watch[Pod]] = {}
+        self._events: dict[str, Watch[Event]] = {}
+        self._sets: dict[str, Watch[Mapping[str, Any]]] = {}
+        for target in targets:
+            where = (target.resource, target.ref.namespace)
+            if where not in self._kinds:
+                self._kinds[where] = self._watch(client, *where, projected, names_only=not is_watched(target.resource))
+            if is_workload(target.resource) and target.ref.namespace not in self._pods:
+                self._add_evidence(client, target.ref.namespace)
+            elif target.resource.kind == "PersistentVolumeClaim" and target.ref.namespace not in self._events:
+                self._events[target.ref.namespace] = self._watch(client, EVENTS, target.ref.namespace, event_of)
+        self._client = client
+
+    async def follow(self) -> None:
+        """Keep everything current until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for watch in self._watches():
+                group.create_task(watch.run(), name=f"watch {watch.resource.plural} {watch.namespace}")
+
+    async def look(self) -> None:
+        """Read everything once. Raises: KubeError: the API server is away."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for watch in self._watches():
+                    group.create_task(watch.snapshot())
+        except* KubeError as errors:
+            first: BaseException = errors
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise first from None
+
+    async def synced(self) -> None:
+        """Return once everything was listed."""
+        for watch in self._watches():
+            await watch.synced.wait()
+
+    def verdicts(self, now: float) -> dict[Target, Verdict]:
+        """
+        Return the verdict on each target.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+        evidence = _Evidence(self._pods, self._events, self._sets)
+        return {target: self._verdict(target, evidence, now) for target in self.targets}
+
+    def _verdict(self, target: Target, evidence: _Evidence, now: float) -> Verdict:
+        ref, resource = target.ref, target.resource
+        watch = self._kinds[resource, ref.namespace]
+        if watch.denied is not None:
+            rule = f"; needs\n{watch.denied.rule_yaml()}" if isinstance(watch.denied, MissingRight) else ""
+            return Verdict(HealthStatus.UNKNOWN, f"{watch.denied}{rule}", final=True)
+        kept = watch.objects.get((ref.namespace, ref.name))
+        if kept is None:
+            return Verdict(HealthStatus.MISSING, "it does not exist")
+        if not is_watched(resource):
+            return HEALTHY
+        own = verdict_of(resource.group, resource.kind, kept)
+        uid = kept["metadata"].get("uid", "")
+        if own.satisfies or own.final:
+            return evidence.explained(own, resource, uid, now)
+        if resource.kind == "PersistentVolumeClaim" and resource.group == "":
+            return evidence.of_claim(own, uid)
+        return evidence.of_workload(own, resource, uid, now) if is_workload(resource) else own
+
+    def _watches(self) -> Iterator[Watch[Any]]:
+        yield from self._kinds.values()
+        yield from self._pods.values()
+        yield from self._events.values()
+        yield from self._sets.values()
+
+    def _add_evidence(self, client: KubeClient, namespace: str) -> None:
+        self._pods[namespace] = self._watch(client, PODS, namespace, pod_of)
+        self._sets[namespace] = self._watch(client, REPLICA_SETS, namespace, projected)
+        if namespace not in self._events:
+            self._events[namespace] = self._watch(client, EVENTS, namespace, event_of)
+
+    def _watch(
+        self,
+        client: KubeClient,
+        resource: Resource,
+        namespace: str,
+        project: Callable[[Mapping[str, Any]], Any],
+        *,
+        names_only: bool = False,
+    ) -> Watch[Any]:
+        return Watch(client, resource, namespace, project, lambda _: self.changed.set(), names_only=names_only)
+
+
+class _Evidence:
+    """Pods, replica sets and events, indexed by whom they belong to; made anew for each look."""
+
+    def __init__(
+        self,
+        pods: Mapping[str, Watch[Pod]],
+        events: Mapping[str, Watch[Event]],
+        sets: Mapping[str, Watch[Mapping[str, Any]]],
+    ) -> None:
+        self._pods: defaultdict[str, list[Pod]] = defaultdict(list)
+        self._pod_by_uid: dict[str, Pod] = {}
+        self._events: defaultdict[str, list[Event]] = defaultdict(list)
+        self._sets: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        for pod in _all(pods):
+            self._pod_by_uid[pod.uid] = pod
+            if pod.owner and not pod.deleted:
+                self._pods[pod.owner].append(pod)
+        for event in _all(events):
+            self._events[event.uid].append(event)
+        for owned in _all(sets):
+            self._sets[owned["metadata"]["owner"]].append(owned)
+
+    def explained(self, own: Verdict, resource: Resource, uid: str, now: float) -> Verdict:
+        """Add to a failed Job what its pods say; everything else is explained already."""
+        if own.satisfies or resource.kind != "Job":
+            return own
+        said = next((verdict.cause for verdict in self._verdicts_of_pods(uid, now) if verdict.cause), "")
+        return Verdict(own.status, f"{own.cause}; {said}" if said else own.cause, final=own.final)
+
+    def of_claim(self, own: Verdict, uid: str) -> Verdict:
+        """Tell a claim that waits for a pod from one that cannot be provisioned."""
+        event = newest(self._events[uid], "WaitForFirstConsumer", "FailedBinding", "ProvisioningFailed")
+        if event is None:
+            return own
+        if event.reason == "WaitForFirstConsumer":
+            return Verdict(HealthStatus.SUSPENDED, "it waits for the first pod that uses it")
+        return Verdict(HealthStatus.DEGRADED, f"it cannot be bound: {event.message} ({event.reason})")
+
+    def of_workload(self, own: Verdict, resource: Resource, uid: str, now: float) -> Verdict:
+        """Explain a workload that is not healthy by its pods, or by why it has none."""
+        if resource.kind == "Pod":
+            pod = self._pod_by_uid.get(uid)
+            return verdict_of_pod(pod, self._events[uid], now) if pod is not None else own
+        maker = uid
+        if resource.kind == "Deployment":
+            current = max(self._sets[uid], key=_revision, default=None)
+            if current is None:
+                return own
+            maker = current["metadata"]["uid"]
+        verdicts = self._verdicts_of_pods(maker, now)
+        worst = next((verdict for verdict in verdicts if verdict.status is HealthStatus.DEGRADED), None)
+        if worst is not None:
+            if resource.kind == "Job" and not self._is_stuck(maker, now):
+                return Verdict(own.status, worst.cause)  # a Job tries again by itself, up to its own limit
+            return worst
+        creation = newest(self._events[maker], "FailedCreate", "SuccessfulCreate")
+        if creation is not None and creation.reason == "FailedCreate":
+            return Verdict(HealthStatus.DEGRADED, f"its pods cannot be created: {creation.message} (FailedCreate)")
+        said = next((verdict.cause for verdict in verdicts if verdict.cause), "")
+        return (
+            Verdict(own.status, said or own.cause, final=own.final) if own.status is HealthStatus.PROGRESSING else own
+        )
+
+    def _verdicts_of_pods(self, maker: str, now: float) -> list[Verdict]:
+        return [verdict_of_pod(pod, self._events[pod.uid], now) for pod in self._pods[maker]]
+
+    def _is_stuck(self, maker: str, now: float) -> bool:
+        """Whether an unfinished pod is degraded: an image that cannot be pulled, a missing ConfigMap."""
+        return any(
+            pod.phase == "Pending" and verdict_of_pod(pod, self._events[pod.uid], now).status is HealthStatus.DEGRADED
+            for pod in self._pods[maker]
+        )
+
+
+def _all(watches: Mapping[str, Watch[Any]]) -> Iterable[Any]:
+    for watch in watches.values():
+        yield from watch.objects.values()
+
+
+def _revision(kept: Mapping[str, Any]) -> int:
+    text = kept["metadata"]["revision"]
+    return int(text) if text.isdecimal() else 0

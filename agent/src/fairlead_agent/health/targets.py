@@ -1,0 +1,34 @@
+"""What health is about: which kinds are watched, and where the evidence for a cause is found. Pure: no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fairlead_agent.health.rules import RULES, WORKLOADS
+from fairlead_agent.kube.resources import EVENTS, PODS, REPLICA_SETS, Resource
+from fairlead_shared.objects import ObjectRef
+
+EVIDENCE = (PODS, REPLICA_SETS, EVENTS)
+"""Watched beside workloads, to find why one is not healthy."""
+
+_BUILT_IN_GROUPS = frozenset({"", "apps", "autoscaling", "batch", "extensions", "policy"})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One object whose health is asked for."""
+
+    ref: ObjectRef
+    resource: Resource
+
+
+def is_workload(resource: Resource) -> bool:
+    """Tell whether a kind makes pods, or is one."""
+    return (resource.group, resource.kind) in WORKLOADS
+
+
+def is_watched(resource: Resource) -> bool:
+    """Tell whether a kind can be anything but healthy once it exists: it has a rule, or it is a custom resource."""
+    if (resource.group, resource.kind) in RULES:
+        return True
+    return resource.group not in _BUILT_IN_GROUPS and not resource.group.endswith(".k8s.io")

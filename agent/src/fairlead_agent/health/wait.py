@@ -1,0 +1,155 @@
+"""
+Wait until everything a deployment wrote is healthy, or until it is clear that it will not be.
+
+Event-driven. A degraded object gets a short grace, because a pod may crash once while its database starts; a cause that
+stands longer fails the deployment at once instead of at the end of its time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fairlead_agent.health.observer import Observer
+from fairlead_agent.health.targets import Target, is_watched
+from fairlead_agent.health.verdict import Verdict
+from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.ports import Clock, Report
+from fairlead_shared.progress import HealthEvent, HealthStatus
+
+FAILURE_GRACE_SECONDS = 20.0
+"""Twice the first back-off of a crashing container."""
+_COALESCE_SECONDS = 0.03
+"""Changes come in bursts; well below the 100 ms in which a reader should see one."""
+_FAILING = frozenset({HealthStatus.DEGRADED, HealthStatus.MISSING, HealthStatus.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class Unhealthy:
+    """An object that made a wait fail."""
+
+    target: Target
+    verdict: Verdict
+
+    @property
+    def sentence(self) -> str:
+        """Object and cause."""
+        return f"{self.target.ref} is {self.verdict.status}: {self.verdict.cause}"
+
+
+@dataclass(slots=True)
+class _Standing:
+    verdict: Verdict
+    reports: int = 0
+    failing_since: float | None = None
+    """By the monotonic clock."""
+
+
+class HealthWait:
+    """Waits for the objects of one deployment."""
+
+    def __init__(
+        self, client: KubeClient, report: Report, clock: Clock, *, failure_grace_seconds: float = FAILURE_GRACE_SECONDS
+    ) -> None:
+        self._client = client
+        self._report = report
+        self._clock = clock
+        self._grace_seconds = failure_grace_seconds
+        self._standings: dict[Target, _Standing] = {}
+
+    async def wait(self, targets: Sequence[Target], seconds: float) -> list[Unhealthy]:
+        """
+        Wait for health, and report each change of it.
+
+        Args:
+            targets: What was written; kinds that are healthy when they exist are not looked at again.
+            seconds: Time limit for all of them together, > 0.
+        Returns: Empty once all are healthy (or suspended on purpose); else what failed or is not healthy in time.
+        """
+        watched = [target for target in targets if is_watched(target.resource)]
+        if not watched:
+            return []
+        observer = Observer(self._client, watched)
+        following = asyncio.create_task(observer.follow(), name="health watches")
+        following.add_done_callback(lambda _: observer.changed.set())
+        try:
+            return await self._until_decided(observer, following, time.monotonic() + seconds)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _until_decided(self, observer: Observer, following: asyncio.Task[None], ends: float) -> list[Unhealthy]:
+        try:
+            async with asyncio.timeout(ends - time.monotonic()):
+                await observer.synced()
+        except TimeoutError:
+            unseen = Verdict(HealthStatus.UNKNOWN, "the API server could not be asked in time")
+            return [Unhealthy(target, unseen) for target in observer.targets]
+        pause = _COALESCE_SECONDS
+        while True:
+            if following.done():
+                following.result()  # a defect in a watch must not look like patience
+            observer.changed.clear()
+            began = time.monotonic()
+            await self._take(observer.verdicts(self._clock()), began)
+            if failed := self._failed(began, ends):
+                return failed
+            if all(standing.verdict.satisfies for standing in self._standings.values()):
+                return []
+            # A look at thousands of objects takes a while: never spend more than a third of the time on it.
+            pause = max(_COALESCE_SECONDS, 2 * (time.monotonic() - began))
+            try:
+                async with asyncio.timeout(max(self._next(ends) - time.monotonic(), 0.0)):
+                    await observer.changed.wait()
+            except TimeoutError:
+                continue
+            await asyncio.sleep(pause)
+
+    async def _take(self, verdicts: dict[Target, Verdict], now: float) -> None:
+        for target, verdict in verdicts.items():
+            standing = self._standings.get(target)
+            if standing is None:
+                standing = self._standings[target] = _Standing(verdict)
+            elif standing.verdict == verdict:
+                continue
+            standing.verdict = verdict
+            if verdict.status not in _FAILING:
+                standing.failing_since = None
+            elif standing.failing_since is None:
+                standing.failing_since = now
+            standing.reports += 1
+            await self._report(
+                HealthEvent(
+                    key=f"health/{target.ref}/{verdict.status}/{standing.reports}",
+                    at=self._clock(),
+                    object=target.ref,
+                    status=verdict.status,
+                    cause=verdict.cause[:4000],
+                )
+            )
+
+    def _failed(self, now: float, ends: float) -> list[Unhealthy]:
+        """Return what failed for good, the first first; at the end of time, everything that is not healthy."""
+        failed = [
+            (standing.failing_since, Unhealthy(target, standing.verdict))
+            for target, standing in self._standings.items()
+            if standing.failing_since is not None
+            and (standing.verdict.final or now - standing.failing_since >= self._grace_seconds)
+        ]
+        if failed:
+            return [unhealthy for _, unhealthy in sorted(failed, key=lambda pair: pair[0])]
+        if now < ends:
+            return []
+        left = [Unhealthy(target, one.verdict) for target, one in self._standings.items() if not one.verdict.satisfies]
+        return sorted(left, key=lambda unhealthy: unhealthy.verdict.status not in _FAILING)
+
+    def _next(self, ends: float) -> float:
+        """Return when to look again though nothing changed."""
+        graces = [
+            standing.failing_since + self._grace_seconds
+            for standing in self._standings.values()
+            if standing.failing_since is not None
+        ]
+        return min([ends, *graces])

@@ -1,0 +1,89 @@
+"""
+How to reach and be known to the API server: address, trusted CA and bearer token, as a pod's ServiceAccount gives them.
+
+The kubelet replaces a bound token long before it expires: it is read again each minute, and at once after a 401.
+Nothing is logged here, least of all the token.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairlead_agent.errors import Unreachable
+
+TOKEN_REREAD_SECONDS = 60.0
+"""The kubelet renews at 80 % of a life of at least 10 minutes, so a minute is always soon enough."""
+SERVICE_ACCOUNT_DIRECTORY = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterAccess:
+    """One API server and one identity there."""
+
+    server: str
+    """URL without a trailing slash."""
+    ca_file: Path
+    token_file: Path
+
+    @classmethod
+    def in_cluster(cls, environment: Mapping[str, str], directory: Path = SERVICE_ACCOUNT_DIRECTORY) -> ClusterAccess:
+        """
+        Return the access every pod has.
+
+        Args:
+            environment: Environment variables, with KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT.
+            directory: Where the ServiceAccount's token and ca.crt are mounted.
+        Raises: Unreachable: the variables are missing: this is no pod, or its service links are off.
+        """
+        host = environment.get("KUBERNETES_SERVICE_HOST", "")
+        port = environment.get("KUBERNETES_SERVICE_PORT", "")
+        if not host or not port:
+            raise Unreachable("of this cluster", "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set")
+        bracketed = f"[{host}]" if ":" in host else host
+        return cls(f"https://{bracketed}:{port}", directory / "ca.crt", directory / "token")
+
+    def tls_context(self) -> ssl.SSLContext:
+        """
+        Return a context that trusts the cluster's CA and nothing else.
+
+        Raises: Unreachable: the CA file is missing or no certificate.
+        """
+        try:
+            context = ssl.create_default_context(cafile=str(self.ca_file))
+        except (OSError, ssl.SSLError) as error:
+            raise Unreachable(self.server, f"its CA file {self.ca_file} cannot be used: {error}") from error
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
+
+
+class TokenSource:
+    """The current bearer token."""
+
+    def __init__(self, access: ClusterAccess) -> None:
+        self._access = access
+        self._token = ""
+        self._read_at = float("-inf")
+
+    def current(self) -> str:
+        """
+        Return the token, read again if the last reading is older than a minute.
+
+        Raises: Unreachable: the file cannot be read, and never could.
+        """
+        if time.monotonic() - self._read_at > TOKEN_REREAD_SECONDS:
+            self.reread()
+        return self._token
+
+    def reread(self) -> None:
+        """Read the file now; an unreadable file keeps the last token. Raises: Unreachable: there is no last token."""
+        try:
+            self._token = self._access.token_file.read_text(encoding="ascii").strip()
+        except (OSError, ValueError) as error:
+            if not self._token:
+                reason = f"the token file {self._access.token_file} cannot be read: {error}"
+                raise Unreachable(self._access.server, reason) from error
+        self._read_at = time.monotonic()

@@ -1,0 +1,247 @@
+"""
+The Kubernetes client: verbs on objects, over one transport. It knows kinds and paths; it decides nothing.
+
+The only way for the rest of the agent to reach the API server, so that field manager, validation, preconditions and the
+translation of errors are the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self
+
+from fairlead_agent.errors import NotFound
+from fairlead_agent.kube.access import ClusterAccess
+from fairlead_agent.kube.discovery import Discovery
+from fairlead_agent.kube.resources import Resource
+from fairlead_agent.kube.transport import PATIENCE_SECONDS, SocketFactory, Transport
+
+FIELD_MANAGER = "fairlead"
+PAGE_OBJECTS = 500
+"""Objects per page of a list: what kubectl takes, about 2 MiB of pods."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a server-side apply answered."""
+
+    manifest: dict[str, Any]
+    """The whole object after it."""
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list."""
+
+    items: list[dict[str, Any]]
+    resource_version: str
+    token: str
+    """Asks for the next page; empty on the last."""
+
+
+class KubeClient:
+    """Verbs on the objects of one cluster. Use as an asynchronous context manager."""
+
+    def __init__(
+        self,
+        access: ClusterAccess,
+        *,
+        socket_factory: SocketFactory | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self.transport = Transport(access, socket_factory=socket_factory, patience_seconds=patience_seconds)
+        self._discovery = Discovery(self.transport)
+
+    async def __aenter__(self) -> Self:
+        await self.transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.transport.__aexit__(kind, error, trace)
+
+    async def resolve(self, api_version: str, kind: str) -> Resource:
+        """Return where a kind is served. Raises: UnknownKind: nowhere."""
+        return await self._discovery.resolve(api_version, kind)
+
+    async def version(self) -> str:
+        """Return the server's version, such as `v1.37.2`."""
+        _, answer = await self.transport.request("GET", "/version", what="version")
+        return str(answer.get("gitVersion", ""))
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any]:
+        """Return one object. Raises: NotFound: there is none."""
+        path = resource.path(namespace, name)
+        _, answer = await self.transport.request("GET", path, what=_named(resource, namespace, name))
+        return answer
+
+    async def find(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return one object, None if there is none."""
+        try:
+            return await self.get(resource, namespace, name)
+        except NotFound:
+            return None
+
+    async def page(
+        self,
+        resource: Resource,
+        namespace: str,
+        *,
+        token: str = "",
+        limit: int = PAGE_OBJECTS,
+        label_selector: str = "",
+        field_selector: str = "",
+        names_only: bool = False,
+    ) -> Page:
+        """
+        Return one page of a list.
+
+        Args:
+            resource: What to list.
+            namespace: Where; empty for cluster-scoped resources or all namespaces.
+            token: `Page.token` of the page before.
+            limit: Objects per page, > 0.
+            label_selector: Only objects with these labels.
+            field_selector: Only objects with these fields.
+            names_only: Metadata is enough; the server leaves the rest out.
+        Raises: WatchExpired: the token is too old. MissingRight: no `list`.
+        """
+        query = {"limit": str(limit)}
+        if token:
+            query["continue"] = token
+        if label_selector:
+            query["labelSelector"] = label_selector
+        if field_selector:
+            query["fieldSelector"] = field_selector
+        accept = (
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1" if names_only else "application/json"
+        )
+        path = resource.path(namespace)
+        _, answer = await self.transport.request("GET", path, what=resource.plural, query=query, accept=accept)
+        metadata = answer.get("metadata", {})
+        return Page(
+            items=answer.get("items") or [],
+            resource_version=str(metadata.get("resourceVersion", "")),
+            token=str(metadata.get("continue") or ""),
+        )
+
+    async def apply(self, resource: Resource, manifest: Mapping[str, Any], *, dry_run: bool = False) -> Applied:
+        """
+        Apply one object server-side, as field manager `fairlead`, never by force.
+
+        Args:
+            resource: Where its kind is served.
+            manifest: The fields wanted; apiVersion, kind, metadata.name, and metadata.namespace if namespaced.
+            dry_run: Run everything but the write.
+        Returns: The object after it, and whether it was (would be) created.
+        Raises: FieldConflict, InvalidObject, MissingRight, AdmissionDenied, NotFound (its namespace) and the like.
+        Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/
+        """
+        metadata = manifest["metadata"]
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        if dry_run:
+            query["dryRun"] = "All"
+        status, answer = await self.transport.request(
+            "PATCH",
+            resource.path(namespace, name),
+            what=_named(resource, namespace, name),
+            query=query,
+            body=manifest,
+            content_type="application/apply-patch+yaml",
+        )
+        return Applied(answer, created=status == HTTPStatus.CREATED)
+
+    async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Create one object. Raises: AlreadyExists: it is there, perhaps by an earlier try of this very request."""
+        metadata = manifest["metadata"]
+        namespace = metadata.get("namespace", "")
+        _, answer = await self.transport.request(
+            "POST",
+            resource.path(namespace),
+            what=_named(resource, namespace, metadata["name"]),
+            query={"fieldManager": FIELD_MANAGER},
+            body=manifest,
+        )
+        return answer
+
+    async def update(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace one object at its resourceVersion. Raises: Conflict: it changed meanwhile. NotFound: it is gone."""
+        metadata = manifest["metadata"]
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        _, answer = await self.transport.request(
+            "PUT",
+            resource.path(namespace, name),
+            what=_named(resource, namespace, name),
+            query={"fieldManager": FIELD_MANAGER},
+            body=manifest,
+        )
+        return answer
+
+    async def delete(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        *,
+        uid: str = "",
+        resource_version: str = "",
+        dry_run: bool = False,
+    ) -> dict[str, Any]:
+        """
+        Delete one object, its dependants in the background.
+
+        Args:
+            resource: Where its kind is served.
+            namespace: Empty for cluster-scoped objects.
+            name: Its name.
+            uid: Only the object with this UID.
+            resource_version: Only the object as it was read.
+            dry_run: Run everything but the write.
+        Returns: The object as it is after that if finalizers keep it, else a Status.
+        Raises: NotFound: it is gone. Conflict: it is not the one meant, or changed.
+        """
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if chosen := {field: value for field, value in preconditions.items() if value}:
+            options["preconditions"] = chosen
+        _, answer = await self.transport.request(
+            "DELETE",
+            resource.path(namespace, name),
+            what=_named(resource, namespace, name),
+            query={"dryRun": "All"} if dry_run else None,
+            body=options,
+        )
+        return answer
+
+    def watch(
+        self,
+        resource: Resource,
+        namespace: str,
+        *,
+        resource_version: str,
+        server_seconds: int,
+        silence_seconds: float,
+        field_selector: str = "",
+    ) -> AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]]:
+        """Open one watch from a position; kube.watch keeps it going."""
+        query = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(server_seconds),
+        }
+        if field_selector:
+            query["fieldSelector"] = field_selector
+        path = resource.path(namespace)
+        return self.transport.stream(path, what=resource.plural, query=query, silence_seconds=silence_seconds)
+
+
+def _named(resource: Resource, namespace: str, name: str) -> str:
+    return f"{resource.kind} {namespace}/{name}" if namespace else f"{resource.kind} {name}"

@@ -1,0 +1,51 @@
+"""Wait, by a watch, until one object has a condition."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from fairlead_agent.errors import Unreachable, WatchExpired
+from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.resources import Resource
+
+
+def has_condition(manifest: Mapping[str, Any], condition: str) -> bool:
+    """Tell whether an object's status has a condition of this type with status True."""
+    conditions = (manifest.get("status") or {}).get("conditions") or []
+    return any(entry.get("type") == condition and entry.get("status") == "True" for entry in conditions)
+
+
+async def until(
+    client: KubeClient, resource: Resource, manifest: Mapping[str, Any], condition: str, *, seconds: float
+) -> None:
+    """
+    Wait until an object has a condition.
+
+    Args:
+        client: Of the cluster.
+        resource: Where its kind is served.
+        manifest: The object as last seen.
+        condition: Type of the condition that must be True.
+        seconds: Time limit, > 0.
+    Raises: TimeoutError: not in time. KubeError: it may not be watched, or is gone.
+    """
+    namespace, name = manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]
+    async with asyncio.timeout(seconds):
+        while not has_condition(manifest, condition):
+            try:
+                async with client.watch(
+                    resource,
+                    namespace,
+                    resource_version=manifest["metadata"]["resourceVersion"],
+                    server_seconds=int(seconds) + 1,
+                    silence_seconds=seconds,
+                    field_selector=f"metadata.name={name}",
+                ) as events:
+                    async for event in events:
+                        if has_condition(event.get("object") or {}, condition):
+                            return
+            except (Unreachable, WatchExpired):
+                pass  # the next look tells where it stands
+            manifest = await client.get(resource, namespace, name)

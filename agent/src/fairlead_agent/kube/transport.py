@@ -1,0 +1,248 @@
+"""
+HTTP to one API server: authentication, bounded concurrency, time limits, retries, and answers translated to our errors.
+
+Every request this agent makes can be sent again (reads, server-side apply, and deletes, creates and updates that carry
+their precondition), so a broken connection, a 429 or a 5xx is retried with full jitter until the patience is used up.
+Knows paths and bytes, not kinds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from fairlead_agent.errors import KubeError, Throttled, Unexpected, Unreachable
+from fairlead_agent.kube.access import ClusterAccess, TokenSource
+from fairlead_agent.kube.status import error_of
+from fairlead_shared.backoff import full_jitter
+
+CONCURRENCY = 16
+"""Requests under way at once; more gain nothing on a small API server (8 to 16 measured alike)."""
+REQUEST_SECONDS = 40.0
+"""Longer than the API server's own limit of 34 s for a mutating request that waits for slow webhooks."""
+CONNECT_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
+"""How long one request is retried: an API server's restart or failover takes 5 to 30 s."""
+_BACKOFF_BASE_SECONDS = 0.2
+_BACKOFF_CAP_SECONDS = 5.0
+_STREAM_LINE_BYTES = 16 * 1024 * 1024
+"""Largest watch event taken; etcd stores at most 1.5 MiB per object, doubled by JSON at worst."""
+_USER_AGENT = "fairlead-agent"
+_RETRIED = frozenset(
+    {
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+
+SocketFactory = Callable[[tuple[Any, ...]], socket.socket]
+"""Makes the socket for an address; tests put it into another network namespace."""
+
+
+class Transport:
+    """One session with one API server. Use as an asynchronous context manager."""
+
+    def __init__(
+        self,
+        access: ClusterAccess,
+        *,
+        socket_factory: SocketFactory | None = None,
+        concurrency: int = CONCURRENCY,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self.server = access.server
+        self._access = access
+        self._socket_factory = socket_factory
+        self._token = TokenSource(access)
+        self._slots = asyncio.Semaphore(concurrency)
+        self._patience_seconds = patience_seconds
+        self._open: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(
+            ssl=self._access.tls_context(),
+            limit=0,  # requests are bounded by the slots; watches come on top
+            keepalive_timeout=30,
+            socket_factory=self._socket_factory,
+        )
+        self._open = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": _USER_AGENT},
+            auto_decompress=True,
+            raise_for_status=False,
+            trust_env=False,
+            read_bufsize=_STREAM_LINE_BYTES,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._open is not None:
+            await self._open.close()
+            self._open = None
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        what: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> tuple[int, dict[str, Any]]:
+        """
+        Send one request and return its answer.
+
+        Args:
+            method: HTTP method.
+            path: Path below the server's URL.
+            what: The object or collection asked for, for errors.
+            query: Query parameters.
+            body: JSON object to send.
+            content_type: Media type of the body.
+            accept: Media types taken.
+        Returns: HTTP status (2xx) and the JSON object answered.
+        Raises: KubeError: every other answer; Unreachable or Throttled once the patience is used up.
+        """
+        content = None if body is None else json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+        headers = {"Accept": accept} if content is None else {"Accept": accept, "Content-Type": content_type}
+        ends = time.monotonic() + self._patience_seconds
+        renewed = False
+        attempt = 0
+        while True:
+            status, answer, retry_after = 0, b"", 0.0
+            trouble: KubeError
+            try:
+                status, answer, retry_after = await self._send(method, path, query, content, headers)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                trouble = Unreachable(self.server, _reason(error))
+            else:
+                if status < HTTPStatus.BAD_REQUEST:
+                    return status, _object_of(answer, what)
+                trouble = error_of(status, answer, what, retry_after)
+                if status == HTTPStatus.UNAUTHORIZED and not renewed:
+                    renewed = True
+                    self._token.reread()
+                    continue
+                # A 500 with Retry-After (etcd changes its leader) asks to come again; without, it is an answer.
+                if status not in _RETRIED and not (status == HTTPStatus.INTERNAL_SERVER_ERROR and retry_after):
+                    raise trouble
+                if not isinstance(trouble, Throttled):
+                    trouble = Unreachable(self.server, str(trouble))
+            attempt += 1
+            pause = max(retry_after, _pause(attempt))
+            if time.monotonic() + pause > ends:
+                raise trouble
+            await asyncio.sleep(pause)
+
+    async def _send(
+        self, method: str, path: str, query: Mapping[str, str] | None, content: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, bytes, float]:
+        limits = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
+        async with (
+            self._slots,
+            self._session.request(
+                method,
+                self.server + path,
+                params=query,
+                data=content,
+                headers={**headers, **self._authorization()},
+                timeout=limits,
+                allow_redirects=False,
+            ) as response,
+        ):
+            return response.status, await response.read(), _retry_after(response)
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, what: str, query: Mapping[str, str], silence_seconds: float
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """
+        Open a watch and give its lines as JSON objects; it is not retried here.
+
+        Args:
+            path: Path of the collection.
+            what: The collection, for errors.
+            query: Query parameters, with `watch=1`.
+            silence_seconds: The stream ends with Unreachable when nothing comes for so long.
+        Raises: KubeError: the watch was refused, or broke.
+        """
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence_seconds)
+        try:
+            async with self._session.get(
+                self.server + path,
+                params=query,
+                headers={"Accept": "application/json", **self._authorization()},
+                timeout=limits,
+                allow_redirects=False,
+            ) as response:
+                if response.status == HTTPStatus.UNAUTHORIZED:
+                    self._token.reread()
+                if response.status != HTTPStatus.OK:
+                    raise error_of(response.status, await response.read(), what, _retry_after(response))
+                yield _lines(response)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise Unreachable(self.server, _reason(error)) from error
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        if self._open is None:
+            raise Unreachable(self.server, "the client is closed")
+        return self._open
+
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token.current()}"}
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
+    async for line in response.content:
+        if line.strip():
+            yield json.loads(line)
+
+
+def _object_of(answer: bytes, what: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(answer)
+    except ValueError as error:
+        raise Unexpected(HTTPStatus.OK, f"{what}: an answer that is no JSON") from error
+    if not isinstance(parsed, dict):
+        raise Unexpected(HTTPStatus.OK, f"{what}: an answer that is no JSON object")
+    return parsed
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float:
+    try:
+        return min(max(float(response.headers.get("Retry-After", "0")), 0.0), PATIENCE_SECONDS)
+    except ValueError:
+        return 0.0
+
+
+def _pause(attempt: int) -> float:
+    return full_jitter(
+        attempt,
+        base_seconds=_BACKOFF_BASE_SECONDS,
+        cap_seconds=_BACKOFF_CAP_SECONDS,
+        random_unit=random.random(),  # noqa: S311  (spreads retries; nothing secret)
+    )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__

@@ -1,0 +1,184 @@
+"""
+Watches that do not tire: list, then follow, and keep a projection of each object, for as long as somebody wants it.
+
+A broken or silent connection is opened again at the last position; a position that is too old (410) means a new list,
+whose difference is reported like any change, so no transition of the kept state is missed. Objects are projected at
+once and dropped: 5,000 pods must fit into a few MiB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+from fairlead_agent.errors import KubeError, Throttled, Unreachable, WatchExpired
+from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.resources import Resource
+from fairlead_shared.backoff import full_jitter
+
+T = TypeVar("T")
+Key = tuple[str, str]
+"""(namespace, name)."""
+
+SERVER_SECONDS = 290
+"""The server ends a watch after this; below the 5 minutes after which some proxies cut a connection."""
+SILENCE_SECONDS = 90.0
+"""Bookmarks come about once a minute: longer silence is a dead connection."""
+_BACKOFF_BASE_SECONDS = 0.1
+_BACKOFF_CAP_SECONDS = 10.0
+_GONE_STATUS = 410
+
+
+class Watch(Generic[T]):
+    """The projections of one resource in one namespace, kept current while `run` runs."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        resource: Resource,
+        namespace: str,
+        project: Callable[[Mapping[str, Any]], T | None],
+        changed: Callable[[Key], None],
+        *,
+        names_only: bool = False,
+    ) -> None:
+        """
+        Describe a watch.
+
+        Args:
+            client: Of the cluster.
+            resource: What to watch.
+            namespace: Where; empty for cluster-scoped resources.
+            project: Object → what to keep of it; None keeps nothing of it.
+            changed: Called after `objects` changed at a key, also when it went away.
+            names_only: Only list metadata; for a snapshot, not for `run`.
+        """
+        self.objects: dict[Key, T] = {}
+        self.resource = resource
+        self.namespace = namespace
+        self.denied: KubeError | None = None
+        """Why this cannot be seen at all (a missing right, an unserved kind); None while it can."""
+        self.synced = asyncio.Event()
+        """Set once the first list is in `objects`, or `denied` says why not."""
+        self._client = client
+        self._project = project
+        self._changed = changed
+        self._names_only = names_only
+
+    async def run(self) -> None:
+        """List and follow until cancelled, or until `denied`."""
+        position = ""
+        failures = 0
+        while True:
+            try:
+                if not position:
+                    position = await self.list()
+                    failures = 0
+                position, seen = await self._follow(position)
+                failures = 0 if seen else failures
+            except WatchExpired:
+                position = ""
+            except (Unreachable, Throttled):
+                pass  # the cluster may be away for hours; nothing but trying again helps
+            except KubeError as error:
+                self._deny(error)
+                return
+            failures += 1
+            if failures > 1:
+                await asyncio.sleep(_pause(failures))
+
+    async def list(self) -> str:
+        """
+        Bring `objects` in step with the server once.
+
+        Returns: The position to follow from; empty if denied while listing a snapshot.
+        Raises: KubeError: as KubeClient.page.
+        """
+        found: dict[Key, T] = {}
+        token = ""
+        while True:
+            page = await self._client.page(self.resource, self.namespace, token=token, names_only=self._names_only)
+            for item in page.items:
+                if (kept := self._project(item)) is not None:
+                    found[_key(item)] = kept
+            token = page.token
+            if not token:
+                break
+        stale = [key for key, kept in self.objects.items() if found.get(key) != kept]
+        fresh = [key for key in found if key not in self.objects]
+        self.objects = found
+        self.synced.set()
+        for key in (*stale, *fresh):
+            self._changed(key)
+        return page.resource_version
+
+    async def snapshot(self) -> None:
+        """List once; a refusal is kept in `denied`. Raises: KubeError: temporary ones."""
+        try:
+            await self.list()
+        except KubeError as error:
+            if error.temporary:
+                raise
+            self._deny(error)
+
+    async def _follow(self, position: str) -> tuple[str, bool]:
+        """Follow one watch to its end; return the last position and whether anything came."""
+        seen = False
+        try:
+            async with self._client.watch(
+                self.resource,
+                self.namespace,
+                resource_version=position,
+                server_seconds=SERVER_SECONDS,
+                silence_seconds=SILENCE_SECONDS,
+            ) as events:
+                async for event in events:
+                    position = self._take(event, position)
+                    seen = True
+        except Unreachable:
+            if not seen:
+                raise
+        return position, seen
+
+    def _take(self, event: Mapping[str, Any], position: str) -> str:
+        item = event.get("object") or {}
+        kind = event.get("type")
+        if kind == "ERROR":
+            code = int(item.get("code") or 0)
+            if code == _GONE_STATUS:
+                raise WatchExpired
+            raise Unreachable(self._client.transport.server, str(item.get("message") or "the watch ended"))
+        position = str(item.get("metadata", {}).get("resourceVersion") or position)
+        if kind == "BOOKMARK":
+            return position
+        key = _key(item)
+        kept = None if kind == "DELETED" else self._project(item)
+        if kept is None:
+            known = self.objects.pop(key, None) is not None
+        else:
+            known = self.objects.get(key) != kept
+            self.objects[key] = kept
+        if known:
+            self._changed(key)
+        return position
+
+    def _deny(self, error: KubeError) -> None:
+        self.denied = error
+        self.synced.set()
+        self._changed(("", ""))
+
+
+def _key(item: Mapping[str, Any]) -> Key:
+    metadata = item["metadata"]
+    return metadata.get("namespace", ""), metadata["name"]
+
+
+def _pause(failures: int) -> float:
+    return full_jitter(
+        failures,
+        base_seconds=_BACKOFF_BASE_SECONDS,
+        cap_seconds=_BACKOFF_CAP_SECONDS,
+        random_unit=random.random(),  # noqa: S311  (spreads retries; nothing secret)
+    )
