@@ -42,9 +42,10 @@ class Cluster:
     def __init__(self, record: Record) -> None:
         """Use `up` or `open`."""
         self._record = record
-        self._network = Network(record=record)
+        self.network = Network(record=record)
+        """Its namespaces and addresses."""
         self._group = cgroups.process_group(record.name)
-        self._control_plane = ControlPlane(record.directory, self.netns, self._network.address, self.spawn)
+        self._control_plane = ControlPlane(record.directory, self.netns, self.network.address, self.spawn)
 
     @classmethod
     def up(cls, name: str, *, nodes: int = 1) -> Cluster:
@@ -91,8 +92,8 @@ class Cluster:
     def _start(self, nodes: int) -> None:
         self._record.note("cgroup", path=str(self._group))
         cgroups.make(self._group)
-        self._network.make()
-        fresh = [Node(index=index, record=self._record, network=self._network) for index in range(nodes)]
+        self.network.make()
+        fresh = [Node(index=index, record=self._record, network=self.network) for index in range(nodes)]
         for node in fresh:
             self._record.note("node", index=node.index)
         holders = [node.start_containerd() for node in fresh]
@@ -102,9 +103,7 @@ class Cluster:
         for node in fresh:
             node.await_ready(self._control_plane)
         if nodes:
-            addons.start_storage(self)
-            addons.start_policies(self)
-            addons.start_dns(self)
+            addons.start_all(self)
 
     @property
     def name(self) -> str:
@@ -119,13 +118,13 @@ class Cluster:
     @property
     def netns(self) -> Path:
         """File of its network namespace: that of the control plane and the first node."""
-        return self._network.netns
+        return self.network.netns
 
     @property
     def nodes(self) -> list[Node]:
         """Its real nodes, the first in the control plane's namespace."""
         return [
-            Node(index=entry["index"], record=self._record, network=self._network)
+            Node(index=entry["index"], record=self._record, network=self.network)
             for entry in self._record.entries("node")
         ]
 
@@ -188,7 +187,7 @@ class Cluster:
         Returns: The process, started but not awaited.
         """
         return start(
-            self._record, self._group, name, argv, environment=env, netns=self._network.netns_of(node or 0), user=user
+            self._record, self._group, name, argv, environment=env, netns=self.network.netns_of(node or 0), user=user
         )  # fmt: skip
 
     def kubectl(self, *args: str, input: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:  # noqa: A002 - the name subprocess gives it
@@ -234,17 +233,27 @@ class Cluster:
 
     def allow(self, port: int) -> None:
         """Let the cluster dial `outside_address` on a TCP port."""
-        self._network.allow(port)
+        self.network.allow(port)
 
     def open_inwards(self, port: int) -> None:
         """Let the host dial a TCP port or NodePort of the cluster: only for a cluster that hosts a relay itself."""
-        self._network.open(port)
+        self.network.open(port)
 
     def serve_registry(self) -> Registry:
         """Return the cluster's image registry on the host, started if it has none, and open the firewall for it."""
         registry = Registry.serve(self._record, self._group)
         registry.admit(self)
         return registry
+
+    def add_fake_nodes(self, count: int) -> None:
+        """
+        Add nodes on which pods are Running at once without running, and wait until they are Ready.
+
+        Args:
+            count: How many more, 1 or above. Beside real nodes they carry a taint; see `addons.add_fake_nodes`.
+        Raises: NotReady: They did not become Ready.
+        """
+        addons.add_fake_nodes(self, count)
 
     def token(self, namespace: str, service_account: str) -> str:
         """

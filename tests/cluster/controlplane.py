@@ -222,6 +222,8 @@ class ControlPlane:
                 "--authorization-mode=Node,RBAC",
                 "--enable-admission-plugins=NodeRestriction",
                 f"--admission-control-config-file={admission}",
+                # Who may be privileged is for Pod Security to say, per namespace.
+                "--allow-privileged=true",
                 f"--audit-policy-file={audit_policy}",
                 f"--audit-log-path={self.audit_log}",
                 f"--audit-log-maxsize={_AUDIT_MEGABYTES}",

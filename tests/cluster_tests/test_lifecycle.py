@@ -1,0 +1,201 @@
+"""Clusters come up, go down without a trace, and are cleared by their record when the tool is killed."""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.errors import ClusterError, NameTaken, UnknownCluster
+from tests.cluster.fixtures import MakeCluster
+from tests.cluster.images import PROBE_IMAGE, load_image, probe_image_tar
+from tests.cluster.record import STATE, Record, reap_dead, records
+from tests.polling import wait_until
+
+TOOL = [sys.executable, "-m", "tests.cluster"]
+MACHINE_SETTINGS = (
+    "net/ipv4/ip_forward",
+    "net/netfilter/nf_conntrack_max",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "vm/overcommit_memory",
+)
+PATHS_OF_NODES = (
+    "/run/containerd",
+    "/var/lib/containerd",
+    "/var/lib/kubelet/device-plugins/kubelet.sock",
+    "/usr/libexec/kubernetes",
+    "/var/log/pods",
+    "/var/log/containers",
+)
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What one cluster made on the machine, noted while it is up."""
+
+    name: str
+    link: str
+    namespaces: frozenset[str]
+
+    @classmethod
+    def of(cls, name: str) -> "Traces":
+        """Note what the cluster's record names."""
+        record = Record(STATE / name, None)
+        files = list((STATE / name / "netns").glob("*"))
+        return cls(name, f"flc{record.number}", frozenset(f"net:[{file.stat().st_ino}]" for file in files))
+
+    def left(self) -> list[str]:
+        """List what is still there; other clusters of the machine do not count."""
+        found = [str(path) for path in [STATE / self.name] if path.exists()]
+        found += [
+            line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"{STATE}/{self.name}/" in line
+        ]
+        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/fairlead-cluster/{self.name}*")]
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                inside = str((process / "ns" / "net").readlink()) in self.namespaces
+                grouped = f"/fairlead-cluster/{self.name}" in (process / "cgroup").read_text()
+            except OSError:
+                continue
+            if inside or grouped:
+                found.append(f"process {process.name}: {(process / 'cmdline').read_text()[:100]}")
+        return found
+
+    def expect_none(self) -> None:
+        """Wait until nothing is left: the kernel takes a namespace down in its own time."""
+        wait_until(lambda: not self.left(), f"{self.name} to leave nothing: {self.left()}", 10)
+
+
+def machine() -> dict[str, str]:
+    """Note what no cluster may change on the host, whatever else runs beside this test."""
+    noted = {name: (Path("/proc/sys") / name).read_text() for name in MACHINE_SETTINGS}
+    noted |= {path: str(Path(path).exists()) for path in PATHS_OF_NODES}
+    noted["firewall"] = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+    routes = subprocess.run(["ip", "route"], capture_output=True, text=True, check=True).stdout
+    noted["routes"] = "\n".join(line for line in routes.splitlines() if "flc" not in line)
+    return noted
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """Give a fresh cluster name, cleared afterwards whatever the test did."""
+    fresh = f"life-{os.getpid()}-{secrets.token_hex(3)}"
+    yield fresh
+    if (STATE / fresh).exists():
+        Record.claim(fresh).clear()
+
+
+def test_a_cluster_with_a_node_leaves_nothing(name: str) -> None:
+    """After `down` there is no process, mount, namespace, link, control group or setting left, though a pod ran."""
+    before = machine()
+    cluster = Cluster.up(name, nodes=2)
+    try:
+        load_image(cluster, probe_image_tar())
+        cluster.kubectl("run", "served", f"--image={PROBE_IMAGE}", "--", "serve")
+        cluster.kubectl("wait", "--for=condition=Ready", "--timeout=60s", "pod/served")
+        traces = Traces.of(name)
+        assert len(traces.namespaces) == 2
+        assert len(traces.left()) > 10
+    finally:
+        cluster.down()
+    traces.expect_none()
+    assert not (Path("/sys/class/net") / traces.link).exists() or traces.link in _links_in_use()
+    assert machine() == before
+    cluster.down()
+
+
+@pytest.mark.parametrize("logged", ["etcd", "kube-apiserver", "node-0-kubelet"])
+def test_a_killed_tool_leaves_nothing(name: str, logged: str) -> None:
+    """SIGKILL in the middle of `up`: the next `down` clears what was begun, by the record."""
+    tool = subprocess.Popen([*TOOL, "up", "--name", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until((STATE / name / "log" / f"{logged}.log").exists, f"{logged} to start", 300)
+    tool.send_signal(signal.SIGKILL)
+    tool.wait()
+    traces = Traces.of(name)
+    assert traces.left()
+    reap_dead()
+    traces.expect_none()
+
+
+def test_the_command_line_brings_a_cluster_up_and_down(name: str) -> None:
+    """`up` keeps it, `status` tells, `exec` goes in, `kubeconfig` prints, `down` ends it; a second `up` is refused."""
+
+    def tool(*arguments: str, code: int = 0) -> str:
+        done = subprocess.run([*TOOL, *arguments], capture_output=True, text=True, check=False, timeout=400)
+        assert done.returncode == code, done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    assert f"exec --name {name}" in tool("up", "--name", name, "--nodes", "0")
+    assert "is already up" in tool("up", "--name", name, "--nodes", "0", code=1)
+    (described,) = (entry for entry in json.loads(tool("status", "-o", "json")) if entry["name"] == name)
+    assert described["kept"]
+    assert all(process["running"] for process in described["processes"])
+    assert len(described["processes"]) == 4
+    assert "namespace/default" in tool("exec", "--name", name, "--", "kubectl", "get", "namespaces", "--output=name")
+    assert json.loads(tool("kubeconfig", "--name", name))["kind"] == "Config"
+    traces = Traces.of(name)
+    tool("down", "--name", name)
+    traces.expect_none()
+    assert f"no cluster {name} is up" in tool("down", "--name", name, code=1)
+    tool("up", "--nodes", "many", code=2)
+
+
+def test_a_living_cluster_is_left_alone(control_plane: Cluster) -> None:
+    """A cluster whose owner lives survives the clearing, and its name cannot be taken or claimed."""
+    assert control_plane.name not in reap_dead()
+    with pytest.raises(NameTaken):
+        Cluster.up(control_plane.name, nodes=0)
+    with pytest.raises(NameTaken):
+        Record.claim(control_plane.name)
+    assert "default" in control_plane.kubectl("get", "namespaces").stdout
+
+
+def test_names_are_checked() -> None:
+    """A name that would escape its directory or overflow a socket's path is refused; an unknown one is named."""
+    for wrong in ("../up", "A", "x" * 33, "", "-a"):
+        with pytest.raises(ClusterError, match="is no cluster name"):
+            Cluster.up(wrong, nodes=0)
+    with pytest.raises(UnknownCluster, match="no cluster nobody is up"):
+        Cluster.open("nobody")
+
+
+def test_two_clusters_stand_side_by_side(control_plane: Cluster, clusters: MakeCluster) -> None:
+    """Two clusters share no object and no address, and neither reaches the other's API server."""
+    other = clusters("other")
+    control_plane.kubectl("create", "namespace", "only-here")
+    assert "only-here" not in other.kubectl("get", "namespaces").stdout
+    assert control_plane.server != other.server
+    refused = other.kubectl(
+        f"--server={control_plane.server}", "--request-timeout=2s", "get", "namespaces", check=False
+    )
+    assert refused.returncode != 0
+
+
+def test_a_process_ends_with_its_cluster_and_inherits_nothing(clusters: MakeCluster) -> None:
+    """A spawned process is recorded, runs as the user asked for, sees no variable of the caller, and has a log."""
+    cluster = clusters("spawn")
+    os.environ["FAIRLEAD_TEST_LEAK"] = "seen"
+    try:
+        process = cluster.spawn(
+            "who", ["/bin/sh", "-c", "id -u; env; exec sleep 600"], env={"GIVEN": "yes"}, user=65532
+        )
+    finally:
+        del os.environ["FAIRLEAD_TEST_LEAK"]
+    text = wait_until(lambda: "GIVEN=yes" in process.log.read_text() and process.log.read_text(), "its output")
+    assert str(text).startswith("65532\n")
+    assert "FAIRLEAD_TEST_LEAK" not in str(text)
+    cluster.down()
+    assert not process.running
+
+
+def _links_in_use() -> set[str]:
+    """Name the links of clusters that are up: a freed number goes to the next one at once."""
+    return {f"flc{record.number}" for record in records()}
