@@ -1,8 +1,8 @@
 """
 The relay put together: the only place that builds its parts, and the order in which they start and stop.
 
-Start: data directory, listeners, certificates, store, dispatcher, agent port, API; then it says that it is ready. Stop: agents
-are told, streams end, requests finish, connections close, and the store last, so that whatever was answered is kept.
+Start: data directory, listeners, certificates, store, dispatcher, agent port, API; then it says that it is ready. Stop:
+agents are told, streams end, requests finish, connections close, and the store last: whatever was answered is kept.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """
 Log lines: structlog, as JSON or for people, with secrets taken out.
 
-The standard library's loggers (uvicorn, websockets, alembic) go the same way. Nothing else in the relay configures logging.
+The standard library's loggers (uvicorn, websockets, alembic) go the same way. Nothing else in the relay configures
+logging.
 """
 
 from __future__ import annotations

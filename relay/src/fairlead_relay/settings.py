@@ -90,8 +90,7 @@ class Settings(BaseSettings):
     """DNS names and addresses in the relay's own certificates, comma-separated; the hosts of both URLs are added."""
 
     api_tls: bool = True
-    """Off only behind an ingress that terminates TLS: tokens would cross the network in the clear. The agent port always
-    has TLS."""
+    """Off only behind an ingress that ends TLS: tokens cross the network in the clear. The agent port keeps its TLS."""
 
     database_url: str = ""
     """SQLAlchemy URL; empty: a SQLite file in `data_dir`."""

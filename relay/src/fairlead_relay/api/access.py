@@ -1,8 +1,8 @@
 """
 Who may call what: bearer tokens, roles, and a rule that denies unless a route says otherwise.
 
-Every route is marked with `public` or `needs(role)`; one dependency of the whole application looks the mark up. A route that
-somebody forgot to mark answers 403 to everybody. OIDC comes in here later: another way to a Caller, same marks.
+Every route is marked with `public` or `needs(role)`; one dependency of the whole application looks the mark up. A route
+that somebody forgot to mark answers 403 to everybody. OIDC comes in here later: another way to a Caller, same marks.
 """
 
 from __future__ import annotations

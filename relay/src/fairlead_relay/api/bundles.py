@@ -74,7 +74,7 @@ async def _receive(request: Request, file: FilePath) -> None:
     if int(request.headers.get("content-length") or 1) == 0:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, ApiCode.INVALID_REQUEST, "send the bundle's bytes as the body")
     pending = bytearray()
-    with file.open("wb") as target:  # noqa: ASYNC230  (opens in microseconds; the writes go to a thread)
+    with file.open("wb") as target:
         async for chunk in request.stream():
             pending += chunk
             if len(pending) >= _WRITE_BYTES:

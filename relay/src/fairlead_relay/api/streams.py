@@ -1,7 +1,7 @@
 """
 Live streams: the records of a deployment, a job or an organization, as Server-Sent Events or NDJSON.
 
-Nothing is lost and nothing doubled: a stream listens first, then reads the store from the position it was asked for, then goes
+Nothing is lost and nothing doubled: a stream listens first, then reads the store from the position asked for, then goes
 on with what it hears; when it hears that it lagged, it reads the store again. A slow client costs a bounded queue.
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from enum import Enum
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
@@ -124,30 +125,40 @@ async def follow_records(
     """
     stopping = asyncio.create_task(services.stopping.wait())
     try:
+        # Listening begins before the first read: nothing can fall between the two.
         with services.bus.subscribe(scope) as heard:
             while not stopping.done():
-                while True:
-                    records, is_over = await services.store.read(lambda connection: _read(connection, scope, after))
-                    for record in records:
-                        after = record.position
-                        yield record
-                    if len(records) < _READ_RECORDS:
-                        break
-                if is_over:
-                    yield _Sign.END
-                if is_over or not follow:
+                async for stored in _stored(services, scope, after):
+                    yield stored
+                    if stored is _Sign.END:
+                        return
+                    after = stored.position
+                if not follow:
                     return
-                async for notice in _hear(heard, stopping):
-                    if not isinstance(notice, EventRecord):
-                        yield notice
-                    elif notice.position > after:
-                        after = notice.position
-                        yield notice
-                        if notice.final and scope != Scope(scope.organization):
+                async for heard_now in _hear(heard, stopping):
+                    if isinstance(heard_now, _Sign):
+                        yield heard_now
+                    elif heard_now.position > after:
+                        after = heard_now.position
+                        yield heard_now
+                        if heard_now.final and scope != Scope(scope.organization):
                             yield _Sign.END
                             return
     finally:
         stopping.cancel()
+
+
+async def _stored(services: Services, scope: Scope, after: int) -> AsyncIterator[EventRecord | Literal[_Sign.END]]:
+    """Yield what is stored, then END if nothing can follow it."""
+    while True:
+        records, is_over = await services.store.read(partial(_read, scope=scope, after=after))
+        for record in records:
+            after = record.position
+            yield record
+        if is_over:
+            yield _Sign.END
+        if len(records) < _READ_RECORDS:
+            return
 
 
 async def _hear(heard: Subscription, stopping: asyncio.Task[Literal[True]]) -> AsyncIterator[EventRecord | _Sign]:
@@ -170,7 +181,7 @@ async def _hear(heard: Subscription, stopping: asyncio.Task[Literal[True]]) -> A
             yield notice
 
 
-def _read(connection: Connection, scope: Scope, after: int) -> tuple[list[EventRecord], bool]:
+def _read(connection: Connection, *, scope: Scope, after: int) -> tuple[list[EventRecord], bool]:
     """Return the next records, and whether none will follow them: both from one snapshot."""
     records = read_events(connection, scope, after, _READ_RECORDS)
     if len(records) == _READ_RECORDS:

@@ -21,10 +21,10 @@ _COMMANDS: Final = {
 class _LazyGroup(click.Group):
     """Imports a command when it runs, and renders the relay's errors."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
         module, attribute, _ = _COMMANDS[cmd_name]
@@ -32,7 +32,7 @@ class _LazyGroup(click.Group):
         assert isinstance(command, click.Command)  # noqa: S101  (the table above is ours)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
 
@@ -51,6 +51,6 @@ def cli() -> None:
     """
     Run and administer a Fairlead relay.
 
-    Settings come from flags, else from FAIRLEAD_RELAY_… in the environment, such as FAIRLEAD_RELAY_DATA_DIR. Exit codes: 0 done,
-    1 it failed (one sentence says why), 2 wrong usage.
+    Settings come from flags, else from FAIRLEAD_RELAY_… in the environment, such as FAIRLEAD_RELAY_DATA_DIR.
+    Exit codes: 0 done, 1 it failed (one sentence says why), 2 wrong usage.
     """

@@ -26,7 +26,7 @@ from fairlead_relay.commands.settings_options import data_dir_option, make_setti
 )
 @click.option("--api-tls/--no-api-tls", default=None, help="Off only behind an ingress that ends TLS.  [default: on]")
 @click.option("--log-format", type=click.Choice(["json", "console"]), help="[default: json]")
-def serve(  # noqa: PLR0913  (one per flag)
+def serve(
     data_dir: Path | None,
     api_listen: str | None,
     agent_listen: str | None,

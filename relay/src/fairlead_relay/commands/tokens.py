@@ -67,8 +67,8 @@ def create(
         raise click.UsageError(str(error)) from error
     from sqlalchemy import Connection  # noqa: PLC0415
 
-    from fairlead_relay.pki.access_tokens import AccessToken  # noqa: PLC0415
     from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415
+    from fairlead_relay.pki.access_tokens import AccessToken  # noqa: PLC0415
     from fairlead_relay.pki.private_files import write_private  # noqa: PLC0415
     from fairlead_relay.store import Store  # noqa: PLC0415
     from fairlead_relay.store.organizations import ensure_organization  # noqa: PLC0415

@@ -1,8 +1,8 @@
 """
 Enrolment: a one-time token and a certificate signing request in, a certificate out.
 
-What an agent becomes is decided by the token alone: nothing in its request names an organization or a cluster. Must not log
-or repeat a secret.
+What an agent becomes is decided by the token alone: nothing in its request names an organization or a cluster. Must not
+log or repeat a secret.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 One agent's connection: what its messages mean for the store and the dispatcher, and back.
 
-Everything is handled in the order it arrived. Progress is stored in batches and acknowledged only once it is committed. A
-failure here closes this connection and nothing else: what was not acknowledged is sent again after the reconnect.
+Everything is handled in the order it arrived. Progress is stored in batches and acknowledged only once it is committed.
+A failure here closes this connection and nothing else: what was not acknowledged is sent again after the reconnect.
 """
 
 from __future__ import annotations
@@ -159,22 +159,7 @@ class Link:
 
     async def _consume(self, batch: list[Event]) -> None:
         try:
-            progress: list[Progress] = []
-            for event in batch:
-                if isinstance(event, Received) and isinstance(event.message, Progress):
-                    progress.append(event.message)
-                    continue
-                if progress:
-                    await self._on_progress(progress)
-                    progress = []
-                if isinstance(event, Received):
-                    await self._on_message(event.message)
-                elif isinstance(event, TransferWanted):
-                    await self._on_transfer_wanted(event)
-                elif isinstance(event, TransferCredit) and event.transfer in self._senders:
-                    self._senders[event.transfer].credit_arrived()
-            if progress:
-                await self._on_progress(progress)
+            await self._on_batch(batch)
         except SessionReplaced:
             self.close("a newer connection of the same agent took over")
         except StoreUnavailable as error:
@@ -186,10 +171,33 @@ class Link:
             # The session ended while an answer was prepared; what was not acknowledged comes again.
             if self._session.phase is not Phase.CLOSED:
                 raise
-        except Exception:
-            # The edge of one connection: a defect here must not end the others, and says nothing to the outside.
+        except Exception:  # noqa: BLE001  (the edge of one connection: a defect here must not end the others)
             self._log.exception("connection failed")
             self.close("the relay failed; its log has the reason", ErrorCode.INTERNAL)
+
+    async def _on_batch(self, batch: list[Event]) -> None:
+        progress: list[Progress] = []
+        for event in batch:
+            if isinstance(event, Received) and isinstance(event.message, Progress):
+                progress.append(event.message)
+                continue
+            # What was reported before this counts before it.
+            await self._on_progress(progress)
+            progress = []
+            await self._on_event(event)
+        await self._on_progress(progress)
+
+    async def _on_event(self, event: Event) -> None:
+        match event:
+            case Received(message):
+                await self._on_message(message)
+            case TransferWanted():
+                await self._on_transfer_wanted(event)
+            case TransferCredit(transfer) if transfer in self._senders:
+                self._senders[transfer].credit_arrived()
+            case _:
+                # Opened and Closed are this side's own doing; run() looks at the latter.
+                pass
 
     async def _on_message(self, message: Message) -> None:
         match message:
@@ -250,6 +258,8 @@ class Link:
         self._ports.dispatcher.start_offers(connected.session_id)
 
     async def _on_progress(self, messages: list[Progress]) -> None:
+        if not messages:
+            return
         stored = await self._ports.dispatcher.record(self._session_id, messages)
         last = {message.job_id: message for message in messages}
         for job_id, message in last.items():

@@ -1,1 +1,1 @@
-"""The relay's keys and certificates: certificate authority, server certificates, statement signer. No sockets, no store."""
+"""The relay's keys and certificates: CA, server certificates, statement signer. No sockets, no store."""

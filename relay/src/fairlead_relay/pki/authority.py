@@ -1,9 +1,9 @@
 """
 The certificate authority: a root, an issuing CA below it, and the certificates of servers and agents.
 
-Made on the first start, in one step, with mode 0600. The root signs only issuing CAs, so that a change of the issuing key
-needs no new enrolment. Keys are ECDSA P-256: every TLS library takes them, and a signature costs a tenth of RSA's. This
-module knows certificates and files; it opens no sockets and asks no store.
+Made on the first start, in one step, with mode 0600. The root signs only issuing CAs, so that a change of the issuing
+key needs no new enrolment. Keys are ECDSA P-256: every TLS library takes them, and a signature costs a tenth of RSA's.
+This module knows certificates and files; it opens no sockets and asks no store.
 
 Certificate lives: root 20 years, issuing CA 5 years, servers 30 days, agents 24 hours.
 """

@@ -1,8 +1,8 @@
 """
 Files that hold keys: written whole or not at all, readable by their owner alone.
 
-Everything the relay keeps secret on disk goes through here, so that one place decides on modes and on order. It must not
-decide what is written.
+Everything the relay keeps secret on disk goes through here, so that one place decides on modes and on order. It must
+not decide what is written.
 """
 
 from __future__ import annotations

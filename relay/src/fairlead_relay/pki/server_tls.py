@@ -1,9 +1,9 @@
 """
 TLS of the relay's two ports: contexts, and server certificates that are renewed while the relay runs.
 
-A new certificate is loaded into the same context: connections that exist keep theirs, new ones get the new one. The agent
-port asks for a client certificate without requiring it, since a client without one may enrol; what such a client may do is
-the gateway's business.
+A new certificate is loaded into the same context: connections that exist keep theirs, new ones get the new one. The
+agent port asks for a client certificate without requiring it, since a client without one may enrol; what such a client
+may do is the gateway's business.
 """
 
 from __future__ import annotations

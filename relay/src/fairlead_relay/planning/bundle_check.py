@@ -1,7 +1,7 @@
 """
 Checking an uploaded bundle without holding up the loop.
 
-A bundle of 16 MiB takes seconds of Python to check: it goes to a worker process, made when the first large bundle arrives.
+A bundle of 16 MiB takes seconds of Python to check: it goes to a worker process, made when the first large one arrives.
 Small ones are checked in a thread, within a few milliseconds. Nothing here writes to the store.
 """
 

@@ -1,8 +1,8 @@
 """
 Deployment statements: fixed when a deployment is created, and signed with the relay's own key.
 
-Agents whose operator trusts the relay's key accept that signature; for others it is one of several, or worth nothing. Jobs
-and retries refer to the envelope made here and never make another.
+Agents whose operator trusts the relay's key accept that signature; for others it is one of several, or worth nothing.
+Jobs and retries refer to the envelope made here and never make another.
 """
 
 from __future__ import annotations

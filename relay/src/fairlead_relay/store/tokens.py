@@ -36,6 +36,8 @@ class ApiToken:
     """Seconds since the epoch."""
     expires_at: float | None
     """Seconds since the epoch; None: never."""
+    last_used_at: float | None = None
+    """Seconds since the epoch, to the minute; None: never."""
 
 
 _COLUMNS = (
@@ -45,6 +47,7 @@ _COLUMNS = (
     api_tokens.c.secret_sha256,
     api_tokens.c.created_at,
     api_tokens.c.expires_at,
+    api_tokens.c.last_used_at,
 )
 
 
@@ -72,7 +75,9 @@ def find_token(connection: Connection, token_id: str) -> ApiToken | None:
     row = connection.execute(select(*_COLUMNS).where(api_tokens.c.id == token_id)).one_or_none()
     if row is None:
         return None
-    return ApiToken(row.id, row.organization, Role(row.role), row.secret_sha256, row.created_at, row.expires_at)
+    return ApiToken(
+        row.id, row.organization, Role(row.role), row.secret_sha256, row.created_at, row.expires_at, row.last_used_at
+    )
 
 
 def touch_token(connection: Connection, token_id: str, now: float, at_most_every_seconds: float = 60.0) -> None:
