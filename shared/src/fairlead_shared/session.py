@@ -509,8 +509,8 @@ class Session:
     def _on_progress(self, message: Progress) -> None:
         stream = self._in.get(message.job_id)
         if stream is None:
-            # On its way when the relay let go of the job; never acknowledged, and the next heartbeat tells the agent
-            why.self.dropped_strays += 1
+            # On its way when the relay let go of the job: never acknowledged; the next heartbeat tells the agent.
+            self.dropped_strays += 1
         elif message.seq <= stream.received:
             self.dropped_duplicates += 1
             self._pending_acks[message.job_id] = stream.acknowledged
