@@ -125,17 +125,26 @@ class Dispatcher:
 
     async def start(self) -> None:
         """
-        Mark what this relay held in its former life as unreachable, then begin to dispatch. Idempotent.
+        Recover, then begin to dispatch. Idempotent.
 
         Raises: StoreUnavailable: the store does not answer.
         """
         if self._tasks:
             return
-        await self._store.write(lambda c: close_sessions_of_relay(c, self._relay_id, self._clock()))
+        await self.recover()
         self._tasks = [
             asyncio.create_task(self._forever(work), name=f"dispatch-{name}")
             for name, work in (("listen", self._listen), ("offer", self._offer), ("sweep", self._sweep_regularly))
         ]
+
+    async def recover(self) -> None:
+        """
+        Mark what this relay held in its former life as unreachable. Part of `start`.
+
+        Raises: StoreUnavailable: the store does not answer.
+        """
+        now = self._clock()
+        await self._store.write(lambda c: close_sessions_of_relay(c, self._relay_id, now))
 
     async def stop(self) -> None:
         """Offer no more. Connections are the gateway's to close. Idempotent; complete on return."""
@@ -299,18 +308,25 @@ class Dispatcher:
     async def _offer(self) -> None:
         while True:
             await self._woken.wait()
-            batch = [self._sessions[one] for one in list(self._due)[: self._limits.agents_per_commit]]
-            for linked in batch:
-                del self._due[linked.session_id]
-            if not self._due:
-                self._woken.clear()
-            try:
-                await self._offer_to(batch)
-            except StoreError:
-                for linked in batch:
-                    if linked.session_id in self._sessions:
-                        self._wake(linked.session_id)
-                raise
+            await self.serve_due()
+
+    async def serve_due(self) -> None:
+        """
+        Offer jobs to the agents that were woken, a round of them.
+
+        Raises: StoreUnavailable: they stay woken.
+        """
+        batch = list(self._due)[: self._limits.agents_per_commit]
+        for session_id in batch:
+            del self._due[session_id]
+        if not self._due:
+            self._woken.clear()
+        try:
+            await self._offer_to([self._sessions[one] for one in batch if one in self._sessions])
+        except StoreError:
+            for session_id in batch:
+                self._wake(session_id)
+            raise
 
     async def _offer_to(self, batch: Sequence[_Linked]) -> None:
         """Serve a round of agents: one transaction for all of them, then their messages."""

@@ -63,16 +63,17 @@ def parse_url(url: str) -> URL:
 
 def writer_engine(url: URL) -> Engine:
     """Return an engine with one connection, whose transactions are serialised with every other writer's."""
-    return _engine(url, size=1, begin="BEGIN IMMEDIATE")
+    return _engine(url, size=1, read_only=False)
 
 
 def reader_engine(url: URL, size: int) -> Engine:
     """Return an engine whose transactions see one snapshot and write nothing."""
-    return _engine(url, size, begin="BEGIN")
+    return _engine(url, size, read_only=True)
 
 
-def _engine(url: URL, size: int, begin: str) -> Engine:
+def _engine(url: URL, size: int, *, read_only: bool) -> Engine:
     sqlite = url.get_backend_name() == "sqlite"
+    snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     try:
         engine = create_engine(
             url,
@@ -82,19 +83,17 @@ def _engine(url: URL, size: int, begin: str) -> Engine:
             pool_timeout=_BUSY_SECONDS,
             pool_pre_ping=not sqlite,
             hide_parameters=True,
-            connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False}
-            if sqlite
-            else dict(_POSTGRESQL_OPTIONS),
-            **({} if sqlite else {"isolation_level": "REPEATABLE READ" if begin == "BEGIN" else "READ COMMITTED"}),
+            connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False} if sqlite else _POSTGRESQL_OPTIONS,
+            execution_options=snapshot if read_only and not sqlite else {},
         )
     except (NoSuchModuleError, ModuleNotFoundError):
-        raise StoreUnusable("PostgreSQL needs the driver: install fairlead-relay[postgresql]") from None
+        raise StoreUnusable("PostgreSQL needs its driver: install fairlead-relay[postgresql]") from None
     if sqlite:
-        _prepare_sqlite(engine, begin, read_only=begin == "BEGIN")
+        _prepare_sqlite(engine, read_only=read_only)
     return engine
 
 
-def _prepare_sqlite(engine: Engine, begin: str, *, read_only: bool) -> None:
+def _prepare_sqlite(engine: Engine, *, read_only: bool) -> None:
     @event.listens_for(engine, "connect")
     def _on_connect(connection: sqlite3.Connection, _: Any) -> None:  # noqa: ANN401  (SQLAlchemy's pool record)
         # The driver would begin transactions by itself, too late and without a choice of the lock.
@@ -110,7 +109,7 @@ def _prepare_sqlite(engine: Engine, begin: str, *, read_only: bool) -> None:
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
 def check_place(url: URL) -> None:

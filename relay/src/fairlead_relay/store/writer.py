@@ -87,9 +87,14 @@ class Store:
         if self._thread is not None:
             return
         check_place(self._url)
-        self._writer = writer_engine(self._url)
+        writer = writer_engine(self._url)
+        try:
+            self.epoch = await asyncio.to_thread(_prepare, writer)
+        except BaseException:
+            writer.dispose()
+            raise
+        self._writer = writer
         self._reader = reader_engine(self._url, READERS)
-        self.epoch = await asyncio.to_thread(_prepare, self._writer)
         self._readers = ThreadPoolExecutor(READERS, "store-reader")
         self._thread = threading.Thread(target=self._write_loop, args=(self._writer,), name="store-writer", daemon=True)
         self._thread.start()

@@ -1,0 +1,107 @@
+"""
+A real PostgreSQL server for tests: Debian's, in a folder of its own, reachable by a Unix socket only.
+
+It ends with the process that started it, also when that is killed. Must not touch a server that the machine runs already.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from tests.cluster.debian import ensure_packages
+from tests.polling import wait_until
+
+BINARIES = Path("/usr/lib/postgresql/15/bin")
+"""Debian 12's."""
+OWNER = "postgres"
+"""The server refuses to run as root; the package makes this user."""
+
+
+class PostgresqlServer:
+    """
+    A running server.
+
+    Args:
+        folder: Holds its socket.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made = 0
+
+    def url(self, database: str) -> str:
+        """Return the URL of one of its databases."""
+        return f"postgresql://{OWNER}@/{database}?host={self._folder}"
+
+    def make_database(self) -> str:
+        """Make an empty database and return its URL."""
+        self._made += 1
+        name = f"test_{os.getpid()}_{self._made}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def answers(self) -> bool:
+        """Tell whether it takes connections."""
+        try:
+            psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+@contextmanager
+def running_postgresql() -> Iterator[PostgresqlServer]:
+    """Start a server, with its default durability, and end it on leaving."""
+    if not (BINARIES / "postgres").is_file():
+        ensure_packages(["postgresql-15"])
+    folder = Path(tempfile.mkdtemp(prefix="fairlead-pg-"))
+    try:
+        if os.geteuid() == 0:
+            shutil.chown(folder, OWNER)
+        content = folder / "content"
+        subprocess.run(
+            [*_as_owner(), BINARIES / "initdb", "-D", content, "-A", "trust", "-U", OWNER, "-E", "UTF8", "--no-locale"],
+            check=True,
+            capture_output=True,
+            timeout=60,
+            cwd=folder,
+        )
+        with (folder / "log").open("wb") as log:
+            server = subprocess.Popen(
+                # SIGINT is PostgreSQL's fast shutdown; the kernel sends it when this process is gone.
+                [
+                    *_as_owner("--pdeathsig", "INT"), BINARIES / "postgres", "-D", content, "-k", folder,
+                    "-c", "listen_addresses=", "-c", "max_connections=200",
+                ],
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+            )  # fmt: skip
+        try:
+            running = PostgresqlServer(folder)
+            wait_until(
+                lambda: server.poll() is not None or running.answers(), "PostgreSQL to answer", deadline_seconds=30
+            )
+            if server.poll() is not None:
+                raise RuntimeError(f"PostgreSQL did not start: {(folder / 'log').read_text()[-500:]}")
+            yield running
+        finally:
+            server.send_signal(2)
+            server.wait(30)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _as_owner(*options: str) -> list[str]:
+    """Return the words before a command that must not run as root."""
+    identity = ["--reuid", OWNER, "--regid", OWNER, "--init-groups"] if os.geteuid() == 0 else []
+    return ["setpriv", *identity, *options]

@@ -1,0 +1,89 @@
+"""Queueing, stopping and the story of a job's states."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fairlead_relay.errors import Conflict, NotFound
+from fairlead_relay.store import Store
+from fairlead_relay.store.events import Scope, read_events
+from fairlead_relay.store.jobs import Job, find_job, stop_job, transition
+from fairlead_relay.store.schema import jobs
+from fairlead_shared.jobs import TRANSITIONS, JobEvent, JobState
+from fairlead_shared.progress import Outcome
+from tests.conformance.domain import ORGANIZATION, START, deploy
+from tests.conformance.queue_actor import connected
+
+
+async def states_of(store: Store, job: Job) -> list[str]:
+    """Return the states that a job's story tells of."""
+    records = await store.read(lambda c: read_events(c, Scope(ORGANIZATION, job_id=job.id), 0, 1000))
+    events = [json.loads(record.event) for record in records]
+    return [event["state"] for event in events if event["type"] == "job"]
+
+
+async def test_a_job_is_queued_with_its_first_record(store: Store) -> None:
+    """A watcher sees it before any agent does."""
+    deployment = await store.write(deploy)
+    stored = await store.read(lambda c: find_job(c, ORGANIZATION, deployment.job.id))
+    assert stored == deployment.job
+    assert (stored.state, stored.attempt, stored.token) == (JobState.QUEUED, 1, 0)
+    assert await states_of(store, stored) == ["queued"]
+
+
+async def test_a_job_is_found_only_in_its_organization(store: Store) -> None:
+    """An id is no key to another tenant's jobs."""
+    deployment = await store.write(deploy)
+    with pytest.raises(NotFound, match=f"no job is named '{deployment.job.id}'"):
+        await store.read(lambda c: find_job(c, "globex", deployment.job.id))
+
+
+async def test_every_change_of_state_is_a_record_of_its_own(store: Store) -> None:
+    """The story is complete and in order, and ends with the final state."""
+    await store.write(deploy)
+    agent = await connected(store)
+    job = await agent.finish(await agent.take())
+    assert await states_of(store, job) == ["queued", "leased", "running", "succeeded"]
+    last = (await store.read(lambda c: read_events(c, Scope(ORGANIZATION, job_id=job.id), 0, 1000)))[-1]
+    assert last.final
+
+
+@pytest.mark.parametrize("event", list(JobEvent))
+async def test_an_event_that_the_table_does_not_list_changes_nothing(store: Store, event: JobEvent) -> None:
+    """The guard is the table itself."""
+    deployment = await store.write(deploy)
+    listed = (JobState.QUEUED, event) in TRANSITIONS
+    held = {"holder": "session", "lease_expires_at": START} if event is JobEvent.LEASE else {}
+    changed = await store.write(lambda c: transition(c, event, START, jobs.c.id == deployment.job.id, **held))
+    assert [job.state for job in changed] == ([TRANSITIONS[JobState.QUEUED, event]] if listed else [])
+
+
+@pytest.mark.parametrize(("stop", "ends"), [("cancel", JobState.CANCELLED), ("supersede", JobState.SUPERSEDED)])
+async def test_a_queued_job_stops_at_once(store: Store, stop: str, ends: JobState) -> None:
+    """Nobody has it, so nobody need be asked."""
+    deployment = await store.write(deploy)
+    job = await store.write(lambda c: stop_job(c, ORGANIZATION, deployment.job.id, stop, START))
+    assert (job.state, job.code, job.finished_at) == (ends, "cancelled", START)
+    with pytest.raises(Conflict, match=f"has already ended: {ends}"):
+        await store.write(lambda c: stop_job(c, ORGANIZATION, deployment.job.id, stop, START))
+
+
+async def test_a_running_job_stops_when_its_agent_says_so(store: Store) -> None:
+    """Asking twice is asking once."""
+    await store.write(deploy)
+    agent = await connected(store)
+    job = await agent.take()
+    for _ in range(2):
+        stopping = await store.write(lambda c: stop_job(c, ORGANIZATION, job.id, "cancel", START))
+        assert (stopping.state, stopping.stop, stopping.holder) == (JobState.CANCELLING, "cancel", agent.session_id)
+    ended = await agent.finish(job, Outcome.CANCELLED)
+    assert (ended.state, ended.outcome, ended.holder) == (JobState.CANCELLED, Outcome.CANCELLED, None)
+    assert await states_of(store, job) == ["queued", "leased", "running", "cancelling", "cancelled"]
+
+
+async def test_a_job_that_is_unknown_cannot_be_stopped(store: Store) -> None:
+    """The caller learns that there is none, not that it was stopped."""
+    with pytest.raises(NotFound):
+        await store.write(lambda c: stop_job(c, ORGANIZATION, "unknown", "cancel", START))

@@ -1,0 +1,278 @@
+"""Which job an agent gets next, how it answers, and what happens when time runs out."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
+
+from fairlead_relay.bus import LocalBus
+from fairlead_relay.store import Store
+from fairlead_relay.store.jobs import enqueue_job, stop_job
+from fairlead_relay.store.leases import (
+    Holding,
+    accept_job,
+    clusters_with_work,
+    expire_overdue,
+    hand_back_job,
+    hand_back_unanswered,
+    lose_overdue,
+    refuse_job,
+    stopping_jobs,
+)
+from fairlead_relay.store.schema import jobs
+from fairlead_relay.store.sessions import renew_leases
+from fairlead_shared.errors import ErrorCode
+from fairlead_shared.jobs import JobState
+from fairlead_shared.progress import Outcome
+from tests.conformance.conftest import MakeStore
+from tests.conformance.domain import ENVELOPE, ORGANIZATION, START, deploy, health_job, seed
+from tests.conformance.queue_actor import LEASE_SECONDS, connected
+
+
+async def test_a_lease_carries_what_the_offer_needs(store: Store) -> None:
+    """Token and lease are new, statement and size are the deployment's."""
+    deployment = await store.write(deploy)
+    agent = await connected(store)
+    leased = await agent.lease()
+    assert leased is not None
+    job = leased.job
+    assert (job.id, job.state, job.attempt, job.token) == (deployment.job.id, JobState.LEASED, 1, 1)
+    assert (job.holder, job.lease_expires_at) == (agent.session_id, START + LEASE_SECONDS)
+    assert (leased.envelope, leased.bundle_bytes) == (ENVELOPE, 10)
+    assert await agent.lease() is None
+
+
+async def test_nothing_is_leased_to_a_session_that_is_not_the_newest(store: Store) -> None:
+    """A replaced connection may still run its code for a while."""
+    await store.write(deploy)
+    agent = await connected(store)
+    agent.session_id = "another"
+    assert await agent.lease() is None
+
+
+async def test_nothing_is_leased_across_clusters(make_store: MakeStore) -> None:
+    """A cluster's agent gets its own cluster's jobs."""
+    store = await make_store(LocalBus())
+    await store.write(lambda c: seed(c, ("one", "two")))
+    await store.write(deploy)
+    assert await (await connected(store, "two")).lease() is None
+    assert await (await connected(store, "one")).lease() is not None
+
+
+async def test_deployments_of_one_environment_run_one_at_a_time_in_their_order(store: Store) -> None:
+    """The next one waits until the one before it has ended."""
+    first = await store.write(deploy)
+    second = await store.write(deploy)
+    agent = await connected(store)
+    job = await agent.take()
+    assert job.id == first.job.id
+    assert await agent.lease() is None
+    await agent.finish(job)
+    assert (await agent.take()).id == second.job.id
+
+
+async def test_an_environments_order_outlives_a_delay(store: Store) -> None:
+    """A job that was put off is not overtaken by a later one of its environment."""
+    first = await store.write(deploy)
+    await store.write(deploy)
+    agent = await connected(store)
+    leased = await agent.lease()
+    assert leased is not None
+    await store.write(lambda c: hand_back_job(c, agent.holding(leased.job), 5, "busy", agent.now))
+    assert await agent.lease() is None
+    agent.now += 5
+    again = await agent.lease()
+    assert again is not None
+    assert (again.job.id, again.job.token, again.job.attempt) == (first.job.id, 2, 1)
+
+
+async def test_an_unreachable_job_keeps_its_environment(store: Store) -> None:
+    """Its agent may still be at work, so nothing else may touch the environment."""
+    await store.write(deploy)
+    await store.write(deploy)
+    agent = await connected(store)
+    job = await agent.take()
+    agent.now += LEASE_SECONDS
+    lost, holders = await store.write(lambda c: lose_overdue(c, 60, agent.now))
+    assert ([one.id for one in lost], holders) == ([job.id], {agent.session_id})
+    assert await agent.lease() is None
+
+
+async def test_the_database_itself_refuses_two_jobs_in_one_environment(store: Store) -> None:
+    """Should the code ever err, the index holds."""
+    await store.write(deploy)
+    second = await store.write(deploy)
+    agent = await connected(store)
+    await agent.take()
+    wrong = update(jobs).where(jobs.c.id == second.job.id).values(state="unreachable")
+    with pytest.raises(Exception, match=r"(?i)unique"):
+        await store.write(lambda c: c.execute(wrong))
+    assert IntegrityError is not None
+
+
+async def test_environments_run_beside_each_other_up_to_the_agents_limit(make_store: MakeStore) -> None:
+    """The limit counts what the agent holds, not what waits."""
+    store = await make_store(LocalBus())
+    await store.write(lambda c: seed(c, environments=("a", "b", "c")))
+    for name in "abc":
+        await store.write(lambda c, e=f"one-{name}": deploy(c, e))
+    agent = await connected(store, job_limit=2)
+    first = await agent.take()
+    assert await agent.lease() is not None
+    assert await agent.lease() is None
+    await agent.finish(first)
+    assert await agent.lease() is not None
+
+
+async def test_a_job_that_only_reads_runs_beside_a_deployment(store: Store) -> None:
+    """Looking at health while a deployment runs is what it is for."""
+    await store.write(deploy)
+    await store.write(lambda c: enqueue_job(c, health_job(), START))
+    agent = await connected(store)
+    await agent.take()
+    leased = await agent.lease()
+    assert leased is not None
+    assert (leased.job.deployment_id, leased.envelope, leased.bundle_bytes) == (None, None, 0)
+
+
+async def test_a_higher_priority_goes_first_between_environments(make_store: MakeStore) -> None:
+    """Within one environment the order of storing holds all the same."""
+    store = await make_store(LocalBus())
+    await store.write(lambda c: seed(c, environments=("a", "b")))
+    first = await store.write(lambda c: deploy(c, "one-a"))
+    await store.write(lambda c: deploy(c, "one-a", priority=9))
+    urgent = await store.write(lambda c: deploy(c, "one-b", priority=5))
+    agent = await connected(store)
+    assert [(await agent.take()).id for _ in range(2)] == [urgent.job.id, first.job.id]
+
+
+async def test_only_the_holder_with_the_token_may_answer(store: Store) -> None:
+    """Whatever a former holder still says changes nothing."""
+    await store.write(deploy)
+    agent = await connected(store)
+    leased = await agent.lease()
+    assert leased is not None
+    for claim in (
+        Holding("another", leased.job.id, leased.job.token),
+        Holding(agent.session_id, leased.job.id, leased.job.token - 1),
+    ):
+        assert not await store.write(lambda c, who=claim: accept_job(c, who, START))
+        assert not await store.write(lambda c, who=claim: refuse_job(c, who, ErrorCode.NOT_BOUND, "no", START))
+        assert not await store.write(lambda c, who=claim: hand_back_job(c, who, 5, "busy", START))
+    assert await store.write(lambda c: accept_job(c, agent.holding(leased.job), START + 1))
+    job = await agent.look(leased.job)
+    assert (job.state, job.started_at) == (JobState.RUNNING, START + 1)
+
+
+async def test_a_refused_job_ends_and_frees_its_environment(store: Store) -> None:
+    """The agent's own words are kept."""
+    await store.write(deploy)
+    await store.write(deploy)
+    agent = await connected(store)
+    leased = await agent.lease()
+    assert leased is not None
+    assert await store.write(
+        lambda c: refuse_job(c, agent.holding(leased.job), ErrorCode.NOT_BOUND, "namespace 'shop' is not bound", START)
+    )
+    job = await agent.look(leased.job)
+    assert (job.state, job.outcome, job.code) == (JobState.REFUSED, Outcome.REFUSED, "not_bound")
+    assert (job.cause, job.finished_at, job.holder) == ("namespace 'shop' is not bound", START, None)
+    assert await agent.lease() is not None
+
+
+@pytest.mark.parametrize(("stop", "ends"), [("cancel", JobState.CANCELLED), ("supersede", JobState.SUPERSEDED)])
+async def test_a_job_that_must_stop_ends_when_its_agent_does_not_take_it(
+    store: Store, stop: str, ends: JobState
+) -> None:
+    """Refusal and hand-back cross the cancel on the wire: there is nothing left to stop."""
+    agent = await connected(store)
+    for answer in ("refuse", "hand_back"):
+        await store.write(deploy)
+        leased = await agent.lease()
+        assert leased is not None
+        holding = agent.holding(leased.job)
+        await store.write(lambda c, job=leased.job: stop_job(c, ORGANIZATION, job.id, stop, START))
+        if answer == "refuse":
+            assert await store.write(lambda c, who=holding: refuse_job(c, who, ErrorCode.NOT_BOUND, "no", START))
+        else:
+            assert await store.write(lambda c, who=holding: hand_back_job(c, who, 5, "busy", START))
+        assert (await agent.look(leased.job)).state is ends
+
+
+async def test_an_accept_that_crosses_the_cancel_is_still_the_agents(store: Store) -> None:
+    """Its progress must be expected, the cancel follows."""
+    await store.write(deploy)
+    agent = await connected(store)
+    leased = await agent.lease()
+    assert leased is not None
+    await store.write(lambda c: stop_job(c, ORGANIZATION, leased.job.id, "cancel", START))
+    assert await store.write(lambda c: accept_job(c, agent.holding(leased.job), START))
+    assert [job.id for job in await store.read(lambda c: stopping_jobs(c, agent.session_id))] == [leased.job.id]
+
+
+async def test_an_unanswered_offer_goes_back_to_the_queue(store: Store) -> None:
+    """The late answer carries an old token."""
+    await store.write(deploy)
+    agent = await connected(store)
+    leased = await agent.lease()
+    assert leased is not None
+    assert await store.write(lambda c: hand_back_unanswered(c, 30, START + 29)) == []
+    assert len(await store.write(lambda c: hand_back_unanswered(c, 30, START + 31))) == 1
+    again = await agent.lease()
+    assert again is not None
+    assert again.job.token == 2
+    assert not await store.write(lambda c: accept_job(c, agent.holding(leased.job), START))
+
+
+async def test_a_renewed_lease_does_not_run_out(store: Store) -> None:
+    """Renewal is for the holder with the token; other claims are not confirmed."""
+    await store.write(deploy)
+    agent = await connected(store)
+    job = await agent.take()
+    claims = [(job.id, job.token), (job.id, job.token + 1), ("unknown", 1)]
+    assert await store.write(lambda c: renew_leases(c, agent.session_id, claims, 60, START + 30)) == [job.id]
+    assert await store.write(lambda c: renew_leases(c, "another", claims, 60, START + 30)) == []
+    assert await store.write(lambda c: lose_overdue(c, 60, START + 89)) == ([], set())
+    assert len((await store.write(lambda c: lose_overdue(c, 60, START + 90)))[0]) == 1
+
+
+async def test_a_queued_job_expires_at_its_deadline(store: Store) -> None:
+    """It ends visibly, and is not leased in its last moment."""
+    deployment = await store.write(lambda c: deploy(c, deadline_seconds=60))
+    agent = await connected(store)
+    agent.now += 60
+    assert await agent.lease() is None
+    await store.write(lambda c: expire_overdue(c, agent.now))
+    job = await agent.look(deployment.job)
+    assert (job.state, job.outcome, job.code) == (JobState.EXPIRED, None, "deadline")
+    assert job.cause == "its deadline passed before an agent took it"
+
+
+async def test_a_running_job_long_after_its_deadline_fails_with_an_unknown_end(store: Store) -> None:
+    """No state that is not final is kept for ever, even if the agent renews its lease on and on."""
+    await store.write(lambda c: deploy(c, deadline_seconds=30))
+    agent = await connected(store)
+    job = await agent.take()
+    assert await store.write(lambda c: expire_overdue(c, START + 31)) == []
+    assert await store.write(lambda c: lose_overdue(c, 20, START + 49)) == ([], set())
+    assert len((await store.write(lambda c: lose_overdue(c, 20, START + 50)))[0]) == 1
+    await store.write(lambda c: expire_overdue(c, START + 50))
+    ended = await agent.look(job)
+    assert (ended.state, ended.outcome, ended.code) == (JobState.FAILED, Outcome.FAILED, "deadline")
+    assert "how it ended is not known" in ended.cause
+
+
+async def test_clusters_with_work_are_those_whose_connected_agent_could_take_some(store: Store) -> None:
+    """The sweep finds what a lost notice hid, and nothing that must wait."""
+    assert await store.read(lambda c: clusters_with_work(c, START)) == []
+    deployment = await store.write(deploy)
+    assert await store.read(lambda c: clusters_with_work(c, START)) == []
+    agent = await connected(store)
+    assert await store.read(lambda c: clusters_with_work(c, START)) == [(ORGANIZATION, "one")]
+    job = await agent.take()
+    assert await store.read(lambda c: clusters_with_work(c, START)) == []
+    await store.write(lambda c: stop_job(c, ORGANIZATION, deployment.job.id, "cancel", START))
+    assert await store.read(lambda c: clusters_with_work(c, START)) == [(ORGANIZATION, "one")]
+    await agent.finish(job, Outcome.CANCELLED)
+    assert await store.read(lambda c: clusters_with_work(c, START)) == []
