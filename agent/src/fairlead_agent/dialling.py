@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
 from websockets.typing import Subprotocol
 
 from fairlead_agent.errors import ConnectFailed
@@ -41,6 +42,16 @@ async def dial(relay_url: str, context: ssl.SSLContext) -> ClientConnection:
     parts = urlsplit(relay_url)
     host, port = parts.hostname or "", parts.port or 443
     raw = await _connect_tcp(host, port)
+    lost: list[Exception] = []
+
+    class NotedConnection(ClientConnection):
+        """Keeps why the transport was lost: the library reports only that it was."""
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if exc is not None:
+                lost.append(exc)
+            super().connection_lost(exc)
+
     try:
         async with asyncio.timeout(2 * STEP_SECONDS):
             return await connect(
@@ -55,6 +66,7 @@ async def dial(relay_url: str, context: ssl.SSLContext) -> ClientConnection:
                 close_timeout=CLOSE_SECONDS,
                 max_size=MAX_FRAME_BYTES,
                 max_queue=QUEUED_FRAMES,
+                create_connection=NotedConnection,
                 user_agent_header=None,
             )
     except TimeoutError:
@@ -62,7 +74,7 @@ async def dial(relay_url: str, context: ssl.SSLContext) -> ClientConnection:
         raise ConnectFailed("TLS", f"{host}:{port}", f"no answer within {2 * STEP_SECONDS:.0f} s") from None
     except (OSError, InvalidHandshake) as error:
         raw.close()
-        raise failure_of(error, f"{host}:{port}") from error
+        raise failure_of([*lost, error], f"{host}:{port}") from error
     except asyncio.CancelledError:
         raw.close()
         raise
@@ -99,25 +111,30 @@ async def _connect_tcp(host: str, port: int) -> socket.socket:
     raise ConnectFailed("TCP", f"{host}:{port}", reason)
 
 
-def failure_of(error: BaseException, address: str) -> ConnectFailed:
+def failure_of(errors: Sequence[Exception], address: str) -> ConnectFailed:
     """
     Return what a failed TLS handshake or upgrade means.
 
-    TLS 1.3 reports a refused client certificate only at the first read, inside the upgrade: the chain of causes is
-    searched for it.
+    Args:
+        errors: What went wrong, the first cause first. TLS 1.3 reports a refused client certificate only at the first read,
+            inside the upgrade, whose own error then says nothing of TLS.
+        address: Of the relay.
     """
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return ConnectFailed("TLS", address, f"the relay's certificate is not accepted: {cause.verify_message}")
-        if isinstance(cause, ssl.SSLError):
-            return ConnectFailed("TLS", address, (cause.reason or str(cause)).replace("_", " ").lower())
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, InvalidStatus):
-        return ConnectFailed("upgrade", address, f"HTTP status {error.response.status_code}")
-    if isinstance(error, InvalidHandshake):
-        return ConnectFailed("upgrade", address, str(error) or type(error).__name__)
-    return ConnectFailed("TLS", address, _reason(error))
+    for error in errors:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return ConnectFailed("TLS", address, f"the relay's certificate is not accepted: {error.verify_message}")
+        if isinstance(error, ssl.SSLError):
+            return ConnectFailed("TLS", address, (error.reason or str(error)).replace("_", " ").lower())
+    last = errors[-1]
+    if isinstance(last, InvalidStatus):
+        return ConnectFailed("upgrade", address, f"HTTP status {last.response.status_code}")
+    if isinstance(last, InvalidMessage) and isinstance(last.__cause__, EOFError):
+        # What a server that drops the connection without an alert looks like; asyncio's does.
+        reason = "closed without an answer: the other end refuses this agent's certificate, or is no relay"
+        return ConnectFailed("TLS", address, reason)
+    if isinstance(last, InvalidHandshake):
+        return ConnectFailed("upgrade", address, str(last) or type(last).__name__)
+    return ConnectFailed("TLS", address, _reason(last))
 
 
 def _reason(error: BaseException) -> str:

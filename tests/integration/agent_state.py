@@ -1,0 +1,160 @@
+"""The agent's namespace and its engine, in memory: for tests of the agent's link and runner that need no API server."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairlead_agent.errors import AlreadyExists, Conflict, KubeError, NotFound
+from fairlead_agent.ports import (
+    CheckpointPort,
+    DeployPlan,
+    DeployResult,
+    DeployWork,
+    EnvironmentKey,
+    ReplayMark,
+    Report,
+    StateKind,
+)
+from fairlead_shared.objects import ObjectRef
+from fairlead_shared.progress import Action, HealthEvent, HealthStatus, ObjectEvent, Outcome
+
+
+class MemoryState:
+    """Implements ports.StatePort with the API server's rules: create, compare-and-set, resourceVersions that never repeat."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[StateKind, str], dict[str, Any]] = {}
+        self.failures: list[KubeError] = []
+        """Raised by the next writes, one each."""
+        self._versions = itertools.count(1)
+
+    async def read(self, kind: StateKind, name: str) -> dict[str, Any] | None:
+        """Return a copy of the object."""
+        await asyncio.sleep(0)
+        return copy.deepcopy(self.objects.get((kind, name)))
+
+    async def select(self, kind: StateKind, label_selector: str) -> list[dict[str, Any]]:
+        """Return copies of the objects with one label."""
+        await asyncio.sleep(0)
+        label, _, value = label_selector.partition("=")
+        return [
+            copy.deepcopy(found)
+            for (of_kind, _), found in self.objects.items()
+            if of_kind is kind and found["metadata"].get("labels", {}).get(label) == value
+        ]
+
+    async def create(self, kind: StateKind, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object."""
+        await self._before_write()
+        name = manifest["metadata"]["name"]
+        if (kind, name) in self.objects:
+            raise AlreadyExists(name)
+        return self._store(kind, name, manifest)
+
+    async def update(self, kind: StateKind, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace an object."""
+        await self._before_write()
+        name = manifest["metadata"]["name"]
+        live = self.objects.get((kind, name))
+        if live is None:
+            raise NotFound(name)
+        if live["metadata"]["resourceVersion"] != manifest["metadata"].get("resourceVersion"):
+            raise Conflict(name)
+        return self._store(kind, name, manifest)
+
+    async def delete(self, kind: StateKind, name: str) -> None:
+        """Delete an object."""
+        await self._before_write()
+        self.objects.pop((kind, name), None)
+
+    def names(self, kind: StateKind) -> list[str]:
+        """Return the names of all objects of a kind, sorted."""
+        return sorted(name for of_kind, name in self.objects if of_kind is kind)
+
+    async def _before_write(self) -> None:
+        await asyncio.sleep(0)
+        if self.failures:
+            raise self.failures.pop(0)
+
+    def _store(self, kind: StateKind, name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        stored = copy.deepcopy(dict(manifest))
+        stored["metadata"]["resourceVersion"] = str(next(self._versions))
+        self.objects[kind, name] = stored
+        return copy.deepcopy(stored)
+
+
+@dataclass
+class MemoryEngine:
+    """
+    Implements ports.Engine, ports.HealthPort and ports.ReplayPort over a set of names.
+
+    Each object of a bundle is "written" once: a second write of the same deployment would show in `writes`.
+    """
+
+    writes: list[tuple[str, str]] = field(default_factory=list)
+    """(deployment id, object) in the order of writing."""
+    marked: dict[EnvironmentKey, tuple[ReplayMark, ...]] = field(default_factory=dict)
+    pause_before: int | None = None
+    """Index of the object before which to wait for `go_on`."""
+    paused: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    running: int = 0
+    most_running: int = 0
+
+    async def run(self, work: DeployWork, report: Report, checkpoint: CheckpointPort) -> DeployResult:
+        """Write each object that this deployment has not written."""
+        self.running += 1
+        self.most_running = max(self.running, self.most_running)
+        try:
+            return await self._apply(work, report, checkpoint)
+        finally:
+            self.running -= 1
+
+    async def _apply(self, work: DeployWork, report: Report, checkpoint: CheckpointPort) -> DeployResult:
+        deployment = work.statement.deployment_id
+        refs = [ObjectRef.of(manifest) for manifest in work.bundle.objects()]
+        if await checkpoint.load_plan() is None:
+            self._mark(work, finished=False)
+            await checkpoint.save_plan(DeployPlan(bundle_sha256=work.bundle.sha256, actions="c" * len(refs)))
+        for number, ref in enumerate(refs):
+            if number == self.pause_before:
+                self.paused.set()
+                await self.go_on.wait()
+            if (deployment, str(ref)) not in self.writes:
+                self.writes.append((deployment, str(ref)))
+            key = f"object/{ref}/created"
+            await report(ObjectEvent(key=key, at=0, object=ref, action=Action.CREATED))
+        self._mark(work, finished=True)
+        return DeployResult(Outcome.SUCCEEDED, counts={Action.CREATED: len(refs)})
+
+    async def check(self, environment: EnvironmentKey) -> list[HealthEvent]:
+        """Say that two objects are healthy and degraded."""
+        healthy = ObjectRef(api_version="v1", kind="Service", namespace="shop", name="web")
+        degraded = ObjectRef(api_version="apps/v1", kind="Deployment", namespace="shop", name="web")
+        return [
+            HealthEvent(key="health/1", at=0, object=healthy, status=HealthStatus.HEALTHY),
+            HealthEvent(key="health/2", at=0, object=degraded, status=HealthStatus.DEGRADED, cause="it crashes"),
+        ]
+
+    async def marks(self, environment: EnvironmentKey) -> tuple[ReplayMark, ...]:
+        """Return what the environment remembers."""
+        return self.marked.get(environment, ())
+
+    async def finish(self, environment: EnvironmentKey, deployment_id: str) -> None:
+        """Decide a begun deployment."""
+        self.marked[environment] = tuple(
+            ReplayMark(mark.deployment_id, finished=True, not_before=mark.not_before)
+            if mark.deployment_id == deployment_id
+            else mark
+            for mark in self.marked.get(environment, ())
+        )
+
+    def _mark(self, work: DeployWork, *, finished: bool) -> None:
+        mark = ReplayMark(work.statement.deployment_id, finished=finished, not_before=work.statement.not_before)
+        others = tuple(m for m in self.marked.get(work.environment, ()) if m.deployment_id != mark.deployment_id)
+        self.marked[work.environment] = (*others, mark)

@@ -1,0 +1,121 @@
+"""The agent's link and runner in the test's own loop, on state that outlives a restart. The engine is in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import structlog
+from fairlead_agent.bundle_cache import BundleCache
+from fairlead_agent.checkpoint import CheckpointStore
+from fairlead_agent.execution import Workshop
+from fairlead_agent.identity_store import IdentityStore
+from fairlead_agent.journal import Spool
+from fairlead_agent.link import Link
+from fairlead_agent.logs import Logger
+from fairlead_agent.policy_file import PolicyFile
+from fairlead_agent.runner import Runner
+from fairlead_agent.settings import Settings
+from fairlead_shared.bundle import Bundle, make_bundle
+
+from tests.integration.agent_state import MemoryEngine, MemoryState
+from tests.integration.scripted_relay import ScriptedRelay
+
+POLICY = """
+bindings:
+  - namespace: shop
+    environments: [{organization: acme, application: shop, environment: staging, type: staging}]
+"""
+
+
+class AgentUnderTest:
+    """
+    One agent: start it, stop it, start it again.
+
+    Args:
+        relay: Whom it dials.
+        directory: Of its own.
+    """
+
+    def __init__(self, relay: ScriptedRelay, directory: Path) -> None:
+        self.relay = relay
+        self.directory = directory
+        self.state = MemoryState()
+        self.engine = MemoryEngine()
+        self.token_file = directory / "token"
+        self.policy_file = directory / "policy.yaml"
+        self.policy_file.write_text(POLICY)
+        self.token_file.write_text(relay.token())
+        self.token_hold_seconds = 0.0
+        self.url: str | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.link: Link | None = None
+        self.runner: Runner | None = None
+        self.identities: IdentityStore | None = None
+
+    @property
+    def spool(self) -> Path:
+        """Where journals and bundles are."""
+        return self.directory / "spool"
+
+    async def start(self) -> None:
+        """Start it; returns once stored jobs were resumed."""
+        settings = Settings(
+            relay_url=self.url or self.relay.url,
+            policy_file=self.policy_file,
+            enrolment_token_file=self.token_file,
+            kubernetes_host="none",
+            token_hold_seconds=self.token_hold_seconds,
+            replica="pod-1",
+        )
+        logger: Logger = structlog.get_logger()
+        self.identities = IdentityStore(self.state)
+        await self.identities.open()
+        self.link = Link(settings, self.identities, "v1.37.2", logger)
+        workshop = Workshop(
+            policy=PolicyFile(self.policy_file, logger),
+            identities=self.identities,
+            checkpoints=CheckpointStore(self.state, logger),
+            bundles=BundleCache(self.spool / "bundles", self.link),
+            engine=self.engine,
+            health=self.engine,
+            replay=self.engine,
+            courier=self.link,
+            clock=time.time,
+            logger=logger,
+        )
+        self.runner = Runner(workshop, Spool(self.spool / "events"))
+        checkpoints = await workshop.checkpoints.load_all()
+        resumed = asyncio.Event()
+
+        async def work(link: Link, runner: Runner) -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(runner.run(checkpoints, resumed))
+                await resumed.wait()
+                group.create_task(link.run(runner))
+
+        self.task = asyncio.create_task(work(self.link, self.runner))
+        await resumed.wait()
+
+    async def stop(self) -> None:
+        """Stop it as SIGTERM would; raises what ended it before."""
+        if self.task is not None:
+            task, self.task = self.task, None
+            task.cancel()
+            await asyncio.wait([task], timeout=10)
+            if not task.cancelled():
+                task.result()
+
+
+def bundle_of(count: int, size: int = 10) -> Bundle:
+    """Make a bundle of ConfigMaps in namespace shop, each with `size` bytes of content."""
+    return make_bundle(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": f"part-{number:05d}", "namespace": "shop"},
+            "data": {"content": "x" * size},
+        }
+        for number in range(count)
+    )
