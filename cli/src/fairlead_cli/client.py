@@ -1,0 +1,405 @@
+"""
+A typed client of the relay's HTTP API, for the command and for programs (the SDK).
+
+    with Client(Context(server="https://relay.example.com:7443", token=..., organization="acme")) as client:
+        for cluster in client.clusters():
+            print(cluster.name, cluster.state)
+
+Calls that may be made twice are retried while the relay restarts; others never. Answers become records, refusals become
+errors of `errors`. This module prints nothing and reads no configuration.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from fairlead_cli.config import Context
+from fairlead_cli.errors import AnswerInvalid, ApiError, ConfigInvalid, RelayUnreachable
+from fairlead_cli.records import (
+    Application,
+    Cluster,
+    Deployment,
+    Enrolment,
+    Environment,
+    HealthCheck,
+    Job,
+    NewCluster,
+    StoredEvent,
+    Version,
+    Whoami,
+)
+from fairlead_cli.server_events import parse_events
+from fairlead_shared.backoff import full_jitter
+
+BUNDLE_TYPE = "application/vnd.fairlead.bundle.v1+jsonl"
+
+CALL_TIMEOUT = httpx.Timeout(connect=10, read=30, write=30, pool=10)
+"""Seconds. A relay answers within milliseconds; a large bundle over a slow line needs each write, not all, in 30 s."""
+
+STREAM_TIMEOUT = httpx.Timeout(connect=10, read=40, write=30, pool=10)
+"""Seconds. The relay sends a ping every 15 s: after 40 s two in a row were missed."""
+
+TRIES = 6
+RETRY_BASE_SECONDS = 0.25
+RETRY_CAP_SECONDS = 5.0
+"""Six tries with these wait 7 s on average, 14 s at most: longer than a relay's restart takes."""
+
+_RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+_MAX_ANSWER_CHARACTERS = 200
+"""Of a foreign answer, shown in an error."""
+
+_RecordT = TypeVar("_RecordT", bound=BaseModel)
+
+
+class Client:
+    """One connection pool to one relay, with one token. Use it as a context manager, from one thread."""
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """
+        Prepare; nothing is sent before the first call.
+
+        Args:
+            context: The relay, the token, and the organization if known.
+            transport: In place of TCP, for tests.
+            sleep: Waits between tries, in seconds.
+        Raises: ConfigInvalid: the CA file cannot be used.
+        """
+        self.context = context
+        self._sleep = sleep
+        headers = {"Accept": "application/json"}
+        if context.token:
+            headers["Authorization"] = f"Bearer {context.token}"
+        try:
+            trust = ssl.create_default_context(cafile=context.ca_file or None)
+        except OSError as error:  # SSLError is one
+            raise ConfigInvalid(context.ca_file, "is no readable PEM file of certificates") from error
+        self._http = httpx.Client(
+            base_url=context.server, headers=headers, verify=trust, timeout=CALL_TIMEOUT, transport=transport
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections; safe to call twice."""
+        self._http.close()
+
+    @cached_property
+    def organization(self) -> str:
+        """The organization the token is for; asks the relay the first time if the context does not know."""
+        return self.context.organization or self.whoami().organization
+
+    # What is there
+
+    def version(self) -> Version:
+        """Return what the relay is; needs no token."""
+        return self._get(Version, "/v1/version")
+
+    def whoami(self) -> Whoami:
+        """Return whom the token speaks for."""
+        return self._get(Whoami, "/v1/whoami")
+
+    def clusters(self) -> Iterator[Cluster]:
+        """Yield the organization's clusters."""
+        return self._list(Cluster, f"{self._root}/clusters")
+
+    def cluster(self, name: str) -> Cluster:
+        """Return one cluster."""
+        return self._get(Cluster, f"{self._root}/clusters/{name}")
+
+    def create_cluster(self, name: str) -> NewCluster:
+        """Create a cluster, with a token its agent enrols with once."""
+        return self._send(NewCluster, "POST", f"{self._root}/clusters", {"name": name})
+
+    def create_enrolment(self, cluster: str) -> Enrolment:
+        """Make another enrolment token for a cluster."""
+        return self._send(Enrolment, "POST", f"{self._root}/clusters/{cluster}/enrolment-tokens", {})
+
+    def applications(self) -> Iterator[Application]:
+        """Yield the organization's applications."""
+        return self._list(Application, f"{self._root}/applications")
+
+    def create_application(self, name: str) -> Application:
+        """Create an application."""
+        return self._send(Application, "POST", f"{self._root}/applications", {"name": name})
+
+    def environments(self, application: str) -> Iterator[Environment]:
+        """Yield the environments of an application."""
+        return self._list(Environment, f"{self._root}/applications/{application}/environments")
+
+    def environment(self, application: str, name: str) -> Environment:
+        """Return one environment, with its cluster's sealing key and its last deployments."""
+        return self._get(Environment, self._environment(application, name))
+
+    def create_environment(
+        self, application: str, name: str, *, environment_type: str, cluster: str, namespace: str
+    ) -> Environment:
+        """Create an environment: where a copy of the application runs."""
+        body = {"name": name, "type": environment_type, "cluster": cluster, "namespace": namespace}
+        return self._send(Environment, "POST", f"{self._root}/applications/{application}/environments", body)
+
+    # Deployments
+
+    def has_bundle(self, sha256: str) -> bool:
+        """Tell whether the relay holds a bundle already."""
+        try:
+            self._call("HEAD", f"{self._root}/bundles/{sha256}", is_repeatable=True)
+        except ApiError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return False
+            raise
+        return True
+
+    def put_bundle(self, sha256: str, content: bytes) -> None:
+        """Hand a bundle to the relay; again if it had it."""
+        headers = {"Content-Type": BUNDLE_TYPE}
+        self._call("PUT", f"{self._root}/bundles/{sha256}", is_repeatable=True, content=content, headers=headers)
+
+    def deploy(self, application: str, environment: str, body: Mapping[str, Any]) -> Deployment:
+        """
+        Ask for a deployment; the relay has it in its store when this returns.
+
+        Args:
+            application: The application.
+            environment: The environment.
+            body: `deployment_id` (see `deployment_ids`), `bundle_sha256`, `origins`, and perhaps `wait_seconds` and
+                `deadline_seconds`. The same body may be sent again: it is one deployment.
+        """
+        path = f"{self._environment(application, environment)}/deployments"
+        return self._send(Deployment, "POST", path, body, is_repeatable=True)
+
+    def roll_back(self, application: str, environment: str, body: Mapping[str, Any]) -> Deployment:
+        """
+        Ask for an older bundle to be deployed again.
+
+        Args:
+            application: The application.
+            environment: The environment.
+            body: As for `deploy`, but in place of bundle and origins perhaps `to`, the deployment to go back to;
+                without it, to the last one that succeeded with another bundle than runs.
+        """
+        path = f"{self._environment(application, environment)}/rollback"
+        return self._send(Deployment, "POST", path, body, is_repeatable=True)
+
+    def deployments(self, application: str, environment: str, limit: int) -> Iterator[Deployment]:
+        """Yield the newest deployments of an environment, `limit` at most."""
+        path = f"{self._environment(application, environment)}/deployments"
+        return self._list(Deployment, path, limit)
+
+    def deployment(self, deployment_id: str) -> Deployment:
+        """Return one deployment."""
+        return self._get(Deployment, f"{self._root}/deployments/{deployment_id}")
+
+    def cancel(self, deployment_id: str) -> Deployment:
+        """Ask for a deployment to stop; one that waits is cancelled at once, one that runs winds down."""
+        path = f"{self._root}/deployments/{deployment_id}/cancel"
+        return self._send(Deployment, "POST", path, {}, is_repeatable=True)
+
+    def check_health(self, application: str, environment: str, deadline_seconds: float) -> HealthCheck:
+        """
+        Ask the agent for the health of an environment's objects; follow the job's events for the answer.
+
+        Args:
+            application: The application.
+            environment: The environment.
+            deadline_seconds: How long an absent agent may take to come back, 1 to 3600.
+        """
+        path = f"{self._environment(application, environment)}/health-checks"
+        return self._send(HealthCheck, "POST", path, {"deadline_seconds": deadline_seconds})
+
+    def job(self, job_id: str) -> Job:
+        """Return one job."""
+        return self._get(Job, f"{self._root}/jobs/{job_id}")
+
+    # Live streams
+
+    def deployment_events(self, deployment_id: str, after: int = 0, *, follow: bool = True) -> Iterator[StoredEvent]:
+        """Yield a deployment's events; see `_stream`."""
+        return self._stream(f"{self._root}/deployments/{deployment_id}/events", after, follow=follow)
+
+    def job_events(self, job_id: str, after: int = 0) -> Iterator[StoredEvent]:
+        """Yield a job's events until it ends; see `_stream`."""
+        return self._stream(f"{self._root}/jobs/{job_id}/events", after, follow=True)
+
+    def organization_events(self, after: int = 0, *, follow: bool = True) -> Iterator[StoredEvent]:
+        """Yield the events of all the organization's jobs, without end if followed; see `_stream`."""
+        return self._stream(f"{self._root}/events", after, follow=follow)
+
+    def _stream(self, path: str, after: int, *, follow: bool) -> Iterator[StoredEvent]:
+        """
+        Yield the events after position `after`, over one connection.
+
+        Returns: An iterator that ends where the story does: with `follow`, at the relay's `end` event.
+        Raises: RelayUnreachable: the connection broke, or was silent too long; go on from the last event's id.
+        """
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(after)} if after else {})
+        query = {} if follow else {"follow": "false"}
+        try:
+            with self._http.stream("GET", path, headers=headers, params=query, timeout=STREAM_TIMEOUT) as answer:
+                if answer.status_code in _RETRIED_STATUSES:
+                    raise RelayUnreachable(self.context.server, f"HTTP status {answer.status_code}")
+                if answer.is_error:
+                    answer.read()
+                    raise _refusal("GET", path, answer)
+                for event in parse_events(answer.iter_lines()):
+                    if event.name == "end":
+                        return
+                    yield _read(StoredEvent, f"GET {path}", event.data)
+        except httpx.TransportError as error:
+            raise RelayUnreachable(self.context.server, _why(error)) from error
+        except ValueError as error:
+            raise AnswerInvalid(f"GET {path}", str(error)) from error
+        if follow:
+            raise RelayUnreachable(self.context.server, "it closed the stream")
+
+    # One call
+
+    @property
+    def _root(self) -> str:
+        return f"/v1/organizations/{self.organization}"
+
+    def _environment(self, application: str, name: str) -> str:
+        return f"{self._root}/applications/{application}/environments/{name}"
+
+    def _get(self, record: type[_RecordT], path: str) -> _RecordT:
+        return _read(record, f"GET {path}", self._call("GET", path, is_repeatable=True).content)
+
+    def _send(
+        self, record: type[_RecordT], method: str, path: str, body: Mapping[str, Any], *, is_repeatable: bool = False
+    ) -> _RecordT:
+        answer = self._call(method, path, is_repeatable=is_repeatable, json=body)
+        return _read(record, f"{method} {path}", answer.content)
+
+    def _list(self, record: type[_RecordT], path: str, limit: int | None = None) -> Iterator[_RecordT]:
+        """Yield the items of all pages, `limit` at most."""
+        query: dict[str, Any] = {} if limit is None else {"limit": limit}
+        left = limit
+        while True:
+            page = _page(f"GET {path}", self._call("GET", path, is_repeatable=True, params=query))
+            for item in page["items"]:
+                if left is not None and left <= 0:
+                    return
+                left = None if left is None else left - 1
+                yield _validated(record, f"GET {path}", item)
+            if not page.get("next_cursor"):
+                return
+            query["cursor"] = page["next_cursor"]
+
+    def _call(self, method: str, path: str, *, is_repeatable: bool, **options: Any) -> httpx.Response:  # noqa: ANN401
+        """
+        Make a call, with retries if it may be made twice.
+
+        Raises: RelayUnreachable: no answer. ApiError: refused.
+        """
+        for attempt in range(1, TRIES + 1):
+            is_last = attempt == TRIES or not is_repeatable
+            wait = full_jitter(
+                attempt,
+                base_seconds=RETRY_BASE_SECONDS,
+                cap_seconds=RETRY_CAP_SECONDS,
+                random_unit=random.random(),  # noqa: S311  (spreads retries, guards nothing)
+            )
+            try:
+                answer = self._http.request(method, path, **options)
+            except httpx.TransportError as error:
+                if is_last or _is_mistrust(error):
+                    raise RelayUnreachable(self.context.server, _why(error)) from error
+            else:
+                if not answer.is_error:
+                    return answer
+                if is_last or answer.status_code not in _RETRIED_STATUSES:
+                    raise _refusal(method, path, answer)
+                wait = max(wait, _asked_wait(answer))
+            self._sleep(wait)
+        raise AssertionError("the last try returns or raises")
+
+
+def _asked_wait(answer: httpx.Response) -> float:
+    """Return the seconds of Retry-After, bounded; 0 without one."""
+    asked = answer.headers.get("Retry-After", "")
+    return min(float(asked), RETRY_CAP_SECONDS) if asked.isascii() and asked.isdigit() else 0.0
+
+
+def _refusal(method: str, path: str, answer: httpx.Response) -> ApiError | AnswerInvalid:
+    """Turn an error answer into the error it means."""
+    try:
+        problem = answer.json() if answer.content else {}
+    except ValueError:
+        problem = None
+    is_problem = answer.headers.get("Content-Type", "").startswith("application/problem+json")
+    if method == "HEAD":  # has no body
+        status = HTTPStatus(answer.status_code)
+        return ApiError(status, status.name.lower(), f"{path}: {status.phrase}")
+    if not is_problem or not isinstance(problem, dict):
+        shown = " ".join(answer.text.split())[:_MAX_ANSWER_CHARACTERS]
+        return AnswerInvalid(f"{method} {path}", f"HTTP status {answer.status_code} and no problem details: {shown!r}")
+    texts = {name: str(problem.get(name) or "") for name in ("code", "title", "detail", "field")}
+    return ApiError(answer.status_code, **texts)
+
+
+def _page(call: str, answer: httpx.Response) -> dict[str, Any]:
+    try:
+        page = answer.json()
+    except ValueError:
+        page = None
+    if not isinstance(page, dict) or not isinstance(page.get("items"), list):
+        raise AnswerInvalid(call, "the answer is no list")
+    return page
+
+
+def _read(record: type[_RecordT], call: str, content: bytes | str) -> _RecordT:
+    try:
+        return record.model_validate_json(content)
+    except ValidationError as error:
+        raise AnswerInvalid(call, _first(error)) from None
+
+
+def _validated(record: type[_RecordT], call: str, item: object) -> _RecordT:
+    try:
+        return record.model_validate(item)
+    except ValidationError as error:
+        raise AnswerInvalid(call, _first(error)) from None
+
+
+def _first(error: ValidationError) -> str:
+    """Say what the first wrong field is, without its value: it may be a token."""
+    detail = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"the answer's {'.'.join(map(str, detail['loc'])) or 'body'} is not as expected: {detail['msg']}"
+
+
+def _is_mistrust(error: BaseException | None) -> bool:
+    """Tell whether TLS refused the relay's certificate, which no retry changes."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _why(error: httpx.TransportError) -> str:
+    if _is_mistrust(error):
+        return f"its certificate is not trusted ({error}); name its CA with 'fairlead login --ca-file'"
+    if isinstance(error, httpx.TimeoutException):
+        return "it took too long; is the address right, and is the relay up?"
+    return f"{str(error) or type(error).__name__}; is the address right, and is the relay up?"

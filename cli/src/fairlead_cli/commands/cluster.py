@@ -1,0 +1,132 @@
+"""`fairlead cluster`: clusters, and the enrolment of their agents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fairlead_cli.options import NameType, examples, with_output
+from fairlead_cli.terminal import Column, Terminal
+
+if TYPE_CHECKING:
+    from fairlead_cli.records import Cluster, Enrolment
+
+NameArgument = click.argument("name", type=NameType("cluster"))
+TokenFileOption = click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the enrolment token there, readable by you only, and do not print it.",
+)
+
+
+@click.group()
+def cluster() -> None:
+    """Create, list and show clusters, and enrol their agents."""
+
+
+@cluster.command(
+    epilog=examples(
+        "fairlead cluster create prod --token-file token",
+        "fairlead cluster create prod -o json",
+    )
+)
+@NameArgument
+@TokenFileOption
+@with_output
+def create(name: str, token_file: Path | None, terminal: Terminal) -> None:
+    """
+    Create a cluster, with a token its agent enrols with.
+
+    The token works once and for an hour at most. It is a secret: give it to the agent in a file or a Kubernetes Secret,
+    not on a command line.
+    """
+    from fairlead_cli.connecting import connect
+
+    with connect() as client:
+        made = client.create_cluster(name)
+    terminal.say(f"cluster {made.cluster.name} created; it is pending until its agent enrols")
+    _show_enrolment(terminal, name, made.enrolment, token_file)
+
+
+@cluster.command(
+    epilog=examples(
+        "fairlead cluster enrol prod --token-file token",
+    )
+)
+@NameArgument
+@TokenFileOption
+@with_output
+def enrol(name: str, token_file: Path | None, terminal: Terminal) -> None:
+    """Make another enrolment token for a cluster's agent."""
+    from fairlead_cli.connecting import connect
+
+    with connect() as client:
+        made = client.create_enrolment(name)
+    _show_enrolment(terminal, name, made, token_file)
+
+
+@cluster.command(name="list")
+@with_output
+def list_all(terminal: Terminal) -> None:
+    """List the clusters."""
+    from fairlead_cli.connecting import connect
+
+    with connect() as client:
+        clusters = list(client.clusters())
+    terminal.show_all(clusters, _columns(), lambda row: row.name)
+
+
+@cluster.command()
+@NameArgument
+@with_output
+def show(name: str, terminal: Terminal) -> None:
+    """Show one cluster, with its agent and the fingerprint of its sealing key."""
+    from fairlead_cli.connecting import connect
+
+    with connect() as client:
+        found = client.cluster(name)
+    terminal.show(found, _columns(), lambda row: row.name)
+
+
+def _columns() -> list[Column[Cluster]]:
+    from datetime import UTC, datetime
+
+    from fairlead_cli.lines import age
+
+    now = datetime.now(UTC)
+    return [
+        Column("Name", lambda row: row.name),
+        Column("State", lambda row: row.state),
+        Column("Agent", lambda row: row.agent and row.agent.version),
+        Column("Kubernetes", lambda row: row.agent and row.agent.kubernetes_version),
+        Column("Last seen", lambda row: age(row.agent.last_seen_at if row.agent else None, now)),
+        Column("Age", lambda row: age(row.created_at, now)),
+        Column("Certificate expires", lambda row: row.agent and row.agent.certificate_expires_at, is_wide=True),
+        Column(
+            "Sealing key",
+            lambda row: row.agent and row.agent.sealing_key and row.agent.sealing_key.fingerprint,
+            is_wide=True,
+        ),
+    ]
+
+
+def _show_enrolment(terminal: Terminal, name: str, enrolment: Enrolment, token_file: Path | None) -> None:
+    from fairlead_cli.config import write_private
+    from fairlead_cli.errors import ConfigInvalid
+
+    columns: list[Column[Enrolment]] = [
+        Column("Agent URL", lambda row: row.agent_url),
+        Column("Token expires", lambda row: row.expires_at),
+    ]
+    if token_file is None:
+        columns.append(Column("Token", lambda row: row.token))
+    else:
+        try:
+            write_private(token_file, enrolment.token)
+        except OSError as error:
+            remedy = f"make another with 'fairlead cluster enrol {name}'"
+            raise ConfigInvalid(str(token_file), f"the token cannot be written: {error.strerror}; {remedy}") from error
+        enrolment = enrolment.model_copy(update={"token": f"(in {token_file})"})
+    terminal.show(enrolment, columns, lambda _row: name)

@@ -1,0 +1,80 @@
+"""`fairlead deploy`: from files to a deployment, seen to its end if asked for."""
+
+from __future__ import annotations
+
+import click
+
+from fairlead_cli.options import AddressType, DurationType, EnvironmentAddress, examples, with_output
+from fairlead_cli.terminal import Terminal
+
+
+@click.command(
+    epilog=examples(
+        "fairlead deploy -f k8s/ --env shop/staging --watch",
+        "fairlead deploy -f web.yaml -f db.yaml --env shop/staging",
+        "helm template shop ./chart | fairlead deploy -f - --env shop/staging --watch --timeout 5m",
+    )
+)
+@click.option(
+    "-f",
+    "--file",
+    "names",
+    metavar="FILE|DIR|-",
+    multiple=True,
+    required=True,
+    help="YAML or JSON manifests: a file, a folder with all below it, or - for standard input. May be repeated.",
+)
+@click.option("--env", "-e", "address", type=AddressType(), required=True, help="Where to.")
+@click.option("--watch", "-w", "is_watched", is_flag=True, help="Follow it to its end; the exit code says how it went.")
+@click.option("--timeout", type=DurationType(), help="How long it may take to become healthy, e.g. 5m; then it fails.")
+@with_output
+def deploy(
+    names: tuple[str, ...],
+    address: EnvironmentAddress,
+    is_watched: bool,  # noqa: FBT001  (click passes by name)
+    timeout: float | None,
+    terminal: Terminal,
+) -> int:
+    """
+    Deploy manifests to an environment.
+
+    What the environment ran before and the files no longer name is deleted; what it did not create is never touched.
+    Values of Secrets are sealed to the cluster's agent before they leave this machine.
+    """
+    import os
+    import sys
+
+    from fairlead_cli.bundling import prepare
+    from fairlead_cli.commands.deployments import show_deployment
+    from fairlead_cli.config import config_file
+    from fairlead_cli.connecting import connect
+    from fairlead_cli.deployment_ids import new_deployment_id
+    from fairlead_cli.errors import ExitCode
+    from fairlead_cli.manifest_files import read_files
+    from fairlead_cli.recipients import FILE_NAME
+    from fairlead_cli.watching import watch_and_show
+
+    with connect() as client:
+        environment = client.environment(address.application, address.environment)
+        environment = environment.model_copy(update={"application": address.application})
+        pins = config_file(os.environ).with_name(FILE_NAME)
+        texts = read_files(names, sys.stdin)
+        prepared = prepare(texts, client.organization, environment, client.context.server, pins)
+        if prepared.new_pin:
+            terminal.say(f"pinned the sealing key {prepared.new_pin} at its first use, in {pins}")
+        bundle = prepared.bundle
+        if not client.has_bundle(bundle.sha256):
+            client.put_bundle(bundle.sha256, bundle.content)
+        body: dict[str, object] = {
+            "deployment_id": new_deployment_id(),
+            "bundle_sha256": bundle.sha256,
+            "origins": dict(prepared.origins),
+        }
+        if timeout is not None:
+            body |= {"wait_seconds": timeout, "deadline_seconds": timeout}
+        made = client.deploy(address.application, address.environment, body)
+        if is_watched:
+            return watch_and_show(client, terminal, made, timeout)
+    show_deployment(terminal, made)
+    terminal.say(f"see it with 'fairlead deployments show {made.id} --watch'")
+    return ExitCode.OK

@@ -1,0 +1,165 @@
+"""
+What can go wrong in the command, each with the exit code it ends with.
+
+    CliError
+    ├── ManifestInvalid      a file, a document or an object in it
+    ├── ConfigInvalid        the command's own files and settings
+    ├── NotLoggedIn          no relay or no token to talk to it with
+    ├── RecipientChanged     a cluster's sealing key is not the pinned one
+    ├── NoRecipient          nobody to seal a Secret to
+    ├── RelayUnreachable     no answer
+    ├── AnswerInvalid        an answer that is not the API's
+    └── ApiError             the relay said no, as problem+json
+
+All are permanent for the command: what is worth a retry was retried before.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of `fairlead`, documented in docs/cli.md; scripts match on them."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    CANCELLED = 3
+    """Deployment cancelled, or `--timeout` reached."""
+    AUTHENTICATION = 4
+    FAILED = 5
+    SUPERSEDED = 6
+    PENDING = 8
+    """The deployment goes on without us."""
+    INTERRUPTED = 130
+    """128 + SIGINT, as shells have it."""
+
+
+class CliError(Exception):
+    """Root of this member's errors: one sentence on stderr, then `exit_code`."""
+
+    exit_code = ExitCode.ERROR
+
+
+class ManifestInvalid(CliError):
+    """Something is wrong with what `-f` named. Never repeats a Secret's value."""
+
+    def __init__(self, reason: str, *, file: str, line: int = 0, field: str = "") -> None:
+        self.reason = reason
+        self.file = file
+        self.line = line
+        """From 1; 0 when the whole file is meant."""
+        self.field = field
+        super().__init__(reason, file, line, field)
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{where}: {self.field}: {self.reason}" if self.field else f"{where}: {self.reason}"
+
+
+class ConfigInvalid(CliError):
+    """The configuration file or a setting cannot be used."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.where = where
+        self.reason = reason
+        super().__init__(where, reason)
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
+
+
+class NotLoggedIn(CliError):
+    """Neither the configuration file nor the environment says which relay to talk to, or with which token."""
+
+    exit_code = ExitCode.AUTHENTICATION
+
+    def __init__(self, missing: str) -> None:
+        self.missing = missing
+        super().__init__(missing)
+
+    def __str__(self) -> str:
+        return f"not logged in: {self.missing}; run 'fairlead login URL', or set FAIRLEAD_SERVER and FAIRLEAD_TOKEN"
+
+
+class RecipientChanged(CliError):
+    """The relay names another sealing key for a cluster than the one pinned at first use."""
+
+    def __init__(self, cluster: str, pinned: str, offered: str, file: str, line: int) -> None:
+        self.cluster = cluster
+        self.pinned = pinned
+        self.offered = offered
+        self.file = file
+        self.line = line
+        super().__init__(cluster, pinned, offered, file, line)
+
+    def __str__(self) -> str:
+        return (
+            f"the sealing key of cluster {self.cluster} changed: {self.pinned} is pinned, the relay now offers "
+            f"{self.offered}. Nothing was sent. Ask the cluster's operator for the fingerprint that 'fairlead-agent "
+            f"keys' prints; only if it is the new one, delete line {self.line} of {self.file} and deploy again"
+        )
+
+
+class NoRecipient(CliError):
+    """There are Secret values and no agent yet that could open them."""
+
+    def __init__(self, cluster: str) -> None:
+        self.cluster = cluster
+        super().__init__(cluster)
+
+    def __str__(self) -> str:
+        return (
+            f"the input has Secrets, and cluster {self.cluster} has no agent yet to seal their values to; install its "
+            f"agent (see 'fairlead cluster show {self.cluster}'), then deploy again"
+        )
+
+
+class RelayUnreachable(CliError):
+    """No answer from the relay, also after retries."""
+
+    def __init__(self, server: str, reason: str) -> None:
+        self.server = server
+        self.reason = reason
+        super().__init__(server, reason)
+
+    def __str__(self) -> str:
+        return f"no answer from the relay at {self.server}: {self.reason}"
+
+
+class AnswerInvalid(CliError):
+    """An answer that this version of the command cannot read."""
+
+    def __init__(self, call: str, reason: str) -> None:
+        self.call = call
+        self.reason = reason
+        super().__init__(call, reason)
+
+    def __str__(self) -> str:
+        remedy = "is this a Fairlead relay, and is the command as new as it ('fairlead version')?"
+        return f"{self.call}: {self.reason}; {remedy}"
+
+
+class ApiError(CliError):
+    """
+    The relay refused a call.
+
+    Source: RFC 9457; `code` is one of the wire's error codes or of the API's.
+    """
+
+    def __init__(self, status: int, code: str, title: str, detail: str = "", field: str = "") -> None:
+        self.status = status
+        self.code = code
+        self.title = title
+        self.detail = detail
+        self.field = field
+        if status in {401, 403}:
+            self.exit_code = ExitCode.AUTHENTICATION
+        super().__init__(status, code, title, detail, field)
+
+    def __str__(self) -> str:
+        said = self.detail or self.title or f"HTTP status {self.status}"
+        where = f"{self.field}: " if self.field else ""
+        remedy = "; log in again with 'fairlead login'" if self.status == 401 else ""  # noqa: PLR2004  (HTTP)
+        return f"{where}{said} ({self.code}){remedy}"

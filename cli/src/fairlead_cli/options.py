@@ -1,0 +1,148 @@
+"""
+Arguments and options that several commands have, with one meaning in all of them.
+
+Only click is imported before a command runs: `--help` and completion must answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+from fairlead_cli.terminal import Format, Terminal
+
+_CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
+MAX_TIMEOUT_SECONDS = 86_400.0
+"""A day; the longest that an agent waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentAddress:
+    """`APPLICATION/ENVIRONMENT`."""
+
+    application: str
+    environment: str
+
+    def __str__(self) -> str:
+        return f"{self.application}/{self.environment}"
+
+
+class NameType(click.ParamType[str]):
+    """A name by the naming rules; anything else would end up in a URL."""
+
+    def __init__(self, what: str) -> None:
+        self.name = what
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
+        """Return the name, or end with a usage error."""
+        from fairlead_shared.errors import NameInvalid
+        from fairlead_shared.identity import check_name
+
+        try:
+            return check_name(self.name, value)
+        except NameInvalid as error:
+            self.fail(str(error), param, ctx)
+
+
+class AddressType(click.ParamType[EnvironmentAddress]):
+    """The type of `APP/ENV` arguments."""
+
+    name = "APP/ENV"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  (click's signature)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> EnvironmentAddress:
+        """Return the address, or end with a usage error."""
+        if isinstance(value, EnvironmentAddress):
+            return value
+        application, slash, environment = value.partition("/")
+        if not slash:
+            self.fail(f"{value!r} must be APPLICATION/ENVIRONMENT, for example shop/staging", param, ctx)
+        return EnvironmentAddress(
+            NameType("application").convert(application, param, ctx),
+            NameType("environment").convert(environment, param, ctx),
+        )
+
+
+class DeploymentIdType(click.ParamType[str]):
+    """The id of a deployment."""
+
+    name = "DEPLOYMENT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
+        """Return the id, or end with a usage error."""
+        from fairlead_shared.errors import NameInvalid
+        from fairlead_shared.identity import check_id
+
+        try:
+            return check_id("deployment", value)
+        except NameInvalid as error:
+            self.fail(f"{error}; 'fairlead deployments list APP/ENV' shows them", param, ctx)
+
+
+class DurationType(click.ParamType[float]):
+    """A length of time such as `90`, `90s`, `5m` or `1h`, in seconds."""
+
+    name = "DURATION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
+        """Return seconds, or end with a usage error."""
+        if isinstance(value, float):
+            return value
+        match = _DURATION.fullmatch(value)
+        seconds = float(match[1]) * _UNITS[match[2] or "s"] if match else 0.0
+        if not 1 <= seconds <= MAX_TIMEOUT_SECONDS:
+            self.fail(f"{value!r} must be a duration such as 90s, 5m or 1h, from 1s to 24h", param, ctx)
+        return seconds
+
+
+def examples(*commands: str) -> str:
+    """Return the end of a command's help: examples that can be copied, one a line."""
+    return "\n".join(["\b", "Examples:" if len(commands) > 1 else "Example:", *(f"  {one}" for one in commands)])
+
+
+def with_output(command: _CommandT) -> _CommandT:
+    """Give a command `-o`, `--quiet` and `--no-color`, and pass it a `terminal` made of them."""
+
+    @wraps(command)
+    def run(
+        *args: Any,  # noqa: ANN401  (the command's own)
+        output: str,
+        quiet: bool,
+        no_color: bool,
+        **options: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        may_colour = not no_color and not os.environ.get("NO_COLOR")
+        return command(*args, terminal=Terminal(Format(output), is_quiet=quiet, may_colour=may_colour), **options)
+
+    decorated: Any = run
+    for decorate in (
+        click.option("--no-color", is_flag=True, help="No colours; NO_COLOR does the same."),
+        click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+        click.option(
+            "-o",
+            "--output",
+            type=click.Choice([form.value for form in Format]),
+            default=Format.TABLE.value,
+            show_default=True,
+            help="Form of the answer.",
+        ),
+    ):
+        decorated = decorate(decorated)
+    return decorated  # type: ignore[no-any-return]  # click's decorators keep the type
+
+
+DeploymentArgument = click.argument("deployment_id", metavar="DEPLOYMENT", type=DeploymentIdType())
+AddressArgument = click.argument("address", metavar="APP/ENV", type=AddressType())

@@ -1,0 +1,186 @@
+"""
+What the relay's API answers, as typed records.
+
+Fields are the API's; unknown ones are kept, so that `-o json` shows what a newer relay says. This module holds no
+behaviour but a state's meaning.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fairlead_shared.jobs import FINAL_STATES, JobState
+from fairlead_shared.progress import ProgressEvent
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Version(_Record):
+    """What the relay is."""
+
+    relay_version: str
+    api_version: str
+    protocol_versions: tuple[int, ...]
+
+
+class Whoami(_Record):
+    """Whom a token speaks for."""
+
+    organization: str
+    role: str
+    token_id: str = ""
+    expires_at: datetime | None = None
+
+
+class SealingKey(_Record):
+    """The key to which Secret values are sealed for one cluster."""
+
+    public_key: str
+    """Base64 of the raw 32 bytes."""
+    fingerprint: str
+
+
+class Agent(_Record):
+    """The agent of a cluster, as it last said hello."""
+
+    name: str
+    version: str
+    kubernetes_version: str = ""
+    connected_at: datetime | None = None
+    last_seen_at: datetime | None = None
+    certificate_expires_at: datetime | None = None
+    sealing_key: SealingKey | None = None
+
+
+class Cluster(_Record):
+    """One cluster of the organization."""
+
+    name: str
+    state: str
+    created_at: datetime
+    agent: Agent | None = None
+
+
+class Enrolment(_Record):
+    """What an agent needs for its first connection."""
+
+    token: str = Field(repr=False)
+    expires_at: datetime
+    agent_url: str
+
+
+class NewCluster(_Record):
+    """A cluster and the enrolment of its agent."""
+
+    cluster: Cluster
+    enrolment: Enrolment
+
+
+class Application(_Record):
+    """One product."""
+
+    name: str
+    created_at: datetime | None = None
+
+
+class JobRef(_Record):
+    """The job that carries a deployment out."""
+
+    id: str
+    attempt: int = 0
+    deadline: datetime | None = None
+
+
+class Deployment(_Record):
+    """One change of one environment to one bundle."""
+
+    id: str
+    application: str
+    environment: str
+    environment_type: str = ""
+    cluster: str
+    bundle_sha256: str
+    previous_bundle_sha256: str | None = None
+    rollback: bool = False
+    state: JobState
+    reason: str | None = None
+    """Why it waits."""
+    code: str | None = None
+    cause: str | None = None
+    counts: dict[str, int] | None = None
+    origins: dict[str, str] | None = None
+    """Object → FILE:LINE, as the client that deployed said."""
+    created_by: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    job: JobRef | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether its state will not change any more."""
+        return self.state in FINAL_STATES
+
+
+class Environment(_Record):
+    """A running copy of an application."""
+
+    application: str = ""
+    name: str
+    type: str
+    cluster: str
+    namespace: str
+    sealing_key: SealingKey | None = None
+    current: Deployment | None = None
+    """The last that succeeded."""
+    latest: Deployment | None = None
+
+
+class HealthCheck(_Record):
+    """The job that a request for health made."""
+
+    job_id: str
+
+
+class Job(_Record):
+    """One unit of work for one agent."""
+
+    id: str
+    kind: str
+    state: JobState
+    attempt: int = 0
+    reason: str | None = None
+    outcome: str | None = None
+    cause: str | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether its state will not change any more."""
+        return self.state in FINAL_STATES
+
+
+class JobStateEvent(_Record):
+    """A job changed its state, as the relay has it."""
+
+    type: Literal["job"] = "job"
+    state: JobState
+    attempt: int = 0
+    reason: str | None = ""
+    at: float
+
+
+class StoredEvent(_Record):
+    """One line of a live stream."""
+
+    id: int
+    deployment_id: str | None = None
+    job_id: str
+    attempt: int = 0
+    recorded_at: datetime
+    event: Annotated[ProgressEvent | JobStateEvent | dict[str, Any], Field(union_mode="left_to_right")]
+    """A mapping when a newer relay sends a type that this version does not know."""

@@ -1,0 +1,132 @@
+"""
+Watches one deployment to its end, shows it, and says how it ended: the reason first, then the exit code.
+
+The deployment is the relay's: losing the connection, Ctrl-C and a time limit end the watching, not the deployment.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from datetime import UTC, datetime
+
+from fairlead_cli.alarms import TimeIsUp, alarm_after
+from fairlead_cli.client import Client
+from fairlead_cli.errors import ExitCode, RelayUnreachable
+from fairlead_cli.following import follow
+from fairlead_cli.lines import counts_text, duration, line_of
+from fairlead_cli.records import Deployment
+from fairlead_cli.story import Story
+from fairlead_cli.terminal import Terminal
+from fairlead_shared.errors import ErrorCode
+from fairlead_shared.jobs import JobState
+
+GRACE_SECONDS = 5.0
+"""After the time limit, which the relay and the agent keep too: their verdict says why, ours would not."""
+
+
+def watch(client: Client, terminal: Terminal, deployment: Deployment, timeout_seconds: float | None) -> ExitCode:
+    """
+    Show a deployment until it ends.
+
+    Args:
+        client: The relay.
+        terminal: Where to show it.
+        deployment: As it was last seen.
+        timeout_seconds: How long to watch at most, from now; None for ever.
+    Returns: The exit code that says how it ended.
+    """
+    story = Story()
+    limit = None if timeout_seconds is None else timeout_seconds + GRACE_SECONDS
+    try:
+        with alarm_after(limit):
+            _show(client, terminal, deployment, story)
+            ended = client.deployment(deployment.id)
+    except KeyboardInterrupt:
+        terminal.say(f"\ndetached: the deployment goes on. {_resume(deployment)}")
+        return ExitCode.PENDING
+    except RelayUnreachable as error:
+        terminal.fail(f"{error}. The deployment goes on without us. {_resume(deployment)}")
+        return ExitCode.PENDING
+    except TimeIsUp:
+        reasons = [story.reason, *story.reasons(deployment.origins or {})]
+        said = next((reason for reason in reasons if reason), "it has not ended yet")
+        terminal.fail(f"the time limit of {duration(timeout_seconds or 0)} is reached: {said}. {_resume(deployment)}")
+        return ExitCode.CANCELLED
+    return report(terminal, ended, story)
+
+
+def watch_and_show(
+    client: Client, terminal: Terminal, deployment: Deployment, timeout_seconds: float | None
+) -> ExitCode:
+    """Watch a deployment; for programs (`-o json` and the like), write it to stdout as it is at the end."""
+    code = watch(client, terminal, deployment, timeout_seconds)
+    if not terminal.is_table:
+        terminal.show(client.deployment(deployment.id), [], lambda row: row.id)
+    return code
+
+
+def report(terminal: Terminal, deployment: Deployment, story: Story) -> ExitCode:
+    """Say how a deployment ended, and return the exit code for it."""
+    code = exit_code(deployment)
+    named = f"deployment {deployment.id} of {deployment.application}/{deployment.environment}"
+    if code is ExitCode.OK:
+        now = deployment.finished_at or datetime.now(UTC)
+        took = duration((now - deployment.created_at).total_seconds())
+        terminal.say(f"{named} succeeded in {took}: {counts_text(deployment.counts or {})}")
+        return code
+    if code is ExitCode.PENDING:
+        terminal.fail(f"{named} is still {deployment.state}. {_resume(deployment)}")
+        return code
+    reasons = story.reasons(deployment.origins or {})
+    if deployment.cause and deployment.cause not in reasons:
+        reasons.insert(0, deployment.cause)
+    first, *others = reasons or [deployment.reason or f"see 'fairlead events {deployment.id}'"]
+    terminal.fail("\n".join([f"{named}: {deployment.state}: {first}", *(f"  {line}" for line in others)]))
+    return code
+
+
+def exit_code(deployment: Deployment) -> ExitCode:
+    """Return the exit code that a deployment's state means."""
+    match deployment.state:
+        case JobState.SUCCEEDED:
+            return ExitCode.OK
+        case JobState.CANCELLED | JobState.EXPIRED:
+            return ExitCode.CANCELLED
+        case JobState.SUPERSEDED:
+            return ExitCode.SUPERSEDED
+        case JobState.FAILED | JobState.REFUSED:
+            return ExitCode.CANCELLED if deployment.code == ErrorCode.DEADLINE else ExitCode.FAILED
+        case _:
+            return ExitCode.PENDING
+
+
+def _resume(deployment: Deployment) -> str:
+    return (
+        f"See it with 'fairlead deployments show {deployment.id} --watch', "
+        f"stop it with 'fairlead deployments cancel {deployment.id}'"
+    )
+
+
+def _show(client: Client, terminal: Terminal, deployment: Deployment, story: Story) -> None:
+    """Take in the events until the story ends, drawn as a tree or printed as lines."""
+    view = drawing = None
+    if terminal.is_live:
+        from fairlead_cli.live import StoryView, draw_live
+
+        title = f"{deployment.application}/{deployment.environment} on {deployment.cluster}: {deployment.id}"
+        view = StoryView(title, story, deployment.origins or {})
+        drawing = draw_live(terminal.console(), view)
+
+    def notify(error: RelayUnreachable) -> None:
+        if view is not None:
+            view.notice = "(connection lost, trying again)"
+        else:
+            terminal.say(f"{error}; trying again")
+
+    with drawing or nullcontext():
+        for stored in follow(lambda after: client.deployment_events(deployment.id, after), on_drop=notify):
+            if view is not None:
+                view.notice = ""
+            elif terminal.is_table and not terminal.is_quiet:
+                terminal.write(line_of(stored, story))
+            story.take(stored)

@@ -1,0 +1,149 @@
+"""`fairlead deploy`: what is sent, in which order, and what stops it before."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import Result
+
+from fairlead_shared.bundle import BundleHash, read_bundle
+from tests.unit.cli.scripted_relay import (
+    DEPLOYMENT_ID,
+    ENVIRONMENT,
+    FAILURE,
+    ORGANIZATION,
+    STORY,
+    ScriptedRelay,
+    deployment,
+    environment,
+    problem,
+    stream,
+)
+from tests.unit.cli.test_bundling import CONFIG, SECRET, sealing_key
+
+Fairlead = Callable[..., Result]
+CREATE = f"POST {ENVIRONMENT}/deployments"
+SHOWN = f"GET {ORGANIZATION}/deployments/{DEPLOYMENT_ID}"
+
+
+class Calls:
+    """The calls of one deployment, of which tests change some."""
+
+    def __init__(self, relay: ScriptedRelay) -> None:
+        self.relay = relay
+        self.key = sealing_key()
+        relay.answer(f"GET {ENVIRONMENT}", environment(sealing_key=self.key.model_dump()))
+        relay.answer(CREATE, deployment())
+
+    def accept_bundles(self, text: str) -> str:
+        """Learn which bundle a text without Secrets makes, and accept it."""
+        from fairlead_cli.manifests import read_manifests
+        from fairlead_shared.bundle import make_bundle
+
+        sha256 = make_bundle(one.manifest for one in read_manifests([("x", text)], "shop")).sha256
+        self.relay.answer(f"HEAD {ORGANIZATION}/bundles/{sha256}", httpx.Response(404), httpx.Response(200))
+        self.relay.answer(f"PUT {ORGANIZATION}/bundles/{sha256}", httpx.Response(201))
+        return sha256
+
+
+@pytest.fixture
+def calls(relay: ScriptedRelay) -> Calls:
+    """Write down what a deployment needs."""
+    return Calls(relay)
+
+
+def test_the_bundle_is_sent_once_and_then_the_deployment(
+    fairlead: Fairlead, calls: Calls, relay: ScriptedRelay
+) -> None:
+    """The second time the relay has it already; each deployment has an id of its own."""
+    sha256 = calls.accept_bundles(CONFIG)
+    first = fairlead("deploy", "-f", "-", "--env", "shop/staging", "-o", "name", stdin=CONFIG)
+    fairlead("deploy", "-f", "-", "--env", "shop/staging", stdin=CONFIG)
+    assert (first.exit_code, first.stdout) == (0, f"{DEPLOYMENT_ID}\n")
+    assert [call.partition(" ")[0] for call in relay.calls()] == ["GET", "HEAD", "PUT", "POST", "GET", "HEAD", "POST"]
+    assert read_bundle(relay.requests[2].content, BundleHash(sha256))
+    one, two = relay.bodies(CREATE)
+    assert one.pop("deployment_id") != two.pop("deployment_id")
+    assert one == two == {"bundle_sha256": sha256, "origins": {"ConfigMap shop/c": "<stdin>:1"}}
+
+
+def test_a_time_limit_goes_to_the_agent_too(fairlead: Fairlead, calls: Calls, relay: ScriptedRelay) -> None:
+    """The deployment must not go on for longer than anybody waits."""
+    calls.accept_bundles(CONFIG)
+    assert fairlead("deploy", "-f", "-", "--env", "shop/staging", "--timeout", "2m", stdin=CONFIG).exit_code == 0
+    [body] = relay.bodies(CREATE)
+    assert (body["wait_seconds"], body["deadline_seconds"]) == (120, 120)
+
+
+def test_watching_shows_events_and_ends_with_the_outcome(
+    fairlead: Fairlead, calls: Calls, relay: ScriptedRelay
+) -> None:
+    """A failure is 5, with the reason first."""
+    calls.accept_bundles(CONFIG)
+    relay.answer(f"{SHOWN}/events", stream(STORY), stream(FAILURE))
+    relay.answer(SHOWN, deployment("succeeded"), deployment("failed", cause="Deployment web is not healthy"))
+    arguments = ("deploy", "-f", "-", "--env", "shop/staging", "--watch")
+    done = fairlead(*arguments, stdin=CONFIG)
+    assert done.exit_code == 0
+    assert "created Deployment shop/web" in done.stdout
+    failed = fairlead(*arguments, stdin=CONFIG)
+    assert failed.exit_code == 5
+    assert "failed: Deployment web is not healthy" in failed.stderr
+    assert "Deployment shop/web (k8s/web.yaml:7)" in failed.stderr
+
+
+def test_secrets_are_sealed_and_their_key_pinned(
+    fairlead: Fairlead, calls: Calls, relay: ScriptedRelay, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first use is said; another key later stops everything before it is sent."""
+    monkeypatch.setattr("fairlead_cli.client.Client.has_bundle", lambda *_: False)
+    sent: list[bytes] = []
+    monkeypatch.setattr("fairlead_cli.client.Client.put_bundle", lambda _client, _sha256, content: sent.append(content))
+    result = fairlead("deploy", "-f", "-", "--env", "shop/staging", stdin=SECRET)
+    assert result.exit_code == 0
+    assert f"pinned the sealing key acme/prod {calls.key.fingerprint}" in result.stderr
+    assert b"hunter2" not in sent[0]
+    assert b"sealedData" in sent[0]
+    assert calls.key.fingerprint in (home / "known_recipients").read_text()
+    relay.change(f"GET {ENVIRONMENT}", environment(sealing_key=sealing_key().model_dump()))
+    changed = fairlead("deploy", "-f", "-", "--env", "shop/staging", stdin=SECRET)
+    assert changed.exit_code == 1
+    assert "the sealing key of cluster acme/prod changed" in changed.stderr
+    assert len(sent) == 1
+
+
+def test_wrong_input_sends_nothing(fairlead: Fairlead, calls: Calls, relay: ScriptedRelay, home: Path) -> None:
+    """File and line, exit code 1."""
+    (home / "a.yaml").write_text(CONFIG + "---\nkind: [\n")
+    result = fairlead("deploy", "-f", str(home / "a.yaml"), "--env", "shop/staging")
+    assert result.exit_code == 1
+    assert f"{home}/a.yaml:7: this is not valid YAML" in result.stderr
+    assert relay.calls() == [f"GET {ENVIRONMENT}"]
+
+
+def test_what_the_relay_refuses_is_said(fairlead: Fairlead, calls: Calls, relay: ScriptedRelay) -> None:
+    """For example an unknown environment."""
+    calls.accept_bundles(CONFIG)
+    relay.answer(f"GET {ORGANIZATION}/applications/shop/environments/x", problem(404, "not_found", "no environment x"))
+    result = fairlead("deploy", "-f", "-", "--env", "shop/x", stdin=CONFIG)
+    assert (result.exit_code, result.stderr) == (1, "error: no environment x (not_found)\n")
+
+
+def test_json_after_watching_is_the_ended_deployment(fairlead: Fairlead, calls: Calls, relay: ScriptedRelay) -> None:
+    """And nothing else on stdout."""
+    calls.accept_bundles(CONFIG)
+    relay.answer(f"{SHOWN}/events", stream(STORY))
+    relay.answer(SHOWN, deployment("succeeded"))
+    result = fairlead("deploy", "-f", "-", "--env", "shop/staging", "--watch", "-o", "json", stdin=CONFIG)
+    assert json.loads(result.stdout)["state"] == "succeeded"
+
+
+def test_a_key_of_another_shape_is_refused(fairlead: Fairlead, relay: ScriptedRelay) -> None:
+    """A relay that shows one fingerprint and gives another key gets no Secret."""
+    key = sealing_key().model_copy(update={"fingerprint": sealing_key().fingerprint})
+    relay.answer(f"GET {ENVIRONMENT}", environment(sealing_key=key.model_dump()))
+    result = fairlead("deploy", "-f", "-", "--env", "shop/staging", stdin=SECRET)
+    assert result.exit_code == 1
+    assert "the relay names SHA256:" in result.stderr

@@ -1,0 +1,75 @@
+"""Arguments: converted, or refused as a mistake in what was typed."""
+
+import click
+import pytest
+
+from fairlead_cli.options import (
+    AddressType,
+    DeploymentIdType,
+    DurationType,
+    EnvironmentAddress,
+    NameType,
+    examples,
+    with_output,
+)
+from fairlead_cli.terminal import Format, Terminal
+from tests.unit.cli.scripted_relay import DEPLOYMENT_ID
+
+
+def test_addresses() -> None:
+    """Application and environment, each a valid name: both stand in a URL."""
+    assert AddressType().convert("shop/staging", None, None) == EnvironmentAddress("shop", "staging")
+    assert str(AddressType().convert(EnvironmentAddress("a", "b"), None, None)) == "a/b"
+    for wrong in ("shop", "Shop/x", "shop/../x", "shop/", "a/b/c", "a/b?x"):
+        with pytest.raises(click.BadParameter):
+            AddressType().convert(wrong, None, None)
+
+
+def test_names_and_ids() -> None:
+    """The rule is in the error."""
+    assert NameType("cluster").convert("prod-1", None, None) == "prod-1"
+    with pytest.raises(click.BadParameter, match="cluster 'Prod' is not valid: 1-63 characters"):
+        NameType("cluster").convert("Prod", None, None)
+    assert DeploymentIdType().convert(DEPLOYMENT_ID, None, None) == DEPLOYMENT_ID
+    with pytest.raises(click.BadParameter, match="fairlead deployments list"):
+        DeploymentIdType().convert("../x", None, None)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("24h", 86_400)])
+def test_durations(text: str, seconds: float) -> None:
+    """With a unit, or in seconds."""
+    assert DurationType().convert(text, None, None) == seconds
+    assert DurationType().convert(seconds * 1.0, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5 minutes", "-1", "0", "0.5s", "25h", "1e3", "m"])
+def test_what_is_no_duration(text: str) -> None:
+    """Nobody waits for nothing, or for ever."""
+    with pytest.raises(click.BadParameter, match="must be a duration"):
+        DurationType().convert(text, None, None)
+
+
+def test_output_options_make_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every command alike; NO_COLOR of any value counts, as no-color.org asks."""
+    seen: list[Terminal] = []
+
+    @click.command()
+    @with_output
+    def command(terminal: Terminal) -> None:
+        seen.append(terminal)
+
+    command(["-o", "json", "--quiet"], standalone_mode=False)
+    command(["--no-color"], standalone_mode=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    command([], standalone_mode=False)
+    assert seen == [
+        Terminal(Format.JSON, is_quiet=True),
+        Terminal(may_colour=False),
+        Terminal(may_colour=False),
+    ]
+
+
+def test_examples_keep_their_lines() -> None:
+    """Click would fill them into a paragraph."""
+    assert examples("a b") == "\b\nExample:\n  a b"
+    assert examples("a", "b") == "\b\nExamples:\n  a\n  b"

@@ -1,0 +1,82 @@
+"""Answers on stdout, words on stderr, in the form asked for."""
+
+import json
+
+import pytest
+import yaml
+
+from fairlead_cli.records import Application
+from fairlead_cli.terminal import Column, Format, Terminal, printable, table_lines
+
+ROWS = [Application(name="shop"), Application(name="a-long-name")]
+COLUMNS: list[Column[Application]] = [
+    Column("Name", lambda row: row.name),
+    Column("Twice", lambda row: None if row.name == "shop" else row.name * 2, is_wide=True),
+]
+
+Capture = pytest.CaptureFixture[str]
+
+
+def shown(form: Format, capsys: Capture) -> str:
+    """Return what a list is in one form."""
+    Terminal(form).show_all(ROWS, COLUMNS, lambda row: row.name)
+    return capsys.readouterr().out
+
+
+def test_lists_in_each_form(capsys: Capture) -> None:
+    """For people and for programs."""
+    assert shown(Format.TABLE, capsys) == "NAME\nshop\na-long-name\n"
+    assert shown(Format.WIDE, capsys) == (
+        "NAME          TWICE\nshop          -\na-long-name   a-long-namea-long-name\n"
+    )
+    assert shown(Format.NAME, capsys) == "shop\na-long-name\n"
+    assert [item["name"] for item in json.loads(shown(Format.JSON, capsys))["items"]] == ["shop", "a-long-name"]
+    assert [item["name"] for item in yaml.safe_load(shown(Format.YAML, capsys))["items"]] == ["shop", "a-long-name"]
+
+
+def test_one_record_in_each_form(capsys: Capture) -> None:
+    """As a table it has a line per field."""
+    Terminal().show(ROWS[0], COLUMNS, lambda row: row.name)
+    assert capsys.readouterr().out == "Name:   shop\nTwice:  -\n"
+    Terminal(Format.NAME).show(ROWS[0], COLUMNS, lambda row: row.name)
+    assert capsys.readouterr().out == "shop\n"
+    Terminal(Format.JSON).show(ROWS[0], COLUMNS, lambda row: row.name)
+    assert json.loads(capsys.readouterr().out)["name"] == "shop"
+
+
+def test_quiet_leaves_errors(capsys: Capture) -> None:
+    """And answers."""
+    terminal = Terminal(is_quiet=True)
+    terminal.say("remark")
+    terminal.fail("bad")
+    terminal.write("answer")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("answer\n", "error: bad\n")
+
+
+def test_an_empty_list_has_its_titles() -> None:
+    """Nothing found looks different from nothing done."""
+    assert table_lines(["A", "B"], []) == ["A   B"]
+
+
+def test_control_characters_are_not_obeyed(capsys: Capture) -> None:
+    """Not in tables, not in errors."""
+    assert printable("a\x1b[31mb\x00c\nd") == "a�[31mb�c\nd"
+    Terminal().fail("\x1b]0;title\x07")
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_a_tree_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for pipes, programs, the quiet, or terminals that cannot move their cursor."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert Terminal().is_live
+    assert not Terminal(is_quiet=True).is_live
+    assert not Terminal(Format.JSON).is_live
+    monkeypatch.setenv("TERM", "dumb")
+    assert not Terminal().is_live
+
+
+def test_colours_can_be_switched_off() -> None:
+    """For screens and people that do not want them."""
+    assert Terminal(may_colour=False).console().no_color

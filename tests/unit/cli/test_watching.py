@@ -1,0 +1,158 @@
+"""Watching a deployment: what is said at the end, and the exit code."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from fairlead_cli.alarms import TimeIsUp
+from fairlead_cli.errors import ExitCode, RelayUnreachable
+from fairlead_cli.records import Deployment, StoredEvent
+from fairlead_cli.terminal import Format, Terminal
+from fairlead_cli.watching import exit_code, watch, watch_and_show
+from tests.unit.cli.scripted_relay import (
+    DEPLOYMENT_ID,
+    FAILURE,
+    ORGANIZATION,
+    STORY,
+    ScriptedRelay,
+    deployment,
+    stream,
+)
+
+EVENTS = f"GET {ORGANIZATION}/deployments/{DEPLOYMENT_ID}/events"
+SHOWN = f"GET {ORGANIZATION}/deployments/{DEPLOYMENT_ID}"
+QUEUED = Deployment.model_validate(deployment())
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def relay() -> ScriptedRelay:
+    """A relay with a scripted stream."""
+    return ScriptedRelay()
+
+
+def test_success_is_lines_and_a_sum(relay: ScriptedRelay, capsys: Capture) -> None:
+    """One line per event on stdout, the verdict on stderr."""
+    relay.answer(EVENTS, stream(STORY))
+    relay.answer(SHOWN, deployment("succeeded", counts={"created": 1}))
+    assert watch(relay.client(), Terminal(), QUEUED, None) is ExitCode.OK
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == len(STORY)
+    assert "apply finished after 2.0s" in captured.out
+    assert captured.err == f"deployment {DEPLOYMENT_ID} of shop/staging succeeded in 12s: 1 created\n"
+
+
+def test_failure_has_the_reason_first_with_its_place(relay: ScriptedRelay, capsys: Capture) -> None:
+    """Exit code 5, and the file and line to look at."""
+    relay.answer(EVENTS, stream(FAILURE))
+    relay.answer(SHOWN, deployment("failed", code="unhealthy", cause="Deployment web is not healthy"))
+    assert watch(relay.client(), Terminal(is_quiet=True), QUEUED, None) is ExitCode.FAILED
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        f"error: deployment {DEPLOYMENT_ID} of shop/staging: failed: Deployment web is not healthy",
+        "  Deployment shop/web (k8s/web.yaml:7): container web: image nope:1 is not there",
+    ]
+
+
+def test_a_refusal_without_events_has_the_relays_cause(relay: ScriptedRelay, capsys: Capture) -> None:
+    """The agent said no before the first step."""
+    relay.answer(EVENTS, stream([]))
+    relay.answer(SHOWN, deployment("refused", code="not_bound", cause="namespace shop is not bound to it"))
+    assert watch(relay.client(), Terminal(), QUEUED, None) is ExitCode.FAILED
+    assert "refused: namespace shop is not bound to it" in capsys.readouterr().err
+
+
+def test_programs_get_the_deployment_as_it_ended(relay: ScriptedRelay, capsys: Capture) -> None:
+    """One JSON document on stdout, no lines."""
+    relay.answer(EVENTS, stream(STORY))
+    relay.answer(SHOWN, deployment("succeeded"))
+    assert watch_and_show(relay.client(), Terminal(Format.NAME, is_quiet=True), QUEUED, None) is ExitCode.OK
+    assert capsys.readouterr().out == f"{DEPLOYMENT_ID}\n"
+
+
+def test_a_stream_that_drops_is_resumed(relay: ScriptedRelay, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each event once, and a word about the drop."""
+    monkeypatch.setattr("fairlead_cli.following.BASE_SECONDS", 0.0)
+    relay.answer(EVENTS, stream(STORY[:3], is_ended=False), httpx.ConnectError("refused"), stream(STORY[3:]))
+    relay.answer(SHOWN, deployment("succeeded"))
+    assert watch(relay.client(), Terminal(), QUEUED, None) is ExitCode.OK
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == len(STORY)
+    assert captured.err.count("trying again") == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), ExitCode.PENDING, "detached: the deployment goes on."),
+        (
+            RelayUnreachable("https://r", "gone"),
+            ExitCode.PENDING,
+            "error: no answer from the relay at https://r: gone.",
+        ),
+        (TimeIsUp(), ExitCode.CANCELLED, "error: the time limit of 1m0s is reached: Deployment shop/web (k8s"),
+    ],
+)
+def test_watching_may_end_before_the_deployment(
+    error: BaseException,
+    code: ExitCode,
+    said: str,
+    relay: ScriptedRelay,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It says how to go on, and what is known so far."""
+
+    def broken(*_arguments: object, **_options: object) -> Iterator[StoredEvent]:
+        yield from (StoredEvent.model_validate(record) for record in FAILURE[:3])
+        raise error
+
+    monkeypatch.setattr("fairlead_cli.watching.follow", broken)
+    assert watch(relay.client(), Terminal(), QUEUED, 60) is code
+    said_all = capsys.readouterr().err
+    assert said in said_all
+    assert f"fairlead deployments show {DEPLOYMENT_ID} --watch" in said_all
+    assert f"fairlead deployments cancel {DEPLOYMENT_ID}" in said_all
+
+
+def test_a_story_that_ends_too_early_is_pending(relay: ScriptedRelay, capsys: Capture) -> None:
+    """The relay's word on the state counts, not the stream's end."""
+    relay.answer(EVENTS, stream([]))
+    relay.answer(SHOWN, deployment("running"))
+    assert watch(relay.client(), Terminal(), QUEUED, None) is ExitCode.PENDING
+    assert "is still running" in capsys.readouterr().err
+
+
+def test_a_tree_is_drawn_on_a_terminal(relay: ScriptedRelay, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of lines."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("fairlead_cli.following.BASE_SECONDS", 0.0)
+    relay.answer(EVENTS, stream(STORY[:1], is_ended=False), stream(STORY[1:]))
+    relay.answer(SHOWN, deployment("succeeded"))
+    assert watch(relay.client(), Terminal(may_colour=False), QUEUED, None) is ExitCode.OK
+    drawn = capsys.readouterr().out
+    assert "shop/staging on prod" in drawn
+    assert "Deployment shop/web" in drawn
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "expected"),
+    [
+        ("succeeded", None, 0),
+        ("failed", "unhealthy", 5),
+        ("refused", "signature", 5),
+        ("failed", "deadline", 3),
+        ("expired", "deadline", 3),
+        ("cancelled", "cancelled", 3),
+        ("superseded", None, 6),
+        ("queued", None, 8),
+        ("unreachable", None, 8),
+    ],
+)
+def test_exit_codes(state: str, code: str | None, expected: int) -> None:
+    """As the documentation lists them."""
+    assert exit_code(Deployment.model_validate(deployment(state, code=code))) == expected
