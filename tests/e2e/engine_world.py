@@ -1,5 +1,5 @@
 """
-A place in which the deploy engine runs for real: namespaces, a ServiceAccount with exact Roles, the engine on its token.
+A place in which the deploy engine runs for real: namespaces, a ServiceAccount with exact Roles, and its engine.
 
 The administrator's kubectl makes and inspects; the engine itself only ever has the rights granted here.
 """
@@ -160,7 +160,7 @@ class World:
         """
         Return (verb, resource, name) of each write of the engine that the audit log shows, dry-runs left out.
 
-        The log may come a moment after the answer: poll for what must be there; for what must not, poll for a later request.
+        The log may come a moment after the answer: poll for what must be there before saying what is not.
         """
         user = f"system:serviceaccount:{self.agent_namespace}:agent"
         found = []

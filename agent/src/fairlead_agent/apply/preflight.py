@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from fairlead_agent.apply.findings import Finding, Severity, findings_of, folded
@@ -32,6 +33,10 @@ _SERVED_SECONDS = 20.0
 _SERVED_POLL_SECONDS = 0.1
 _BATCH = 64
 """Tasks at once; the client bounds the requests, this bounds what is parsed and waiting."""
+
+
+Kind = tuple[str, str]
+"""(apiVersion, kind)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +85,9 @@ class Preflight:
         """
         wanted = self._wanted
         proof = Proof([None] * len(wanted))
-        made_here = self._made_here()
-        await self._each(range(len(wanted)), lambda place: self._place(place, made_here, proof))
+        served = await self._served()
+        for place in range(len(wanted)):
+            self._place(place, served, proof)
         graph = Graph(wanted)
         if cycle := graph.cycle():
             path = " needs ".join(str(ref) for ref in (*cycle, cycle[0]))
@@ -92,7 +98,12 @@ class Preflight:
         founding = [place for place in known if proof.resources[place] in (NAMESPACES, CRDS)]
         await self._each(founding, lambda place: self._dry_run(place, proof))
         new_namespaces = {wanted.refs[place].name for place in founding if _is_new(proof, place, NAMESPACES)}
-        proof.deferred |= {place for place in known if wanted.refs[place].namespace in new_namespaces}
+        proof.deferred = {
+            place
+            for place in known
+            if wanted.refs[place].namespace in new_namespaces or self._kind_is_new(place, proof)
+        }
+        await self._until_served(set(known) - proof.deferred, proof)
         rest = [place for place in known if place not in proof.deferred and place not in set(founding)]
         await self._each(rest, lambda place: self._dry_run(place, proof))
         for place in proof.deferred:
@@ -109,40 +120,45 @@ class Preflight:
         """
         deferred = sorted(proof.deferred)
         later = Proof(proof.resources)
-        served = {
-            (resource, self._wanted.refs[place].namespace)
-            for place in deferred
-            if (resource := proof.resources[place]) is not None and "." in resource.group
-        }
-        await asyncio.gather(*(self._until_served(resource, namespace) for resource, namespace in served))
+        await self._until_served(deferred, proof)
         await self._each(deferred, lambda place: self._dry_run(place, later))
         await self._check_watches(deferred, later)
         proof.planned.update(later.planned)
         proof.deferred = set()
         return folded(later.findings)
 
-    def _made_here(self) -> dict[tuple[str, str], Resource]:
-        """Map (apiVersion, kind) to the resources that CRDs of this bundle make."""
+    async def _served(self) -> dict[Kind, Resource | UnknownKind]:
+        """Find where each kind of the bundle is served; all at once, so that unknown ones are looked up together."""
+        kinds = sorted({(ref.api_version, ref.kind) for ref in self._wanted.refs})
+
+        async def resolve(kind: Kind) -> Resource | UnknownKind:
+            if kind in self._made_here:
+                return self._made_here[kind][0]
+            try:
+                return await self._client.resolve(*kind)
+            except UnknownKind as error:
+                return error
+
+        return dict(zip(kinds, await asyncio.gather(*(resolve(kind) for kind in kinds)), strict=True))
+
+    @cached_property
+    def _made_here(self) -> dict[Kind, tuple[Resource, int]]:
+        """Map kinds to the resources that CRDs of this bundle make, and the places of those CRDs."""
         return {
-            (resource.api_version, resource.kind): resource
+            (resource.api_version, resource.kind): (resource, place)
             for place, ref in enumerate(self._wanted.refs)
             if (ref.group, ref.kind) == (CRDS.group, CRDS.kind)
             for resource in resources_of_crd(self._wanted[place])
         }
 
-    async def _place(self, place: int, made_here: Mapping[tuple[str, str], Resource], proof: Proof) -> None:
+    def _place(self, place: int, served: Mapping[Kind, Resource | UnknownKind], proof: Proof) -> None:
         """Find where an object goes, and whether this environment may write there."""
         ref = self._wanted.refs[place]
-        try:
-            resource = await self._client.resolve(ref.api_version, ref.kind)
-        except UnknownKind as error:
-            found = made_here.get((ref.api_version, ref.kind))
-            if found is None:
-                remedy = "install the CustomResourceDefinition first, or correct apiVersion and kind"
-                proof.findings.append(Finding(error.code, str(error), ref, field="kind", remedy=remedy))
-                return
-            resource = found
-            proof.deferred.add(place)
+        resource = served[ref.api_version, ref.kind]
+        if isinstance(resource, UnknownKind):
+            remedy = "install the CustomResourceDefinition first, or correct apiVersion and kind"
+            proof.findings.append(Finding(resource.code, str(resource), ref, field="kind", remedy=remedy))
+            return
         self._wanted.settle(place, resource)
         ref = self._wanted.refs[place]
         if resource.namespaced and not ref.namespace:
@@ -157,8 +173,6 @@ class Preflight:
             proof.findings.append(Finding(ErrorCode.CLUSTER_SCOPED, message, ref, remedy=remedy))
         else:
             proof.resources[place] = resource
-            return
-        proof.deferred.discard(place)
 
     async def _dry_run(self, place: int, proof: Proof) -> None:
         resource, ref = proof.resources[place], self._wanted.refs[place]
@@ -245,9 +259,27 @@ class Preflight:
                 message = f"its health cannot be watched: {finding.message}"
                 proof.findings.append(Finding(finding.code, message, ref, remedy=finding.remedy, severity=severity))
 
-    async def _until_served(self, resource: Resource, namespace: str) -> None:
-        """Wait until the objects of a fresh CRD are served; no event says so, so this asks again, for so long."""
+    def _kind_is_new(self, place: int, proof: Proof) -> bool:
+        """Whether the object's kind is made, or gets another version, by a CRD of this bundle that is not there yet."""
+        ref = self._wanted.refs[place]
+        made_here = self._made_here.get((ref.api_version, ref.kind))
+        if made_here is None:
+            return False
+        definition = proof.planned.get(made_here[1])
+        return definition is None or definition.action is not Action.UNCHANGED
+
+    async def _until_served(self, places: Iterable[int], proof: Proof) -> None:
+        """Wait until kinds made by this bundle's CRDs are served; no event says so, so this asks again."""
+        made_here = {resource for resource, _ in self._made_here.values()}
+        asked = {
+            (resource, self._wanted.refs[place].namespace)
+            for place in places
+            if (resource := proof.resources[place]) is not None and resource in made_here
+        }
         ends = time.monotonic() + _SERVED_SECONDS
+        await asyncio.gather(*(self._ask_until_served(*where, ends) for where in asked))
+
+    async def _ask_until_served(self, resource: Resource, namespace: str, ends: float) -> None:
         while time.monotonic() < ends:
             try:
                 await self._client.page(resource, namespace, limit=1, names_only=True)

@@ -4,8 +4,8 @@ Rules: the health of one object by its own spec and status. Pure: no I/O.
 For the built-in kinds that can be unhealthy, and a careful general rule for custom resources. A status older than the
 spec (observedGeneration) proves nothing yet.
 
-Source: https://kubernetes.io/docs/concepts/workloads/ (the status of each kind). Conditions of custom resources are named
-as the API conventions of sig-architecture ask ("Typical status properties").
+Source: https://kubernetes.io/docs/concepts/workloads/ (the status of each kind). Custom resources are expected to name
+conditions as the API conventions of sig-architecture ask ("Typical status properties").
 """
 
 from __future__ import annotations

@@ -211,11 +211,14 @@ class KubeClient:
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if chosen := {field: value for field, value in preconditions.items() if value}:
             options["preconditions"] = chosen
+        if dry_run:
+            # Only the body counts: with a body, the API server ignores these options in the query and would delete.
+            options["dryRun"] = ["All"]
         _, answer = await self.transport.request(
             "DELETE",
             resource.path(namespace, name),
             what=_named(resource, namespace, name),
-            query={"dryRun": "All"} if dry_run else None,
+            query={"dryRun": "All"} if dry_run else None,  # for the audit log, which has no bodies at level Metadata
             body=options,
         )
         return answer

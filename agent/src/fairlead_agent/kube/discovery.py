@@ -1,8 +1,8 @@
 """
-Discovery: which kinds this API server serves.
+Discovery: which kinds this API server serves; aggregated, two requests for everything, kept as a small table.
 
-Aggregated discovery v2, two requests for everything, kept as a small table. A kind not in the table is looked up again
-at most once per refresh interval, so that a bundle full of typing errors costs two requests, not two thousand.
+A kind not in the table is looked up again; lookups that wait at the same time share one answer, so that a bundle full
+of typing errors costs a few requests, not thousands.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from fairlead_agent.kube.resources import Resource
 from fairlead_agent.kube.transport import Transport
 
 _ACCEPT = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-REFRESH_SECONDS = 1.0
-"""A fresh CRD is listed about a second after it is established; asking faster gets the same answer."""
+_LISTED_SECONDS = 1.0
+"""A fresh CRD is listed up to a second after it is established: a custom kind is asked for once more after that."""
 
 
 class Discovery:
@@ -39,22 +39,32 @@ class Discovery:
             kind: Kind as manifests spell it.
         Raises: UnknownKind: not served, also after looking again. KubeError: discovery itself failed.
         """
-        if (api_version, kind) not in self._known:
-            async with self._refreshing:
-                if (api_version, kind) not in self._known and time.monotonic() - self._refreshed_at > REFRESH_SECONDS:
-                    await self._refresh()
+        wanted = (api_version, kind)
+        if wanted not in self._known:
+            await self._look_again(wanted)
+        if wanted not in self._known and "." in api_version:
+            await asyncio.sleep(_LISTED_SECONDS)
+            await self._look_again(wanted)
         try:
             return self._known[api_version, kind]
         except KeyError:
             raise UnknownKind(api_version, kind, self._alternatives(api_version, kind)) from None
 
+    async def _look_again(self, wanted: tuple[str, str]) -> None:
+        """Ask the server, unless somebody who asked later than we began to wait did so."""
+        asked_at = time.monotonic()
+        async with self._refreshing:
+            if wanted not in self._known and self._refreshed_at < asked_at:
+                await self._refresh()
+
     async def _refresh(self) -> None:
+        began = time.monotonic()
         answers = await asyncio.gather(
             *(self._transport.request("GET", path, what="discovery", accept=_ACCEPT) for path in ("/api", "/apis"))
         )
         found = (resource for _, answer in answers for resource in resources_of_discovery(answer))
         self._known = {(resource.api_version, resource.kind): resource for resource in found}
-        self._refreshed_at = time.monotonic()
+        self._refreshed_at = began
 
     def _alternatives(self, api_version: str, kind: str) -> list[str]:
         """Name the versions and groups that serve the kind, and the nearest spelling in the same version."""

@@ -39,6 +39,10 @@ _IMMUTABLE = re.compile(
     r"Forbidden: updates to \w+ spec for fields other than|cannot change roleRef|primary clusterIP can not be unset",
 )
 """Sentences by which validation refuses a change that a new object would pass."""
+_UNTYPED = "failed to create typed patch object"
+"""How the API server refuses to apply what does not fit the schema: with 500, though nothing of it broke."""
+_UNTYPED_CAUSE = re.compile(r"(?:^|: |\n) *\.(?P<field>[^\s:]+): (?P<message>[^\n]+)")
+_STRICT_CAUSE = re.compile(r'(?P<message>(?:unknown|duplicate) field "(?P<field>[^"]+)")')
 _MESSAGE_CHARACTERS = 3000
 
 
@@ -69,7 +73,10 @@ def error_of(status: int, body: bytes, what: str, retry_after_seconds: float) ->
         case HTTPStatus.TOO_MANY_REQUESTS:
             error = Throttled(retry_after_seconds)
         case HTTPStatus.BAD_REQUEST | HTTPStatus.UNPROCESSABLE_ENTITY:
-            error = InvalidObject(message, _causes(answer), immutable=bool(_IMMUTABLE.search(message)))
+            causes = _causes(answer) or _strict_causes(message)
+            error = InvalidObject(message, causes, immutable=bool(_IMMUTABLE.search(message)))
+        case HTTPStatus.INTERNAL_SERVER_ERROR if message.startswith(_UNTYPED):
+            error = InvalidObject(message, _untyped_causes(message), immutable=False)
         case HTTPStatus.INTERNAL_SERVER_ERROR if "webhook" in message:
             error = AdmissionDenied(message)
         case _:
@@ -110,3 +117,11 @@ def _causes(answer: dict[str, Any], only_reason: str = "") -> list[FieldCause]:
         for cause in listed
         if isinstance(cause, dict) and (not only_reason or cause.get("reason") == only_reason)
     ]
+
+
+def _untyped_causes(message: str) -> list[FieldCause]:
+    return [FieldCause(found["field"], found["message"]) for found in _UNTYPED_CAUSE.finditer(message)]
+
+
+def _strict_causes(message: str) -> list[FieldCause]:
+    return [FieldCause(found["field"], found["message"]) for found in _STRICT_CAUSE.finditer(message)]

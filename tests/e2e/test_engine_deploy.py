@@ -1,0 +1,269 @@
+"""The deploy engine on a real API server: create, change, leave alone, prune, order, and what it never touches."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead_agent.ports import DeployResult
+from fairlead_shared.progress import Action, Outcome
+from tests.cluster.cluster import Cluster
+from tests.e2e.engine_world import (
+    APPLICATION_RULES,
+    WRITE,
+    Checkpoint,
+    Story,
+    World,
+    application,
+    config_map,
+    deployment,
+    secret,
+    service,
+    world,
+)
+from tests.polling import eventually
+
+MAKER_RULES: list[dict[str, Any]] = [
+    *APPLICATION_RULES,
+    {"apiGroups": [""], "resources": ["namespaces"], "verbs": WRITE},
+    {"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": WRITE},
+    {"apiGroups": ["boats.example.com"], "resources": ["*"], "verbs": WRITE},
+]
+"""What it takes to make namespaces and kinds, and to write into them."""
+
+
+def assert_succeeded(result: DeployResult, **counts: int) -> None:
+    """Hold that a deployment succeeded with exactly these actions."""
+    assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
+    assert {action.value: count for action, count in result.counts.items()} == counts
+
+
+async def versions(place: World) -> dict[str, str]:
+    """Map each object of the application's namespace to its resourceVersion."""
+    kinds = "configmaps,secrets,services,serviceaccounts,deployments"
+    template = '{range .items[*]}{.kind}/{.metadata.name} {.metadata.resourceVersion}{"\\n"}{end}'
+    text = await place.kubectl("get", kinds, "-n", place.namespace, "-o", f"jsonpath={template}")
+    return dict(line.split() for line in text.splitlines())
+
+
+async def test_first_deployment_creates_every_object_as_its_owner(control_plane: Cluster, tmp_path: Path) -> None:
+    """Each object is there with the owner's label, and the inventory knows its UID."""
+    async with world(control_plane, tmp_path) as place:
+        result, story = await place.deploy(application())
+        assert_succeeded(result, created=5)
+        assert set(story.actions().values()) == {"created"}
+        live = await place.live("configmap", "settings")
+        assert live["data"] == {"colour": "blue"}
+        assert live["metadata"]["labels"]["fairlead.dev/owner"] == place.environment.owner
+        assert live["metadata"]["annotations"]["fairlead.dev/environment"] == str(place.environment)
+        inventory = await place.owned()
+        assert {owned.ref.name: owned.uid for owned in inventory.objects}["settings"] == live["metadata"]["uid"]
+        assert all(owned.uid for owned in inventory.objects)
+        assert [mark.finished for mark in inventory.marks] == [True]
+
+
+async def test_sealed_secret_arrives_opened_and_stays_out_of_events(control_plane: Cluster, tmp_path: Path) -> None:
+    """The plaintext is in the Secret and nowhere else."""
+    async with world(control_plane, tmp_path) as place:
+        _, story = await place.deploy([secret("database", password="hunter2")])
+        assert (await place.live("secret", "database"))["data"] == {"password": "aHVudGVyMg=="}
+        told = " ".join(event.model_dump_json() for event in story.events.values())
+        kept = await place.kubectl("get", "configmaps", "-n", place.agent_namespace, "-o", "json")
+        assert not any(word in told + kept for word in ("hunter2", "aHVudGVyMg"))
+
+
+async def test_second_deployment_of_the_same_writes_nothing(control_plane: Cluster, tmp_path: Path) -> None:
+    """No object changes its version, and the audit log shows no write."""
+    async with world(control_plane, tmp_path) as place:
+        await place.deploy(application())
+        before = await versions(place)
+        await eventually(lambda: _says(place, 5), "the audit log to show the first deployment")
+        result, story = await place.deploy(application())
+        assert_succeeded(result, unchanged=5)
+        assert set(story.actions().values()) == {"unchanged"}
+        assert await versions(place) == before
+        await place.deploy([*application(), config_map("marker")])
+        await eventually(lambda: _says(place, 6), "the audit log to show the marker's write")
+        assert len(place.writes()) == 6
+
+
+async def test_change_writes_the_changed_object_only(control_plane: Cluster, tmp_path: Path) -> None:
+    """Defaults of the server do not count as changes; a changed value does."""
+    async with world(control_plane, tmp_path) as place:
+        await place.deploy(application())
+        before = await versions(place)
+        changed = [item for item in application() if item["kind"] != "ConfigMap"]
+        result, story = await place.deploy([*changed, config_map("settings", colour="red")])
+        assert_succeeded(result, changed=1, unchanged=4)
+        assert story.actions()[f"ConfigMap {place.namespace}/settings"] == "changed"
+        after = await versions(place)
+        assert [name for name in after if after[name] != before[name]] == ["ConfigMap/settings"]
+
+
+async def test_removed_field_is_removed_from_the_live_object(control_plane: Cluster, tmp_path: Path) -> None:
+    """What the manifest no longer says is given up, though the rest stays."""
+    async with world(control_plane, tmp_path) as place:
+        await place.deploy([config_map("settings", colour="blue", size="large")])
+        result, _ = await place.deploy([config_map("settings", colour="blue")])
+        assert_succeeded(result, changed=1)
+        assert (await place.live("configmap", "settings"))["data"] == {"colour": "blue"}
+
+
+async def test_prune_deletes_what_left_the_bundle_and_nothing_else(control_plane: Cluster, tmp_path: Path) -> None:
+    """Only what the inventory says we made goes; a stranger's object beside it stays."""
+    async with world(control_plane, tmp_path) as place:
+        await place.deploy(application())
+        stranger = config_map("stranger", theirs="yes")
+        stranger["metadata"] |= {
+            "namespace": place.namespace,
+            "labels": {"fairlead.dev/owner": place.environment.owner},
+        }
+        await place.create(stranger)
+        result, story = await place.deploy([config_map("settings", colour="blue")])
+        assert_succeeded(result, unchanged=1, pruned=4)
+        assert story.actions()[f"Deployment {place.namespace}/web"] == "pruned"
+        assert not await place.live("deployment", "web")
+        assert (await place.live("configmap", "stranger"))["data"] == {"theirs": "yes"}
+        assert [owned.ref.name for owned in (await place.owned()).objects] == ["settings"]
+
+
+async def test_prune_spares_an_object_somebody_made_anew(control_plane: Cluster, tmp_path: Path) -> None:
+    """The same name, even with our label, is another object if its UID is."""
+    async with world(control_plane, tmp_path) as place:
+        await place.deploy([config_map("settings"), config_map("kept")])
+        live = await place.live("configmap", "settings")
+        await place.kubectl("delete", "configmap", "settings", "-n", place.namespace)
+        metadata = {key: live["metadata"][key] for key in ("name", "namespace", "labels", "annotations")}
+        await place.create({**config_map("settings", theirs="yes"), "metadata": metadata})
+        result, story = await place.deploy([config_map("kept")])
+        assert_succeeded(result, unchanged=1, skipped=1)
+        assert story.actions()[f"ConfigMap {place.namespace}/settings"] == "skipped"
+        assert (await place.live("configmap", "settings"))["data"] == {"theirs": "yes"}
+
+
+async def test_object_comes_after_what_it_names(control_plane: Cluster, tmp_path: Path) -> None:
+    """A Deployment is written after its ServiceAccount and ConfigMap, whatever the order in the bundle."""
+    async with world(control_plane, tmp_path) as place:
+        _, story = await place.deploy(application())
+        order = [event.object.kind + "/" + event.object.name for event in story.of("object")]
+        assert order.index("Deployment/web") > order.index("ConfigMap/settings")
+        assert order.index("Deployment/web") > order.index("ServiceAccount/web")
+
+
+async def test_object_without_namespace_goes_to_the_only_one_bound(control_plane: Cluster, tmp_path: Path) -> None:
+    """With one namespace in the statement there is no doubt where it belongs."""
+    async with world(control_plane, tmp_path) as place:
+        nowhere = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "lost", "namespace": None}}
+        result, _ = await place.deploy([nowhere])
+        assert_succeeded(result, created=1)
+        assert await place.live("configmap", "lost")
+
+
+async def test_bundle_makes_its_own_namespace_and_kind(control_plane: Cluster, tmp_path: Path) -> None:
+    """Namespace, CRD and their members arrive in one deployment, and leave in one."""
+    async with world(control_plane, tmp_path, cluster_rules=MAKER_RULES) as place:
+        place.allowed = lambda ref: ref.kind in {"Namespace", "CustomResourceDefinition"}
+        inner, plural = f"{place.namespace}-inner", f"boats{place.namespace[5:]}"
+        manifests = [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": inner, "namespace": None}},
+            crd(plural),
+            {
+                "apiVersion": "boats.example.com/v1",
+                "kind": plural.title(),
+                "metadata": {"name": "tug", "namespace": inner},
+                "spec": {"length": 12},
+            },
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "inside", "namespace": inner}},
+        ]
+        bound = (place.namespace, inner)
+        result, story = await place.deploy(manifests, namespaces=bound)
+        assert_succeeded(result, created=4)
+        finished = story.events["step/preflight/finished"]
+        assert "2 not fully proved" in finished.detail  # type: ignore[union-attr]
+        assert (await place.live(f"{plural}.boats.example.com", "tug", inner))["spec"] == {"length": 12}
+        result, _ = await place.deploy(manifests, namespaces=bound)
+        assert_succeeded(result, unchanged=4)
+        result, _ = await place.deploy([config_map("last")], namespaces=bound)
+        assert_succeeded(result, created=1, pruned=4)
+        await place.kubectl("wait", "--for=delete", f"namespace/{inner}", "--timeout=60s")
+
+
+async def test_invalid_member_of_a_new_kind_fails_before_any_other_write(
+    control_plane: Cluster, tmp_path: Path
+) -> None:
+    """What could not be proved at first is proved as soon as its kind is there; the report says what is left behind."""
+    async with world(control_plane, tmp_path, cluster_rules=MAKER_RULES) as place:
+        place.allowed = lambda ref: ref.kind == "CustomResourceDefinition"
+        plural = f"boats{place.namespace[5:]}"
+        boat = {"apiVersion": "boats.example.com/v1", "kind": plural.title(), "metadata": {"name": "tug"}}
+        result, story = await place.deploy([crd(plural), {**boat, "spec": {"length": "long"}}, config_map("settings")])
+        assert result.outcome is Outcome.FAILED
+        assert "spec.length" in [event.field for event in story.of("finding")]
+        assert f"already there are CustomResourceDefinition.apiextensions.k8s.io {plural}" in result.cause
+        assert not await place.live("configmap", "settings")
+        await place.kubectl("delete", "crd", f"{plural}.boats.example.com")
+
+
+async def test_cancelled_deployment_leaves_a_true_inventory(control_plane: Cluster, tmp_path: Path) -> None:
+    """Cancelled while it waits for health, everything it wrote is listed with its UID."""
+    async with world(control_plane, tmp_path) as place:
+        story = Story()
+        work = place.work([deployment("web", replicas=1), config_map("settings")], wait_seconds=60.0)
+        task = asyncio.create_task(place.engine().run(work, story.report, Checkpoint()))
+        await eventually(lambda: _has(story, "step/wait/started"), "the wait to begin")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert [bool(owned.uid) for owned in (await place.owned()).objects] == [True, True]
+        result, _ = await place.deploy([config_map("settings")])
+        assert_succeeded(result, unchanged=1, pruned=1)
+
+
+async def test_list_of_many_objects_is_kept_in_parts(control_plane: Cluster, tmp_path: Path) -> None:
+    """What one ConfigMap of inventory cannot hold goes into several; shrinking removes the parts again."""
+    async with world(control_plane, tmp_path) as place:
+        result, _ = await place.deploy([config_map(f"{'long-' * 45}{number}") for number in range(1200)])
+        assert_succeeded(result, created=1200)
+        assert len((await place.owned()).objects) == 1200
+        names = ("get", "configmaps", "-n", place.agent_namespace, "-l", "fairlead.dev/inventory-of", "-o", "name")
+        assert len((await place.kubectl(*names)).splitlines()) > 2
+        result, _ = await place.deploy([config_map(f"{'long-' * 45}1"), service("web")])
+        assert result.counts[Action.PRUNED] == 1199
+        assert len((await place.kubectl(*names)).splitlines()) == 1
+
+
+def crd(plural: str) -> dict[str, Any]:
+    """Return a CustomResourceDefinition with one required type."""
+    length = {"type": "object", "properties": {"length": {"type": "integer"}}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.boats.example.com", "namespace": None},
+        "spec": {
+            "group": "boats.example.com",
+            "scope": "Namespaced",
+            "names": {
+                "plural": plural,
+                "singular": plural,
+                "kind": plural.title(),
+                "listKind": f"{plural.title()}List",
+            },
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": length}}},
+                }
+            ],
+        },
+    }
+
+
+async def _says(place: World, writes: int) -> bool:
+    return len(await asyncio.to_thread(place.writes)) >= writes
+
+
+async def _has(story: Story, key: str) -> bool:
+    return key in story.events
