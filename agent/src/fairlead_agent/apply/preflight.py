@@ -20,7 +20,7 @@ from fairlead_agent.apply.graph import Graph
 from fairlead_agent.apply.inventory import ENVIRONMENT_ANNOTATION, OWNER_LABEL
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import FieldConflict, InvalidObject, KubeError, NotFound, UnknownKind
-from fairlead_agent.health.targets import EVIDENCE, is_watched, is_workload
+from fairlead_agent.health.targets import EVIDENCE, Source, Target, is_watched, is_workload
 from fairlead_agent.kube.client import FIELD_MANAGER, KubeClient
 from fairlead_agent.kube.resources import CRDS, NAMESPACES, Resource, resources_of_crd
 from fairlead_agent.ports import DeployWork, EnvironmentKey
@@ -227,31 +227,31 @@ class Preflight:
 
     async def _check_watches(self, places: Iterable[int], proof: Proof) -> None:
         """Prove that health can be watched later: without the right, waiting would find out after the writes."""
-        needed: dict[tuple[Resource, str], ObjectRef] = {}
-        evidence: dict[tuple[Resource, str], ObjectRef] = {}
+        needed: dict[Source, ObjectRef] = {}
+        evidence: dict[Source, ObjectRef] = {}
         for place in places:
             resource, ref = proof.resources[place], self._wanted.refs[place]
             if resource is None or place not in proof.planned:
                 continue
             if is_watched(resource):
-                needed.setdefault((resource, ref.namespace), ref)
+                needed.setdefault(Target(ref, resource).source, ref)
             if is_workload(resource):
                 for source in EVIDENCE:
-                    evidence.setdefault((source, ref.namespace), ref)
+                    evidence.setdefault((source, ref.namespace, ""), ref)
         await asyncio.gather(
-            *(self._check_watch(*where, ref, proof, "error") for where, ref in needed.items()),
+            *(self._check_watch(source, ref, proof, "error") for source, ref in needed.items()),
             *(
-                self._check_watch(*where, ref, proof, "warning")
-                for where, ref in evidence.items()
-                if where not in needed
+                self._check_watch(source, ref, proof, "warning")
+                for source, ref in evidence.items()
+                if source not in needed
             ),
         )
 
-    async def _check_watch(
-        self, resource: Resource, namespace: str, ref: ObjectRef, proof: Proof, severity: Severity
-    ) -> None:
+    async def _check_watch(self, source: Source, ref: ObjectRef, proof: Proof, severity: Severity) -> None:
+        resource, namespace, name = source
+        selector = f"metadata.name={name}" if name else ""
         try:
-            await self._client.page(resource, namespace, limit=1, names_only=True)
+            await self._client.page(resource, namespace, limit=1, field_selector=selector, names_only=True)
         except KubeError as error:
             if error.temporary:
                 raise

@@ -14,15 +14,12 @@ from typing import Any
 from fairlead_agent.errors import KubeError, MissingRight
 from fairlead_agent.health.pods import Event, Pod, event_of, newest, pod_of, verdict_of_pod
 from fairlead_agent.health.rules import verdict_of
-from fairlead_agent.health.targets import Target, is_watched, is_workload
+from fairlead_agent.health.targets import Source, Target, is_watched, is_workload
 from fairlead_agent.health.verdict import HEALTHY, Verdict, projected
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import EVENTS, PODS, REPLICA_SETS, Resource
 from fairlead_agent.kube.watch import Watch
 from fairlead_shared.progress import HealthStatus
-
-Where = tuple[Resource, str]
-"""(resource, namespace)."""
 
 
 class Observer:
@@ -32,14 +29,16 @@ class Observer:
         self.targets = tuple(targets)
         self.changed = asyncio.Event()
         """Set when anything changed that could matter; whoever waits clears it."""
-        self._kinds: dict[Where, Watch[Mapping[str, Any]]] = {}
+        self._kinds: dict[Source, Watch[Mapping[str, Any]]] = {}
         self._pods: dict[str, Watch[Pod]] = {}
         self._events: dict[str, Watch[Event]] = {}
         self._sets: dict[str, Watch[Mapping[str, Any]]] = {}
         for target in targets:
-            where = (target.resource, target.ref.namespace)
-            if where not in self._kinds:
-                self._kinds[where] = self._watch(client, *where, projected, names_only=not is_watched(target.resource))
+            if target.source not in self._kinds:
+                resource, namespace, name = target.source
+                self._kinds[target.source] = self._watch(
+                    client, resource, namespace, projected, name=name, names_only=not is_watched(resource)
+                )
             if is_workload(target.resource) and target.ref.namespace not in self._pods:
                 self._add_evidence(client, target.ref.namespace)
             elif target.resource.kind == "PersistentVolumeClaim" and target.ref.namespace not in self._events:
@@ -81,7 +80,7 @@ class Observer:
 
     def _verdict(self, target: Target, evidence: _Evidence, now: float) -> Verdict:
         ref, resource = target.ref, target.resource
-        watch = self._kinds[resource, ref.namespace]
+        watch = self._kinds[target.source]
         if watch.denied is not None:
             rule = f"; needs\n{watch.denied.rule_yaml()}" if isinstance(watch.denied, MissingRight) else ""
             return Verdict(HealthStatus.UNKNOWN, f"{watch.denied}{rule}", final=True)
@@ -117,9 +116,11 @@ class Observer:
         namespace: str,
         project: Callable[[Mapping[str, Any]], Any],
         *,
+        name: str = "",
         names_only: bool = False,
     ) -> Watch[Any]:
-        return Watch(client, resource, namespace, project, lambda _: self.changed.set(), names_only=names_only)
+        changed = self.changed
+        return Watch(client, resource, namespace, project, lambda _: changed.set(), name=name, names_only=names_only)
 
 
 class _Evidence:

@@ -11,6 +11,9 @@ from fairlead_shared.objects import ObjectRef
 EVIDENCE = (PODS, REPLICA_SETS, EVENTS)
 """Watched beside workloads, to find why one is not healthy."""
 
+Source = tuple[Resource, str, str]
+"""(resource, namespace, name); without a name, all of the namespace."""
+
 _BUILT_IN_GROUPS = frozenset({"", "apps", "autoscaling", "batch", "extensions", "policy"})
 
 
@@ -20,6 +23,11 @@ class Target:
 
     ref: ObjectRef
     resource: Resource
+
+    @property
+    def source(self) -> Source:
+        """Where it is seen: in a list of its namespace; by itself if cluster-scoped, as rights there name objects."""
+        return (self.resource, self.ref.namespace, "" if self.resource.namespaced else self.ref.name)
 
 
 def is_workload(resource: Resource) -> bool:

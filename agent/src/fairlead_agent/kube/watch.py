@@ -42,6 +42,7 @@ class Watch(Generic[T]):
         project: Callable[[Mapping[str, Any]], T | None],
         changed: Callable[[Key], None],
         *,
+        name: str = "",
         names_only: bool = False,
     ) -> None:
         """
@@ -53,6 +54,7 @@ class Watch(Generic[T]):
             namespace: Where; empty for cluster-scoped resources.
             project: Object → what to keep of it; None keeps nothing of it.
             changed: Called after `objects` changed at a key, also when it went away.
+            name: Only the object of this name; rights may be limited to it.
             names_only: Only list metadata; for a snapshot, not for `run`.
         """
         self.objects: dict[Key, T] = {}
@@ -65,6 +67,7 @@ class Watch(Generic[T]):
         self._client = client
         self._project = project
         self._changed = changed
+        self._field_selector = f"metadata.name={name}" if name else ""
         self._names_only = names_only
 
     async def run(self) -> None:
@@ -99,7 +102,13 @@ class Watch(Generic[T]):
         found: dict[Key, T] = {}
         token = ""
         while True:
-            page = await self._client.page(self.resource, self.namespace, token=token, names_only=self._names_only)
+            page = await self._client.page(
+                self.resource,
+                self.namespace,
+                token=token,
+                field_selector=self._field_selector,
+                names_only=self._names_only,
+            )
             for item in page.items:
                 if (kept := self._project(item)) is not None:
                     found[_key(item)] = kept
@@ -133,6 +142,7 @@ class Watch(Generic[T]):
                 resource_version=position,
                 server_seconds=SERVER_SECONDS,
                 silence_seconds=SILENCE_SECONDS,
+                field_selector=self._field_selector,
             ) as events:
                 async for event in events:
                     position = self._take(event, position)

@@ -1,0 +1,64 @@
+"""Address, CA and token of a pod's ServiceAccount."""
+
+from pathlib import Path
+
+import pytest
+
+from fairlead_agent.errors import Unreachable
+from fairlead_agent.kube import access
+from fairlead_agent.kube.access import ClusterAccess, TokenSource
+
+SERVICE = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+
+
+def test_pod_finds_its_api_server_by_its_environment() -> None:
+    """The variables every pod has."""
+    assert ClusterAccess.in_cluster(SERVICE, Path("/sa")).server == "https://10.96.0.1:443"
+
+
+def test_address_of_version_6_is_put_into_brackets() -> None:
+    """Else the port would be read as part of it."""
+    found = ClusterAccess.in_cluster({**SERVICE, "KUBERNETES_SERVICE_HOST": "fd00::1"}, Path("/sa"))
+    assert found.server == "https://[fd00::1]:443"
+
+
+def test_outside_of_a_pod_the_missing_variables_are_named() -> None:
+    """One sentence that says what is not set."""
+    with pytest.raises(Unreachable, match="KUBERNETES_SERVICE_HOST"):
+        ClusterAccess.in_cluster({}, Path("/sa"))
+
+
+def test_missing_ca_file_is_named(tmp_path: Path) -> None:
+    """Not a bare OSError."""
+    with pytest.raises(Unreachable, match=r"ca\.crt"):
+        ClusterAccess.in_cluster(SERVICE, tmp_path).tls_context()
+
+
+def test_token_is_read_again_after_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kubelet replaces the file; the old token is used for a minute at most."""
+    now = 1000.0
+    monkeypatch.setattr(access.time, "monotonic", lambda: now)
+    (tmp_path / "token").write_text("first\n")
+    source = TokenSource(ClusterAccess.in_cluster(SERVICE, tmp_path))
+    assert source.current() == "first"
+    (tmp_path / "token").write_text("second\n")
+    now += 59.0
+    assert source.current() == "first"
+    now += 2.0
+    assert source.current() == "second"
+
+
+def test_token_that_cannot_be_read_again_is_kept(tmp_path: Path) -> None:
+    """A file that is missing for a moment does not make a working agent fail."""
+    (tmp_path / "token").write_text("first")
+    source = TokenSource(ClusterAccess.in_cluster(SERVICE, tmp_path))
+    source.current()
+    (tmp_path / "token").unlink()
+    source.reread()
+    assert source.current() == "first"
+
+
+def test_token_that_was_never_there_is_an_error(tmp_path: Path) -> None:
+    """It names the file and never the token."""
+    with pytest.raises(Unreachable, match="token"):
+        TokenSource(ClusterAccess.in_cluster(SERVICE, tmp_path)).current()
