@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import tempfile
+import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +48,8 @@ _CONTAINED = (
     *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private", "--"),
 )
 """Runs a program in mount and process namespaces of its own, so that neither outlives us, however we end."""
+_OFFLINE = ("unshare", "--net", "--")
+"""Runs a program in a network namespace without a single link that is up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,14 +127,16 @@ def debian_image(registry: Registry) -> BuiltImage:
     if (known := _known(registry, "debian", "12", key)) is not None:
         return known
     ensure_packages(["mmdebstrap", "buildah"])
-    with tempfile.TemporaryDirectory(prefix="debian-", dir=_directory("tmp")) as scratch:
+    with _workspace("debian") as scratch:
+        if (known := _known(registry, "debian", "12", key)) is not None:
+            return known
         with _timed("putting Debian together from its packages (once per machine)", "debian", 45):
             options = [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNREAD]
-            archive = f"{scratch}/debian.tar"
+            archive = str(scratch / "debian.tar")
             argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", *options]
             _run_contained(["env", f"TMPDIR={scratch}", *argv, release, archive], _BOOTSTRAP_LIMIT_SECONDS)
         instructions = "FROM scratch\nADD debian.tar /\n"
-        return _build(registry, instructions, Path(scratch), "debian", "12", key, (), network=False)
+        return _build(registry, instructions, scratch, "debian", "12", key, (), network=False)
 
 
 def python_image(registry: Registry) -> BuiltImage:
@@ -212,21 +216,25 @@ def _build(
 ) -> BuiltImage:
     storage = _directory("storage")
     empty_if_large(storage, _STORAGE_LIMIT_BYTES)
-    with _alone(storage), tempfile.TemporaryDirectory(prefix="build-", dir=_directory("tmp")) as scratch:
+    with _workspace("storage") as scratch:
+        if (known := _known(registry, repository, tag, key)) is not None:
+            return known
         # A run root of its own: counts of mounts that died with their namespace must not be believed.
         buildah = ["env", "BUILDAH_ISOLATION=chroot", "buildah", "--root", str(storage), "--runroot", f"{scratch}/run"]
         buildah += ["--storage-driver", "overlay"]
-        containerfile = Path(scratch) / "Containerfile"
+        containerfile = scratch / "Containerfile"
         containerfile.write_text(instructions)
         local = f"localhost/{repository}:built-{key}"
         with _timed(f"building image {repository}:{tag}", f"image {repository}", 20):
+            for base in _bases(instructions):
+                _run_contained([*buildah, "pull", "--quiet", "--tls-verify=false", base], _BUILD_LIMIT_SECONDS)
             _run_contained(
                 [
-                    *(*buildah, "build", "--quiet", "--layers", "--format", "oci"),
-                    *("--network", "host" if network else "none", "--tls-verify=false", *options),
+                    *(*buildah, "build", "--quiet", "--layers", "--format", "oci", "--pull-never", *options),
                     *("--tag", local, "--file", str(containerfile), str(context)),
                 ],
                 _BUILD_LIMIT_SECONDS,
+                network=network,
             )
             remote = f"docker://{registry.address}/{repository}:built-{key}"
             _run_contained([*buildah, "push", "--quiet", "--tls-verify=false", local, remote], _BUILD_LIMIT_SECONDS)
@@ -236,8 +244,20 @@ def _build(
     return image
 
 
-def _run_contained(argv: Sequence[str], seconds: float) -> None:
-    run([*_CONTAINED, *argv], seconds=seconds)
+def _bases(instructions: str) -> Iterator[str]:
+    """Yield the images that a Containerfile builds on, its own stages left out."""
+    stages = {"scratch"}
+    for line in instructions.splitlines():
+        words = line.split()
+        if len(words) > 1 and words[0].upper() == "FROM":
+            if words[1] not in stages:
+                yield words[1]
+            stages.add(words[-1])
+
+
+def _run_contained(argv: Sequence[str], seconds: float, *, network: bool = True) -> None:
+    # With its chroot isolation buildah accepts `--network none` and shares the host's network all the same.
+    run([*(() if network else _OFFLINE), *_CONTAINED, *argv], seconds=seconds)
 
 
 def _tree(context: Path) -> Iterator[str]:
@@ -259,11 +279,21 @@ def _directory(name: str) -> Path:
 
 
 @contextmanager
-def _alone(storage: Path) -> Iterator[None]:
-    """Hold the layers' lock: two builds at once would only share two cores, and neither may see the other half done."""
-    with open(f"{storage}.lock", "w") as lock:  # noqa: PTH123 - the name has a suffix appended, not replaced
+def _workspace(name: str) -> Iterator[Path]:
+    """
+    Give an empty directory to one process at a time, the lock of `name` held: two builds would only share two cores.
+
+    What a killed process left in it goes when the next one comes.
+    """
+    scratch = _directory(f"{name}.work")
+    with scratch.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(exist_ok=True)
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager

@@ -1,18 +1,27 @@
 """Images really reach pods: built, pushed to the local registry, pulled by the kubelet, or refused with its words."""
 
+import contextlib
+import fcntl
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.binaries import binary
 from tests.cluster.cluster import Cluster
-from tests.cluster.images import build_image, debian_image, probe_image_tar, python_image
+from tests.cluster.images import build_image, debian_image
+from tests.cluster.network import OUTSIDE_ADDRESS
 from tests.cluster.registry import Registry, empty_if_large, session_registry
 from tests.cluster.scratch_image import ScratchImage
 from tests.polling import wait_until
 
 PULL_SECONDS = 90.0
+BUILD_SECONDS = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +29,23 @@ def registry() -> Iterator[Registry]:
     """Serve the machine's images for this module's tests."""
     with session_registry() as serving:
         yield serving
+
+
+@pytest.fixture(scope="module")
+def pulled(registry: Registry, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """
+    Push an image that no node was ever given otherwise, and return its reference.
+
+    The kubelet remembers what it pulled by the image's digest, and from then on wants to verify its right to that image
+    under every name: an image that other tests load by hand must not be pulled here.
+    """
+    archive = tmp_path_factory.mktemp("image") / "pulled.tar"
+    program = {"/probe": binary("probe")}
+    ScratchImage(
+        reference="tests/pulled:1", files=program, entrypoint=("/probe",), directories=("/tmp", "/pulled")
+    ).write(archive)
+    registry.admit(cluster)
+    return registry.push(archive, "tests/pulled", "1")
 
 
 @pytest.fixture
@@ -49,8 +75,6 @@ def test_cache_directory_in_use_is_not_emptied(registry: Registry, tmp_path: Pat
     empty_if_large(directory, 4096)
     assert (directory / "layer").exists()
     with (tmp_path / "layers.lock").open("w") as lock:
-        import fcntl
-
         fcntl.flock(lock, fcntl.LOCK_SH)
         empty_if_large(directory, 1024)
         assert (directory / "layer").exists()
@@ -63,7 +87,8 @@ def test_unchanged_sources_are_not_built_again(registry: Registry, tmp_path: Pat
     (tmp_path / "Containerfile").write_text(
         "ARG BASE\nFROM ${BASE}\nARG COLOUR\nENV COLOUR=${COLOUR}\nCOPY note /note\n"
     )
-    (tmp_path / "note").write_text("one")
+    # Sources no earlier run had, or everything would be found and nothing built.
+    (tmp_path / "note").write_text(f"one {time.time_ns()}")
     base = {"BASE": debian_image(registry).pinned}
     blue, again, green = (
         build_image(
@@ -74,7 +99,7 @@ def test_unchanged_sources_are_not_built_again(registry: Registry, tmp_path: Pat
     assert blue == again
     assert green.digest != blue.digest
     assert registry.digest("tests/note", "1") == green.digest
-    (tmp_path / "note").write_text("two")
+    (tmp_path / "note").write_text(f"two {time.time_ns()}")
     changed = build_image(
         registry, tmp_path / "Containerfile", tmp_path, "tests/note:1", build_args=base | {"COLOUR": "green"}
     )
@@ -82,21 +107,18 @@ def test_unchanged_sources_are_not_built_again(registry: Registry, tmp_path: Pat
 
 
 def test_build_without_network_reaches_nothing(registry: Registry, tmp_path: Path) -> None:
-    """A RUN of an ordinary build cannot dial anywhere, not even this machine's registry."""
-    script = f"import socket; socket.create_connection(('{registry.address.partition(':')[0]}', {registry.port}), 2)"
-    (tmp_path / "Containerfile").write_text(
-        f'ARG BASE\nFROM ${{BASE}}\nRUN python3 -c "{script}" 2>&1 | grep --quiet unreachable\n'
-    )
-    base = {"BASE": python_image(registry).pinned}
-    assert build_image(registry, tmp_path / "Containerfile", tmp_path, "tests/offline:1", build_args=base).digest
+    """A RUN of an ordinary build cannot dial anywhere, not even this machine's registry; one that may, can."""
+    dial = f"exec 3<>/dev/tcp/{OUTSIDE_ADDRESS}/{registry.port}"
+    base = {"BASE": debian_image(registry).pinned}
+    for network, expected in ((False, f"! {dial}"), (True, dial)):
+        (tmp_path / "Containerfile").write_text(f"ARG BASE\nFROM ${{BASE}}\nRUN bash -c '{expected}'\n")
+        build_image(registry, tmp_path / "Containerfile", tmp_path, "tests/network:1", build_args=base, network=network)
 
 
-def test_kubelet_pulls_from_the_registry(registry: Registry, cluster: Cluster, namespace: str) -> None:
+def test_kubelet_pulls_from_the_registry(pulled: str, cluster: Cluster, namespace: str) -> None:
     """A pod runs an image that only the registry has."""
-    registry.admit(cluster)
-    reference = registry.push(probe_image_tar(), "tests/probe", "pulled")
     cluster.kubectl(
-        "--namespace", namespace, "run", "probe", f"--image={reference}", "--image-pull-policy=Always", "--", "serve"
+        "--namespace", namespace, "run", "probe", f"--image={pulled}", "--image-pull-policy=Always", "--", "serve"
     )
     cluster.kubectl(
         "--namespace", namespace, "wait", "--for=condition=Ready", f"--timeout={PULL_SECONDS:.0f}s", "pod/probe"
@@ -105,11 +127,9 @@ def test_kubelet_pulls_from_the_registry(registry: Registry, cluster: Cluster, n
     assert answer.stdout == "ok from probe\n"
 
 
-def test_wrong_tag_is_refused_with_the_registrys_words(registry: Registry, cluster: Cluster, namespace: str) -> None:
+def test_wrong_tag_is_refused_with_the_registrys_words(pulled: str, cluster: Cluster, namespace: str) -> None:
     """The kubelet waits with ErrImagePull and says which image was not found, as a person will see it."""
-    registry.admit(cluster)
-    registry.push(probe_image_tar(), "tests/probe", "pulled")
-    wrong = f"{registry.address}/tests/probe:mistyped"
+    wrong = pulled.removesuffix(":1") + ":mistyped"
     cluster.kubectl("--namespace", namespace, "run", "wrong", f"--image={wrong}", "--image-pull-policy=Always")
 
     def refusal() -> str | None:
@@ -123,3 +143,35 @@ def test_wrong_tag_is_refused_with_the_registrys_words(registry: Registry, clust
     message = wait_until(refusal, "ErrImagePull", PULL_SECONDS)
     assert wrong in str(message)
     assert "not found" in str(message)
+
+
+def test_killed_build_leaves_no_process(registry: Registry, tmp_path: Path) -> None:
+    """SIGKILL of the tool ends the build's programs too, and the next build starts afresh."""
+    seconds = f"3600.{os.getpid()}"
+    (tmp_path / "Containerfile").write_text(f"ARG BASE\nFROM ${{BASE}}\nRUN sleep {seconds}\n")
+    code = (
+        "import sys; from pathlib import Path; from tests.cluster.images import build_image\n"
+        "from tests.cluster.registry import Registry\n"
+        "context = Path(sys.argv[1])\n"
+        "build_image(Registry(port=int(sys.argv[2])), context / 'Containerfile', context, 'tests/killed:1',"
+        " build_args={'BASE': sys.argv[3]})"
+    )
+    argv = [sys.executable, "-c", code, str(tmp_path), str(registry.port), debian_image(registry).pinned]
+    with subprocess.Popen(argv, start_new_session=True) as tool:
+        wait_until(lambda: _sleeping(seconds), "the build's RUN", BUILD_SECONDS)
+        tool.kill()
+    wait_until(lambda: not _sleeping(seconds), "the end of the build's RUN", BUILD_SECONDS)
+    assert not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "images/storage" in line]
+    (tmp_path / "Containerfile").write_text(f"ARG BASE\nFROM ${{BASE}}\nRUN echo {seconds} > /done\n")
+    base = {"BASE": debian_image(registry).pinned}
+    assert build_image(registry, tmp_path / "Containerfile", tmp_path, "tests/killed:1", build_args=base).digest
+
+
+def _sleeping(seconds: str) -> bool:
+    """Tell whether some process of this machine is `sleep` with that very argument."""
+    wanted = f"sleep\0{seconds}\0".encode()
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if command.read_bytes() == wanted:
+                return True
+    return False
