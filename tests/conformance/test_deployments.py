@@ -82,6 +82,16 @@ async def test_a_rollback_goes_back_to_the_newest_other_bundle_that_succeeded(st
     assert await store.read(lambda c: rollback_target(c, *ENVIRONMENT, None)) == first
 
 
+async def test_a_rollback_after_a_failure_goes_back_to_the_last_success(store: Store) -> None:
+    """What failed half-way is what runs, so the newest success is what was before it."""
+    agent = await connected(store)
+    await deployed(store, agent, BUNDLES[0])
+    good = await deployed(store, agent, BUNDLES[1])
+    await deployed(store, agent, BUNDLES[2], Outcome.FAILED)
+    await store.write(lambda c: deploy(c, bundle=BUNDLES[0]))
+    assert await store.read(lambda c: rollback_target(c, *ENVIRONMENT, None)) == good
+
+
 async def test_a_rollback_may_name_a_deployment_that_succeeded(store: Store) -> None:
     """Of the same environment."""
     agent = await connected(store)

@@ -62,7 +62,7 @@ class RollbackCreate(_Timed):
     """A return to an earlier deployment's bundle."""
 
     to: str | None = None
-    """Id of a deployment that succeeded; null for the newest that ran another bundle than the current one."""
+    """Id of a deployment that succeeded; null for the newest of another bundle than what an agent took last."""
 
 
 class DeploymentJob(BaseModel):

@@ -118,7 +118,7 @@ class Planner:
 
         Args:
             request: Who asks for what.
-            to: Id of a deployment that succeeded; None for the newest that ran another bundle than the current one.
+            to: Id of a deployment that succeeded; None for the newest of another bundle than what an agent took last.
 
         Returns: The deployment; the one that is there when the same request was made before.
         Raises:

@@ -173,7 +173,8 @@ def rollback_target(
         organization: Whose.
         application: Which.
         environment: Which.
-        to: Id of a succeeded deployment of this environment; None: the newest that ran another bundle than the current.
+        to: Id of a succeeded deployment of this environment; None: the newest that ran another bundle than the last one
+            an agent took, which has changed the cluster also if it failed.
     Raises: NotFound: no such deployment. Conflict: it did not succeed, or there is nothing to go back to.
     """
     if to is not None:
@@ -183,11 +184,12 @@ def rollback_target(
         if chosen.job.state is not JobState.SUCCEEDED:
             raise Conflict(f"deployment '{to}' did not succeed ({chosen.job.state}); choose one that did")
         return chosen
-    current = current_deployment(connection, organization, application, environment)
-    if current is None:
+    if current_deployment(connection, organization, application, environment) is None:
         raise Conflict("nothing was deployed successfully yet, so there is nothing to go back to")
-    query = _of_environment(organization, application, environment).where(
-        jobs.c.state == str(JobState.SUCCEEDED), deployments.c.bundle_sha256 != current.bundle_sha256
+    newest_first = _of_environment(organization, application, environment)
+    taken = _deployment(connection.execute(newest_first.where(jobs.c.started_at.is_not(None)).limit(1)).one())
+    query = newest_first.where(
+        jobs.c.state == str(JobState.SUCCEEDED), deployments.c.bundle_sha256 != taken.bundle_sha256
     )
     row = connection.execute(query.limit(1)).one_or_none()
     if row is None:
