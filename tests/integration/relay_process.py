@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from fairlead_relay.commands.root import cli
 from tests.polling import wait_until
 
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 STOP_SECONDS = 20.0
 
 
@@ -33,6 +33,8 @@ class RelayProcess:
     data_dir: Path
     api_port: int = 0
     agent_port: int = 0
+    agent_host: str = "127.0.0.1"
+    """Address of the agent port; clusters in namespaces of their own cannot dial this machine's loopback."""
     environment: dict[str, str] = field(default_factory=dict)
     """Further FAIRLEAD_RELAY_… settings."""
     process: subprocess.Popen[bytes] | None = None
@@ -61,7 +63,12 @@ class RelayProcess:
     def start(self) -> RelayProcess:
         """Start the relay, on the ports of its former life if it had one, and wait until it is ready."""
         command = [sys.executable, "-m", "fairlead_relay", "serve", "--data-dir", str(self.data_dir)]
-        command += ["--api-listen", f"127.0.0.1:{self.api_port}", "--agent-listen", f"127.0.0.1:{self.agent_port}"]
+        command += [
+            "--api-listen",
+            f"127.0.0.1:{self.api_port}",
+            "--agent-listen",
+            f"{self.agent_host}:{self.agent_port}",
+        ]
         ready = self.data_dir / "ready.json"
         ready.unlink(missing_ok=True)
         with self.log.open("ab") as log:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from fairlead_shared.errors import NameInvalid
 from fairlead_shared.identity import check_name
 from fairlead_shared.objects import ObjectRef
 
@@ -29,11 +30,14 @@ _ED25519_BYTES = 32
 
 
 def _name(value: str) -> str:
-    return check_name("name", value)
+    try:
+        return check_name("name", value)
+    except NameInvalid as error:
+        raise ValueError(str(error)) from None
 
 
 def _name_or_any(value: str) -> str:
-    return value if value == ANY else check_name("name", value)
+    return value if value == ANY else _name(value)
 
 
 def _not_any(value: str) -> str:

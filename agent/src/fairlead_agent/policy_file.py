@@ -41,7 +41,9 @@ def parse_policy(text: str, file: str) -> Policy:
     try:
         return Policy.model_validate({} if content is None else content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        found = error.errors(include_url=False, include_input=False)
+        # A misspelt key is also a missing one: the misspelling is the mistake.
+        first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
         location = first["loc"]
         raise PolicyInvalid(
             file, _line_of(location, reader.lines), _sentence(first["type"], location, first["msg"])
