@@ -1,0 +1,192 @@
+"""Health on a real node: success is seen at once, and a standing fault ends the wait early with its cause."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead_agent.health.check import HealthCheck
+from fairlead_agent.ports import DeployResult
+from fairlead_shared.errors import ErrorCode
+from fairlead_shared.progress import HealthEvent, HealthStatus, Outcome
+from tests.cluster.cluster import Cluster
+from tests.cluster.images import PROBE_IMAGE, load_image, probe_image_tar
+from tests.e2e.engine_world import Checkpoint, Story, World, config_map, deployment, service, world
+from tests.polling import eventually
+
+
+@pytest.fixture(scope="module")
+def node(cluster: Cluster) -> Cluster:
+    """Return a cluster whose node has the probe image."""
+    load_image(cluster, probe_image_tar())
+    return cluster
+
+
+def serving(name: str, **container: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return a Deployment of one pod that serves; `container` changes its container."""
+    made = deployment(name, replicas=1, image=PROBE_IMAGE)
+    probe = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}
+    made["spec"]["template"]["spec"]["containers"] = [
+        {"name": "main", "image": PROBE_IMAGE, "args": ["serve"], "readinessProbe": probe, **container}
+    ]
+    made["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 0
+    return made
+
+
+async def broken(place: World, *manifests: dict[str, Any]) -> tuple[DeployResult, float]:
+    """Deploy something that cannot become healthy; return how it failed and after how many seconds."""
+    began = time.monotonic()
+    result, _ = await place.deploy(manifests, wait_seconds=90.0)
+    assert (result.outcome, result.code) == (Outcome.FAILED, ErrorCode.UNHEALTHY)
+    return result, time.monotonic() - began
+
+
+async def test_wait_ends_when_the_pods_are_ready(node: Cluster, tmp_path: Path) -> None:
+    """The story goes from Progressing to Healthy, and success follows the last of it at once."""
+    async with world(node, tmp_path) as place:
+        result, story = await place.deploy([serving("web"), service("web"), config_map("settings")], wait_seconds=60.0)
+        assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
+        web = [event.status for event in story.of("health") if event.object.kind == "Deployment"]
+        assert web[0] is HealthStatus.PROGRESSING
+        assert web[-1] is HealthStatus.HEALTHY
+        healthy = next(event for event in reversed(story.of("health")) if event.object.kind == "Deployment")
+        assert story.events["step/wait/finished"].at - healthy.at < 0.5
+
+
+async def test_crash_loop_names_container_and_exit_code(node: Cluster, tmp_path: Path) -> None:
+    """A container that keeps crashing fails the wait within seconds, not at its end."""
+    async with world(node, tmp_path) as place:
+        result, seconds = await broken(place, serving("web", args=["no-such-verb"]))
+        assert f"Deployment {place.namespace}/web is Degraded: container main of Pod web-" in result.cause
+        assert "exit code 1" in result.cause
+        assert seconds < 45
+
+
+async def test_image_that_cannot_be_pulled_is_named(node: Cluster, tmp_path: Path) -> None:
+    """The image and the reason the node gives."""
+    async with world(node, tmp_path) as place:
+        result, seconds = await broken(place, serving("web", image="registry.invalid/no/such:1"))
+        assert "container main of Pod web-" in result.cause
+        assert "cannot pull image registry.invalid/no/such:1" in result.cause
+        assert seconds < 45
+
+
+async def test_missing_configuration_is_named(node: Cluster, tmp_path: Path) -> None:
+    """A ConfigMap that does not exist keeps the container from starting."""
+    async with world(node, tmp_path) as place:
+        env = [{"name": "COLOUR", "valueFrom": {"configMapKeyRef": {"name": "absent", "key": "colour"}}}]
+        result, seconds = await broken(place, serving("web", env=env))
+        assert 'configmap "absent" not found (CreateContainerConfigError)' in result.cause
+        assert seconds < 45
+
+
+async def test_missing_volume_source_is_named(node: Cluster, tmp_path: Path) -> None:
+    """A Secret that does not exist keeps the pod from starting; only an Event says so."""
+    async with world(node, tmp_path) as place:
+        web = serving("web")
+        web["spec"]["template"]["spec"]["volumes"] = [{"name": "keys", "secret": {"secretName": "absent"}}]
+        result, _ = await broken(place, web)
+        assert 'secret "absent" not found (FailedMount)' in result.cause
+
+
+async def test_unschedulable_pod_repeats_the_schedulers_words(node: Cluster, tmp_path: Path) -> None:
+    """Too much memory asked for: the scheduler's reason per node."""
+    async with world(node, tmp_path) as place:
+        result, seconds = await broken(place, serving("web", resources={"requests": {"memory": "900Gi"}}))
+        assert "cannot be scheduled: 0/1 nodes are available: 1 Insufficient memory" in result.cause
+        assert seconds < 30
+
+
+async def test_pods_denied_by_quota_are_explained(node: Cluster, tmp_path: Path) -> None:
+    """No pod exists to ask; its replica set says why."""
+    async with world(node, tmp_path) as place:
+        metadata = {"name": "none", "namespace": place.namespace}
+        await place.create(
+            {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": {"pods": "0"}}}
+        )
+        await place.kubectl("wait", "resourcequota/none", "-n", place.namespace, "--for=jsonpath={.status.hard.pods}=0")
+        result, _ = await broken(place, serving("web"))
+        assert "its pods cannot be created" in result.cause
+        assert "exceeded quota: none" in result.cause
+
+
+async def test_failing_probe_is_the_cause_at_the_end_of_the_wait(node: Cluster, tmp_path: Path) -> None:
+    """A slow start looks the same, so it gets its time; then the probe's answer is the cause."""
+    async with world(node, tmp_path) as place:
+        probe = {"httpGet": {"path": "/", "port": 9999}, "periodSeconds": 1}
+        result, story = await place.deploy([serving("web", readinessProbe=probe)], wait_seconds=8.0)
+        assert result.outcome is Outcome.FAILED
+        assert "container main of Pod web-" in result.cause
+        assert "Readiness probe failed" in result.cause
+        assert story.of("health")[-1].status is HealthStatus.PROGRESSING
+
+
+async def test_failed_job_fails_at_once_with_its_pods_exit_code(node: Cluster, tmp_path: Path) -> None:
+    """A Job past its back-off limit never recovers: no grace."""
+    async with world(node, tmp_path) as place:
+        result, _ = await broken(place, job("migrate", "no-such-verb"))
+        assert f"{place.namespace}/migrate is Degraded: it failed" in result.cause
+        assert "exit code 1" in result.cause
+
+
+async def test_finished_job_is_healthy(node: Cluster, tmp_path: Path) -> None:
+    """Waiting for a migration means waiting for its end."""
+    async with world(node, tmp_path) as place:
+        result, _ = await place.deploy([job("migrate", "lookup", "localhost")], wait_seconds=60.0)
+        assert result.outcome is Outcome.SUCCEEDED
+
+
+async def test_old_pods_are_not_blamed_for_a_new_fault(node: Cluster, tmp_path: Path) -> None:
+    """A broken change fails by its own pod while the old one still serves; going back heals it."""
+    async with world(node, tmp_path) as place:
+        good = [serving("web")]
+        assert (await place.deploy(good, wait_seconds=60.0))[0].outcome is Outcome.SUCCEEDED
+        result, _ = await broken(place, serving("web", args=["no-such-verb"]))
+        assert "exit code 1" in result.cause
+        assert (await place.deploy(good, wait_seconds=60.0))[0].outcome is Outcome.SUCCEEDED
+
+
+async def test_check_tells_the_health_of_everything_owned(node: Cluster, tmp_path: Path) -> None:
+    """Once, without waiting: each object of the inventory, whatever was deleted by hand included."""
+    async with world(node, tmp_path) as place:
+        await place.deploy([serving("web"), config_map("settings"), config_map("gone")], wait_seconds=60.0)
+        await place.kubectl("delete", "configmap", "gone", "-n", place.namespace)
+        events = await HealthCheck(place.client, place.inventory, time.time).check(place.environment)
+        assert {event.object.name: event.status for event in events} == {
+            "web": HealthStatus.HEALTHY,
+            "settings": HealthStatus.HEALTHY,
+            "gone": HealthStatus.MISSING,
+        }
+
+
+async def test_fault_is_told_within_five_seconds_of_the_pods_status(node: Cluster, tmp_path: Path) -> None:
+    """The event with the cause comes while the deployment still waits."""
+    async with world(node, tmp_path) as place:
+        story = Story()
+        work = place.work([serving("web", image="registry.invalid/no/such:1")], wait_seconds=60.0)
+        task = asyncio.create_task(place.engine().run(work, story.report, Checkpoint()))
+        await eventually(lambda: _waiting(place), "the kubelet to give up on the image", 60.0)
+        await eventually(lambda: _caused(story), "the cause to be told", 5.0)
+        await task
+
+
+async def _waiting(place: World) -> bool:
+    path = "jsonpath={.items[*].status.containerStatuses[*].state.waiting.reason}"
+    return "Image" in await place.kubectl("get", "pods", "-n", place.namespace, "-o", path)
+
+
+async def _caused(story: Story) -> bool:
+    return any(isinstance(event, HealthEvent) and "cannot pull" in event.cause for event in story.events.values())
+
+
+def job(name: str, *args: str) -> dict[str, Any]:
+    """Return a Job that runs the probe once."""
+    container = {"name": "main", "image": PROBE_IMAGE, "args": list(args)}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name},
+        "spec": {"backoffLimit": 0, "template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+    }

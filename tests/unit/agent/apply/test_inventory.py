@@ -1,0 +1,217 @@
+"""Inventories over a store that keeps versions as the API server does."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from fairlead_agent.apply.inventory import Inventory, InventoryStore
+from fairlead_agent.errors import AlreadyExists, Conflict, NotFound, Unexpected
+from fairlead_agent.ports import EnvironmentKey, OwnedObject, ReplayMark, StateKind
+from fairlead_shared.objects import ObjectRef
+
+KEY = EnvironmentKey("acme", "shop", "staging")
+HEAD = f"fairlead-environment-{KEY.owner}"
+
+
+@dataclass(slots=True)
+class MemoryState:
+    """Objects with versions; `dies_at` raises at that write, as a killed process would stop."""
+
+    objects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    writes: int = 0
+    dies_at: int = 0
+    before_update: Callable[[], Awaitable[None]] | None = None
+    """Called once, before the next update."""
+
+    async def read(self, kind: StateKind, name: str) -> dict[str, Any] | None:
+        """Return a copy of the object."""
+        found = self.objects.get(name)
+        return None if found is None else {**found, "metadata": dict(found["metadata"])}
+
+    async def select(self, kind: StateKind, label_selector: str) -> list[dict[str, Any]]:
+        """Return the objects with one label."""
+        label, _, value = label_selector.partition("=")
+        return [one for one in self.objects.values() if one["metadata"].get("labels", {}).get(label) == value]
+
+    async def create(self, kind: StateKind, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Create unless there."""
+        self._write()
+        name = manifest["metadata"]["name"]
+        if name in self.objects:
+            raise AlreadyExists(name)
+        return self._store(name, manifest)
+
+    async def update(self, kind: StateKind, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace at the version given."""
+        if self.before_update is not None:
+            hook, self.before_update = self.before_update, None
+            await hook()
+        self._write()
+        name = manifest["metadata"]["name"]
+        if name not in self.objects:
+            raise NotFound(name)
+        if self.objects[name]["metadata"]["resourceVersion"] != manifest["metadata"]["resourceVersion"]:
+            raise Conflict(name)
+        return self._store(name, manifest)
+
+    async def delete(self, kind: StateKind, name: str) -> None:
+        """Delete if there."""
+        self._write()
+        self.objects.pop(name, None)
+
+    def _write(self) -> None:
+        self.writes += 1
+        if self.writes == self.dies_at:
+            raise KeyboardInterrupt
+
+    def _store(self, name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        stored = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(self.writes)}}
+        self.objects[name] = stored
+        return stored
+
+
+def owned(name: str, uid: str = "") -> OwnedObject:
+    """Return an entry for a ConfigMap."""
+    return OwnedObject(ref=ObjectRef(api_version="v1", kind="ConfigMap", namespace="shop", name=name), uid=uid)
+
+
+MANY = [owned(f"{'x' * 200}{number}", uid=f"uid-{number}") for number in range(1600)]
+
+
+async def test_environment_without_deployment_owns_nothing() -> None:
+    """Reading makes nothing."""
+    state = MemoryState()
+    assert await InventoryStore(state).load(KEY) == Inventory()
+    assert state.writes == 0
+
+
+async def test_what_is_stored_is_loaded_again() -> None:
+    """Objects, marks and the last bundle survive."""
+    store = InventoryStore(MemoryState())
+    mark = ReplayMark("01", finished=True, not_before=5)
+    stored = await store.change(KEY, lambda old: old.owns([owned("a", "1")]).marked(mark))
+    assert await store.load(KEY) == stored
+    assert await store.marks(KEY) == (mark,)
+
+
+async def test_unchanged_inventory_is_not_written() -> None:
+    """A deployment that changes nothing costs nothing."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    await store.change(KEY, lambda old: old.owns([owned("a", "1")]))
+    await store.change(KEY, lambda old: old.owns([owned("a", "1")]))
+    assert state.writes == 1
+
+
+async def test_change_is_made_again_when_somebody_was_faster() -> None:
+    """Both changes are in the end."""
+    state = MemoryState()
+    store, other = InventoryStore(state), InventoryStore(state)
+    await store.change(KEY, lambda old: old.owns([owned("a")]))
+    calls = 0
+
+    def edit(old: Inventory) -> Inventory:
+        nonlocal calls
+        calls += 1
+        return old.owns([owned("mine")])
+
+    async def faster() -> None:
+        await other.change(KEY, lambda old: old.owns([owned("theirs")]))
+
+    state.before_update = faster
+    await store.change(KEY, edit)
+    assert calls == 2
+    assert {one.ref.name for one in (await store.load(KEY)).objects} == {"a", "mine", "theirs"}
+
+
+async def test_long_list_is_kept_in_parts_below_the_limit() -> None:
+    """No part passes 512 KiB, and all objects come back."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    stored = await store.change(KEY, lambda old: old.owns(MANY))
+    assert len(state.objects) > 2
+    assert all(len(one["data"].get("objects", "")) < 512 * 1024 for one in state.objects.values())
+    assert await store.load(KEY) == stored
+    assert len(stored.objects) == 1600
+
+
+async def test_parts_of_an_older_list_are_removed() -> None:
+    """Back to one object, nothing is left behind."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    await store.change(KEY, lambda old: old.owns(MANY))
+    await store.change(KEY, lambda old: old.without(MANY[1:]))
+    assert list(state.objects) == [HEAD]
+
+
+@pytest.mark.parametrize("dies_at", range(1, 9))
+async def test_killed_while_it_writes_parts_the_old_or_the_new_list_is_there(dies_at: int) -> None:
+    """The head is the commit point; parts that nobody names are removed by the next change."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    before = await store.change(KEY, lambda old: old.owns(MANY))
+    after = before.without(MANY[:10])
+    state.writes, state.dies_at = 100, 100 + dies_at
+    try:
+        await store.change(KEY, lambda _: after)
+    except KeyboardInterrupt:
+        assert await store.load(KEY) in (before, after)
+    state.dies_at = 0
+    await store.change(KEY, lambda _: after)
+    final = await store.change(KEY, lambda old: old.owns([owned("one-more")]))
+    assert await store.load(KEY) == final
+    head = state.objects[HEAD]
+    assert {name for name in state.objects if name != HEAD} == set(_names(head))
+
+
+async def test_missing_part_is_said_instead_of_forgotten() -> None:
+    """An inventory that lost a part must not look like a short one: prune would not find what was ours."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    await store.change(KEY, lambda old: old.owns(MANY))
+    del state.objects[_names(state.objects[HEAD])[0]]
+    with pytest.raises(Unexpected, match="is missing"):
+        await store.load(KEY)
+
+
+async def test_head_of_another_environment_is_not_taken() -> None:
+    """Twelve hex digits could meet; the full name decides."""
+    state = MemoryState()
+    await InventoryStore(state).change(KEY, lambda old: old.owns([owned("a")]))
+    state.objects[HEAD]["data"]["environment"] = "acme/other/staging"
+    with pytest.raises(Unexpected, match="is not the inventory of"):
+        await InventoryStore(state).load(KEY)
+
+
+async def test_begun_deployment_is_finished_once_known() -> None:
+    """A deployment that never began leaves no mark."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    await store.change(KEY, lambda old: old.marked(ReplayMark("01", finished=False, not_before=7)))
+    await store.finish(KEY, "02")
+    await store.finish(KEY, "01")
+    assert await store.marks(KEY) == (ReplayMark("01", finished=True, not_before=7),)
+
+
+def test_known_uid_is_not_forgotten_for_an_unknown_one() -> None:
+    """A resumed attempt lists its intent again."""
+    inventory = Inventory().owns([owned("a", "1")]).owns([owned("a")])
+    assert inventory.objects[0].uid == "1"
+    assert inventory.owns([owned("a", "2")]).objects[0].uid == "2"
+
+
+def test_marks_are_kept_in_order_and_bounded() -> None:
+    """The newest stay; a mark that changes keeps its place."""
+    inventory = Inventory()
+    for number in range(40):
+        inventory = inventory.marked(ReplayMark(f"{number:02}", finished=False))
+    inventory = inventory.marked(ReplayMark("20", finished=True))
+    assert [mark.deployment_id for mark in inventory.marks] == [f"{number:02}" for number in range(8, 40)]
+    assert [mark.deployment_id for mark in inventory.marks if mark.finished] == ["20"]
+
+
+def _names(head: Mapping[str, Any]) -> list[str]:
+    return list(json.loads(head["data"]["shards"]))
