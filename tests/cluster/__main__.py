@@ -136,7 +136,7 @@ def _describe(record: Record) -> dict[str, Any]:
     return {
         "name": record.name,
         "kept": record.kept,
-        "owner": next(record.entries("record"))["owner"],
+        "owner": next(record.entries("record"), {"owner": None})["owner"],
         "nodes": len(cluster.nodes),
         "server": cluster.server,
         "directory": str(record.directory),

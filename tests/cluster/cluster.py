@@ -8,7 +8,6 @@ runs in the cluster reaches the outside address on allowed ports alone.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 _PACKAGES = ("iproute2", "nftables", "util-linux")
 _KUBECTL_SECONDS = 120.0
 """Longest kubectl call; `kubectl wait` and friends get their own, shorter deadline by flag."""
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 class Cluster:
@@ -53,7 +51,7 @@ class Cluster:
         Start a cluster; the calling process owns it until `down`, `keep` or its own end.
 
         Args:
-            name: Name, unique on this machine: lower-case letters, digits, hyphens, at most 32.
+            name: Name, unique on this machine: lower-case letters, digits, inner hyphens, at most 32.
             nodes: Number of real nodes; 0 for a control plane alone. With one or more, the cluster has DNS, volumes and
                 enforced NetworkPolicies, too.
         Returns: The cluster, its API server ready and its nodes Ready.
@@ -62,18 +60,14 @@ class Cluster:
             NotReady: Something did not come up; nothing is left behind.
             ClusterError: The machine lacks something; the error says what.
         """
-        if not _NAME.fullmatch(name):
-            raise ClusterError(
-                f"{name!r} is no cluster name: use up to 32 lower-case letters, digits and inner hyphens"
-            )
-        ensure_packages([*_PACKAGES, *(NODE_PACKAGES if nodes else ())])
-        for program in ("kube-apiserver", *(("containerd", "pause", "coredns") if nodes else ())):
-            binary(program)
         reap_dead()
         record = Record.create(name)
         try:
+            ensure_packages([*_PACKAGES, *(NODE_PACKAGES if nodes else ())])
+            for program in ("kube-apiserver", *(("containerd", "pause", "coredns") if nodes else ())):
+                binary(program)
             cluster = cls(record)
-            with step(f"starting cluster {name}", 5 + 8 * nodes):
+            with step(f"starting cluster {name}", 6 + 2 * nodes):
                 cluster._start(nodes)
         except BaseException:
             record.clear()

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 API_PORT = 6443
 _ETCD_PORT = 2379
 _ETCD_PEER_PORT = 2380
-_READY_SECONDS = 90.0
-"""Ten times what a quiet machine takes: several clusters may start at once beside a build."""
+_READY_SECONDS = 180.0
+"""Twenty times what a quiet machine takes: several clusters may start at once beside a build."""
 _API_SERVICE_ADDRESS = "10.96.0.1"
 """First address of SERVICE_NETWORK; the API server takes it by itself."""
 _QPS = ("--kube-api-qps=300", "--kube-api-burst=400")

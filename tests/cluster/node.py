@@ -35,7 +35,7 @@ PACKAGES = ("runc", "containernetworking-plugins", "iptables", "conntrack", "ips
 DNS_ADDRESS = "10.96.0.10"
 """Where pods look names up; the add-on DNS takes this ClusterIP."""
 _DNS_DOMAIN = "cluster.local"
-_READY_SECONDS = 90.0
+_READY_SECONDS = 180.0
 _CNI_PLUGINS = "/usr/lib/cni"
 _KERNEL_SETTINGS = {
     "vm/overcommit_memory": 1,

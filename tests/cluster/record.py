@@ -16,6 +16,7 @@ import ctypes
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,7 @@ STATE = Path("/var/lib/fairlead-cluster")
 """Home of all records: on disk, for containers' file systems; short, since a socket's path has 107 bytes at most."""
 _JOURNAL = "journal.jsonl"
 _LOCK = "lock"
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _MNT_DETACH = 2
 _NUMBERS = range(1, 251)
 """A record's number becomes the third byte of its addresses."""
@@ -59,12 +61,13 @@ class Record:
             name: Name of the cluster; also the directory's.
         Returns: The record, locked, with a number no other record has.
         Raises:
+            ClusterError: That is no name.
             NameTaken: A live or kept record has that name.
             MissingTool: The caller is not root.
         """
         if os.geteuid() != 0:
             raise MissingTool("root", "network namespaces, mounts and control groups need it; run this as root")
-        directory = STATE / name
+        directory = _home_of(name)
         if (dead := cls._claim_dead(name)) is not None:
             dead.clear()
         with _globally():
@@ -88,7 +91,7 @@ class Record:
 
         Raises: UnknownCluster: There is none of that name, or it is dead.
         """
-        record = cls(STATE / name, None)
+        record = cls(_home_of(name), None)
         if not record.alive:
             raise UnknownCluster(name, [other.name for other in records() if other.alive])
         return record
@@ -96,7 +99,7 @@ class Record:
     @classmethod
     def _claim_dead(cls, name: str, *, kept_too: bool = False) -> Record | None:
         """Return the record of that name, locked, if nobody owns it (and it was not kept); None otherwise."""
-        directory = STATE / name
+        directory = _home_of(name)
         with _globally():
             if not directory.exists() or (lock := _try_lock(directory)) is None:
                 return None
@@ -117,7 +120,7 @@ class Record:
         """
         if (record := cls._claim_dead(name, kept_too=True)) is not None:
             return record
-        if (STATE / name).exists():
+        if _home_of(name).exists():
             raise NameTaken(name)
         raise UnknownCluster(name, [record.name for record in records()])
 
@@ -242,6 +245,8 @@ class Record:
         """Remove files, the journal last: a kill in the middle must leave a record to go on from."""
         if below := _mounts_below(self.directory):
             raise ClusterError(f"{below[0]} is still mounted; nothing below {self.directory} was removed")
+        if not self.directory.exists():
+            return
         for path in self.directory.iterdir():
             if path.name not in {_JOURNAL, _LOCK}:
                 if path.is_dir() and not path.is_symlink():
@@ -291,7 +296,7 @@ def start_time(pid: int) -> int:
 
 def _kill(pid: int, start: int, *, seconds: float = 10.0) -> None:
     deadline = time.monotonic() + seconds
-    while start_time(pid) == start and not _is_zombie(pid):
+    while start_time(pid) == start and not is_zombie(pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         if time.monotonic() > deadline:
@@ -310,7 +315,8 @@ def _delete_link(name: str) -> None:
             raise
 
 
-def _is_zombie(pid: int) -> bool:
+def is_zombie(pid: int) -> bool:
+    """Return whether a process has ended, though its parent may not have collected it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -322,6 +328,13 @@ def _has_address(address: str) -> bool:
         line.split()[3] == f"{address}/32"
         for line in run(["ip", "-4", "-o", "address", "show", "dev", "lo"]).splitlines()
     )
+
+
+def _home_of(name: str) -> Path:
+    """Return a record's directory; the check keeps `clear`, which removes it, from ever being pointed elsewhere."""
+    if not _NAME.fullmatch(name):
+        raise ClusterError(f"{name!r} is no cluster name: use up to 32 lower-case letters, digits and inner hyphens")
+    return STATE / name
 
 
 def _boot() -> str:

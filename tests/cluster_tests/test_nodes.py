@@ -1,0 +1,77 @@
+"""Real nodes run pods as everywhere: across nodes, with logs and exec, and with faults that only a real kubelet has."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.fixtures import MakeCluster
+from tests.cluster.images import PROBE_IMAGE, load_image, probe_image_tar
+from tests.cluster.network import OUTSIDE_ADDRESS
+from tests.polling import wait_until
+
+
+@pytest.fixture(scope="module")
+def pair(clusters: MakeCluster) -> Iterator[Cluster]:
+    """Give a cluster of two nodes with a serving pod `pod-N` on each node N."""
+    cluster = clusters("pair", nodes=2)
+    load_image(cluster, probe_image_tar())
+    for node in cluster.nodes:
+        placed = json.dumps({"spec": {"nodeName": node.name}})
+        serve = ["--", "serve", f"-answer=from {node.name}"]
+        cluster.kubectl("run", f"pod-{node.index}", f"--image={PROBE_IMAGE}", f"--overrides={placed}", *serve)
+    cluster.kubectl("wait", "--for=condition=Ready", "--timeout=60s", "pod/pod-0", "pod/pod-1")
+    yield cluster
+    cluster.down()
+
+
+def test_pods_reach_pods_and_services_on_other_nodes(pair: Cluster) -> None:
+    """Each node's pod reaches the other's by its address and by a Service, and the API server by its ClusterIP."""
+    pair.kubectl("expose", "pod", "pod-1", "--name=far", "--port=80", "--target-port=8080")
+    address = pair.kubectl("get", "pod", "pod-0", "--output=jsonpath={.status.podIP}").stdout
+    assert "from node-0" in _probe(pair, "pod-1", "get", f"http://{address}:8080/")
+    wait_until(lambda: _reaches(pair, "pod-0", "far:80"), "the Service on the other node")
+    assert "from node-1" in _probe(pair, "pod-0", "get", "http://far/")
+    for pod in ("pod-0", "pod-1"):
+        assert _reaches(pair, pod, "kubernetes.default.svc.cluster.local:443")
+
+
+def test_a_further_node_leaves_only_through_the_first_ones_firewall(pair: Cluster) -> None:
+    """A pod on the second node reaches the outside address on an allowed port and on no other."""
+    registry = pair.serve_registry()
+    assert _reaches(pair, "pod-1", registry.address)
+    assert not _reaches(pair, "pod-1", f"{OUTSIDE_ADDRESS}:22")
+
+
+def test_logs_and_exec_work_on_every_node(pair: Cluster) -> None:
+    """The API server reaches both kubelets, by their certificates."""
+    for index in (0, 1):
+        assert "serve" in _probe(pair, f"pod-{index}", "help", code=1)
+        assert pair.kubectl("logs", f"pod-{index}").returncode == 0
+
+
+def test_a_missing_image_and_a_failing_program_are_told_apart(pair: Cluster) -> None:
+    """ImagePullBackOff and CrashLoopBackOff are the kubelet's own words."""
+    pair.kubectl("run", "crashing", f"--image={PROBE_IMAGE}", "--", "nonsense")
+    pair.kubectl("run", "missing", "--image=fairlead.test/nowhere:1")
+    path = "--output=jsonpath={.status.containerStatuses[0].state.waiting.reason}"
+
+    def reason(pod: str) -> str:
+        return pair.kubectl("get", "pod", pod, path).stdout
+
+    wait_until(lambda: reason("crashing") == "CrashLoopBackOff", "a crash loop", 60)
+    wait_until(lambda: reason("missing") in {"ErrImagePull", "ImagePullBackOff"}, "a failed pull", 60)
+
+
+def _probe(cluster: Cluster, pod: str, *arguments: str, code: int = 0) -> str:
+    """Run the probe in a pod; return what it said."""
+    done = cluster.kubectl("exec", pod, "--", "/probe", *arguments, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def _reaches(cluster: Cluster, pod: str, target: str) -> bool:
+    """Tell whether a TCP connection from a pod opens."""
+    command = ["exec", pod, "--", "/probe", "dial", "-timeout=1s", target]
+    return cluster.kubectl(*command, check=False).returncode == 0
