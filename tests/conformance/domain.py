@@ -1,4 +1,4 @@
-"""What the tests of the store put into it: an organization with clusters, agents, environments, and deployments of them."""
+"""What the tests put into a store: an organization with clusters, agents and environments, and deployments of them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
 A real PostgreSQL server for tests: Debian's, in a folder of its own, reachable by a Unix socket only.
 
-It ends with the process that started it, also when that is killed. Must not touch a server that the machine runs already.
+It ends with the process that started it, also when that is killed. Must not touch a server that the machine has running.
 """
 
 from __future__ import annotations

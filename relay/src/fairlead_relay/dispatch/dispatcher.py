@@ -48,6 +48,7 @@ from fairlead_relay.store.sessions import (
     note_seen,
     open_session,
     renew_leases,
+    sessions_of_relay,
 )
 from fairlead_shared.envelope import Envelope
 from fairlead_shared.errors import QueueFull
@@ -264,18 +265,19 @@ class Dispatcher:
         Raises: StoreUnavailable: try again later.
         """
         now, seen, self._seen = self._clock(), self._seen, {}
+        before = list(self._sessions.values())
 
         def look(connection: Connection) -> set[str]:
             note_seen(connection, seen)
             hand_back_unanswered(connection, self._limits.answer_seconds, now)
-            _, holders = lose_overdue(connection, self._limits.overdue_seconds, now)
+            lose_overdue(connection, self._limits.overdue_seconds, now)
             expire_overdue(connection, now)
-            return holders
+            return sessions_of_relay(connection, self._relay_id)
 
-        for session_id in await self._store.write(look):
-            linked = self._sessions.get(session_id)
-            if linked is not None:
-                linked.link.close("a lease of this connection ran out")
+        current = await self._store.write(look)
+        for linked in before:
+            if linked.session_id not in current:
+                linked.link.close("the agent has a newer connection, or a lease of this one ran out")
         for cluster in await self._store.read(lambda c: clusters_with_work(c, now)):
             self._wake_cluster(cluster)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, false, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, false, func, literal, or_, select, update
 
 from fairlead_relay.store.jobs import JOB_COLUMNS, Job, job_of, transition
 from fairlead_relay.store.schema import agents, bundles, deployments, jobs
@@ -215,24 +215,26 @@ def hand_back_unanswered(connection: Connection, answer_seconds: float, now: flo
     )
 
 
-def lose_overdue(connection: Connection, grace_seconds: float, now: float) -> tuple[list[Job], set[str]]:
+def lose_overdue(connection: Connection, grace_seconds: float, now: float) -> list[Job]:
     """
-    Mark jobs unreachable whose lease ran out, or whose agent says nothing of the end long after the deadline.
+    End the sessions that let a lease run out, or say nothing of a job's end long after its deadline.
+
+    All their jobs become unreachable: a session that failed one may not be given another, whichever relay holds it.
 
     Args:
         connection: In a write.
         grace_seconds: How long after its deadline an agent has to report the end.
         now: Seconds since the epoch.
-    Returns: The jobs, and the sessions that held them.
     """
     overdue = or_(jobs.c.lease_expires_at <= now, jobs.c.deadline <= now - grace_seconds)
-    unfinished = and_(jobs.c.finished_at.is_(None), jobs.c.holder.is_not(None))
-    holders = set(connection.scalars(select(jobs.c.holder).where(unfinished, overdue)))
+    holders = connection.scalars(
+        select(jobs.c.holder).where(jobs.c.holder.is_not(None), jobs.c.finished_at.is_(None), overdue).distinct()
+    ).all()
     if not holders:
-        return [], set()
-    reason = case((jobs.c.lease_expires_at <= now, "its agent stopped renewing the lease"), else_="it is overdue")
-    lost = transition(connection, JobEvent.LOSE, now, unfinished, overdue, reason=reason)
-    return lost, {holder for holder in holders if holder is not None}
+        return []
+    connection.execute(update(agents).where(agents.c.session_id.in_(holders)).values(session_id=None, relay_id=None))
+    late = case((overdue, "its agent let the lease or the deadline pass"), else_="its agent's connection was closed")
+    return transition(connection, JobEvent.LOSE, now, jobs.c.holder.in_(holders), reason=late)
 
 
 def expire_overdue(connection: Connection, now: float) -> list[Job]:

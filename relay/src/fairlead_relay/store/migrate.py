@@ -8,6 +8,7 @@ caller holds the lock.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,9 @@ from sqlalchemy import Connection
 
 from fairlead_relay.errors import StoreUnusable
 
-_SCRIPTS: Final = Path(__file__).parent / "migrations"
+SCRIPTS: Final = Path(__file__).parent / "migrations"
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""Alembic keeps what it works on in module-level proxies: two databases in one process must take turns."""
 
 
 def migrate(connection: Connection, target: str = "head") -> None:
@@ -33,7 +36,7 @@ def migrate(connection: Connection, target: str = "head") -> None:
     Raises: StoreUnusable: the database was made by a newer relay.
     """
     config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     config.attributes["connection"] = connection
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     present = MigrationContext.configure(connection).get_current_heads()
@@ -42,6 +45,7 @@ def migrate(connection: Connection, target: str = "head") -> None:
             f"its schema {', '.join(present)} is of a newer relay; run that version, or restore an older backup"
         )
     try:
-        command.upgrade(config, target)
+        with _ONE_AT_A_TIME:
+            command.upgrade(config, target)
     except CommandError as error:
         raise StoreUnusable(f"its schema cannot be brought up to date: {error}") from error

@@ -168,6 +168,12 @@ def note_seen(connection: Connection, seen: Mapping[str, float]) -> None:
         connection.execute(_SEEN, [{"of_session": session, "seen_at": at} for session, at in seen.items()])
 
 
+def sessions_of_relay(connection: Connection, relay_id: str) -> set[str]:
+    """Return the sessions with which a relay speaks for agents; others that it still has open were replaced."""
+    held = select(agents.c.session_id).where(agents.c.relay_id == relay_id, agents.c.session_id.is_not(None))
+    return {session for session in connection.scalars(held) if session is not None}
+
+
 def close_session(connection: Connection, session_id: str, now: float) -> list[Job]:
     """
     Note that a connection is gone: its jobs become unreachable until their agent is back. Twice is once.

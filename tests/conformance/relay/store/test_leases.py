@@ -21,7 +21,7 @@ from fairlead_relay.store.leases import (
     stopping_jobs,
 )
 from fairlead_relay.store.schema import jobs
-from fairlead_relay.store.sessions import renew_leases
+from fairlead_relay.store.sessions import close_session, renew_leases, sessions_of_relay
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.jobs import JobState
 from fairlead_shared.progress import Outcome
@@ -94,8 +94,9 @@ async def test_an_unreachable_job_keeps_its_environment(store: Store) -> None:
     agent = await connected(store)
     job = await agent.take()
     agent.now += LEASE_SECONDS
-    lost, holders = await store.write(lambda c: lose_overdue(c, 60, agent.now))
-    assert ([one.id for one in lost], holders) == ([job.id], {agent.session_id})
+    assert [one.id for one in await store.write(lambda c: lose_overdue(c, 60, agent.now))] == [job.id]
+    await agent.connect((job.id, 1, 1))
+    await store.write(lambda c: close_session(c, agent.session_id, agent.now))
     assert await agent.lease() is None
 
 
@@ -233,8 +234,24 @@ async def test_a_renewed_lease_does_not_run_out(store: Store) -> None:
     claims = [(job.id, job.token), (job.id, job.token + 1), ("unknown", 1)]
     assert await store.write(lambda c: renew_leases(c, agent.session_id, claims, 60, START + 30)) == [job.id]
     assert await store.write(lambda c: renew_leases(c, "another", claims, 60, START + 30)) == []
-    assert await store.write(lambda c: lose_overdue(c, 60, START + 89)) == ([], set())
-    assert len((await store.write(lambda c: lose_overdue(c, 60, START + 90)))[0]) == 1
+    assert await store.write(lambda c: lose_overdue(c, 60, START + 89)) == []
+    assert len(await store.write(lambda c: lose_overdue(c, 60, START + 90))) == 1
+
+
+async def test_a_session_that_lets_one_lease_run_out_loses_all_its_jobs_and_gets_no_more(make_store: MakeStore) -> None:
+    """Its relay may be another one that hangs, so the store decides."""
+    store = await make_store(LocalBus())
+    await store.write(lambda c: seed(c, environments=("a", "b", "c")))
+    agent = await connected(store)
+    for name in "abc":
+        await store.write(lambda c, e=f"one-{name}": deploy(c, e))
+    first, second = await agent.take(), await agent.take()
+    await store.write(lambda c: renew_leases(c, agent.session_id, [(first.id, first.token)], 60, START + 50))
+    assert await store.read(lambda c: sessions_of_relay(c, "relay-1")) == {agent.session_id}
+    lost = await store.write(lambda c: lose_overdue(c, 60, START + 61))
+    assert [one.id for one in lost] == [first.id, second.id]
+    assert await store.read(lambda c: sessions_of_relay(c, "relay-1")) == set()
+    assert await agent.lease() is None
 
 
 async def test_a_queued_job_expires_at_its_deadline(store: Store) -> None:
@@ -255,8 +272,8 @@ async def test_a_running_job_long_after_its_deadline_fails_with_an_unknown_end(s
     agent = await connected(store)
     job = await agent.take()
     assert await store.write(lambda c: expire_overdue(c, START + 31)) == []
-    assert await store.write(lambda c: lose_overdue(c, 20, START + 49)) == ([], set())
-    assert len((await store.write(lambda c: lose_overdue(c, 20, START + 50)))[0]) == 1
+    assert await store.write(lambda c: lose_overdue(c, 20, START + 49)) == []
+    assert len(await store.write(lambda c: lose_overdue(c, 20, START + 50))) == 1
     await store.write(lambda c: expire_overdue(c, START + 50))
     ended = await agent.look(job)
     assert (ended.state, ended.outcome, ended.code) == (JobState.FAILED, Outcome.FAILED, "deadline")

@@ -1,0 +1,413 @@
+"""
+Two relays on one store and three agents, in any order of deploying, connecting, answering, losing and being killed.
+
+What must hold whatever happens: no job is lost, none is offered twice under one token, an environment is changed by one job at
+a time and in the order of storing, verdicts agree with the store, and every story is one that the state table allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+from hypothesis import HealthCheck, event, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fairlead_relay.bus import LocalBus
+from fairlead_relay.dispatch import Dispatcher, DispatchLimits
+from fairlead_relay.errors import Conflict, SessionReplaced
+from fairlead_relay.store import Store
+from fairlead_relay.store.events import Scope, read_events
+from fairlead_relay.store.jobs import Job, find_job, stop_job
+from fairlead_shared.errors import ErrorCode
+from fairlead_shared.frames import Heartbeat, HeartbeatJob, JobAccept, JobCancel, JobOffer, JobRefuse, Progress
+from fairlead_shared.jobs import FINAL_STATES, HELD_STATES, TRANSITIONS, JobState
+from fairlead_shared.progress import Outcome
+from tests.conformance.domain import ORGANIZATION, START, deploy, hello, identity_of, result, seed, step
+
+CLUSTERS = ("one", "two", "three")
+ENVIRONMENTS = tuple(f"{cluster}-{name}" for cluster in CLUSTERS for name in ("a", "b"))
+RELAYS = (0, 1)
+LIMITS = DispatchLimits(jobs_per_agent=2)
+MEMORY = Path("/dev/shm")
+"""Where a sync to disk costs nothing: durability is not what this test is about."""
+T = TypeVar("T")
+
+NEXT = {state: {after for (before, _), after in TRANSITIONS.items() if before is state} for state in JobState}
+"""Which states may follow which."""
+
+
+@dataclass
+class Link:
+    """A connection, as its agent sees it."""
+
+    session_id: str = ""
+    relay: int = 0
+    offers: list[JobOffer] = field(default_factory=list)
+    cancels: list[JobCancel] = field(default_factory=list)
+    open: bool = True
+
+    def offer(self, message: JobOffer) -> None:
+        """Take an offer."""
+        assert self.open, "an offer on a connection that the relay closed"
+        self.offers.append(message)
+
+    def cancel(self, message: JobCancel) -> None:
+        """Take a cancel."""
+        self.cancels.append(message)
+
+    def close(self, reason: str) -> None:
+        """Be closed by the relay."""
+        assert reason
+        self.open = False
+
+
+@dataclass
+class Run:
+    """A job that an agent has a checkpoint of."""
+
+    token: int
+    attempt: int
+    environment: str
+    recorded: int
+    """Number of its last event."""
+    acknowledged: int
+    stopping: bool = False
+
+
+@dataclass
+class AgentModel:
+    """An agent: its checkpoints outlive its connections."""
+
+    cluster: str
+    link: Link | None = None
+    runs: dict[str, Run] = field(default_factory=dict)
+
+    @property
+    def connected(self) -> Link | None:
+        """Its connection, unless the relay closed it."""
+        return self.link if self.link is not None and self.link.open else None
+
+
+class DispatchMachine(RuleBasedStateMachine):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
+        self.runner = asyncio.Runner()
+        self.now = START
+        self.agents = {cluster: AgentModel(cluster) for cluster in CLUSTERS}
+        self.environments: dict[str, str] = {}
+        """Job id → environment, in the order of storing."""
+        self.offered: set[tuple[str, int]] = set()
+        self.begun: dict[str, list[str]] = defaultdict(list)
+        """Environment → jobs in the order in which agents took them."""
+        self.stores: list[Store] = []
+        self.dispatchers: list[Dispatcher] = []
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run asynchronous work to its end."""
+        return self.runner.run(work)
+
+    @initialize()
+    def start(self) -> None:
+        """Start both relays."""
+        for relay in RELAYS:
+            bus = LocalBus()
+            store = Store(f"sqlite:///{Path(self.folder.name)}/relay.db", bus.publish)
+            self.run(store.start())
+            self.stores.append(store)
+            self.dispatchers.append(self.dispatcher(relay, store, bus))
+        self.run(self.stores[0].write(lambda c: seed(c, CLUSTERS, ("a", "b"))))
+        for number, cluster in enumerate(CLUSTERS):
+            self.connect(cluster, number % 2, tells=False)
+            self.deploy(f"{cluster}-a", 0, 5000.0)
+
+    def dispatcher(self, relay: int, store: Store, bus: LocalBus) -> Dispatcher:
+        """Return a dispatcher whose rounds the machine runs itself."""
+        return Dispatcher(store, bus, f"relay-{relay}", lambda: self.now, LIMITS, structlog.get_logger())
+
+    def jobs(self) -> dict[str, Job]:
+        """Return all jobs as stored, read in one snapshot."""
+        wanted = list(self.environments)
+        found = self.run(self.stores[0].read(lambda c: [find_job(c, ORGANIZATION, job_id) for job_id in wanted]))
+        return {job.id: job for job in found}
+
+    def with_offers(self) -> list[str]:
+        """Return the clusters whose agent has an offer to answer."""
+        return [name for name, agent in self.agents.items() if agent.connected is not None and agent.connected.offers]
+
+    def at_work(self) -> list[str]:
+        """Return the clusters whose connected agent runs a job."""
+        return [name for name, agent in self.agents.items() if agent.connected is not None and agent.runs]
+
+    def job(self, job_id: str) -> Job:
+        """Return a job as stored."""
+        return self.run(self.stores[0].read(lambda c: find_job(c, ORGANIZATION, job_id)))
+
+    # What clients do.
+
+    @rule(
+        environment=st.sampled_from(ENVIRONMENTS), relay=st.sampled_from(RELAYS), patience=st.sampled_from([100, 5000])
+    )
+    def deploy(self, environment: str, relay: int, patience: float) -> None:
+        """Ask either relay for a deployment."""
+        made = self.run(self.stores[relay].write(lambda c: deploy(c, environment, self.now, deadline_seconds=patience)))
+        self.environments[made.job.id] = environment
+        self.dispatch(relay)
+
+    @precondition(lambda self: self.environments)
+    @rule(content=st.data(), relay=st.sampled_from(RELAYS), stop=st.sampled_from(["cancel", "supersede"]))
+    def ask_to_stop(self, content: st.DataObject, relay: int, stop: str) -> None:
+        """Ask either relay to stop any job."""
+        job_id = content.draw(st.sampled_from(sorted(self.environments)))
+        before = self.job(job_id)
+        try:
+            self.run(self.stores[relay].write(lambda c: stop_job(c, ORGANIZATION, job_id, stop, self.now)))
+        except Conflict:
+            assert before.state in FINAL_STATES
+
+    # What relays do.
+
+    @rule(relay=st.sampled_from(RELAYS))
+    def dispatch(self, relay: int) -> None:
+        """Look at the clock, then offer what there is."""
+        self.run(self.dispatchers[relay].sweep())
+        self.run(self.dispatchers[relay].serve_due())
+
+    @rule(seconds=st.sampled_from([1.0, 10.0, 31.0, 61.0, 200.0]))
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+    @rule(relay=st.sampled_from(RELAYS))
+    def kill_relay(self, relay: int) -> None:
+        """End a relay without a word and start it again on the same store."""
+        for agent in self.agents.values():
+            if agent.link is not None and agent.link.relay == relay:
+                agent.link = None
+        self.dispatchers[relay] = self.dispatcher(relay, self.stores[relay], LocalBus())
+        self.run(self.dispatchers[relay].recover())
+
+    # What agents do.
+
+    @rule(cluster=st.sampled_from(CLUSTERS), relay=st.sampled_from(RELAYS), tells=st.booleans())
+    def connect(self, cluster: str, relay: int, tells: bool) -> None:
+        """Connect to either relay; the former connection ends properly or just vanishes."""
+        agent = self.agents[cluster]
+        if tells:
+            self.disconnect(cluster)
+        link = Link(relay=relay)
+        listed = [(job_id, run.attempt, run.token) for job_id, run in agent.runs.items()]
+        opened = self.run(self.dispatchers[relay].connect(identity_of(cluster), hello(*listed), link))
+        link.session_id = opened.session_id
+        agent.link = link
+        assert {verdict.job_id for verdict in opened.verdicts} == set(agent.runs)
+        for verdict in opened.verdicts:
+            job = self.job(verdict.job_id)
+            run = agent.runs[verdict.job_id]
+            event(f"verdict {verdict.verdict}")
+            if verdict.verdict == "abandon":
+                assert (job.holder, job.token) != (link.session_id, run.token)
+                del agent.runs[verdict.job_id]
+                continue
+            assert (job.holder, job.token, job.attempt) == (link.session_id, run.token, run.attempt)
+            assert job.state is (JobState.RUNNING if verdict.verdict == "continue" else JobState.CANCELLING)
+            assert run.acknowledged <= verdict.acknowledged_seq == job.acknowledged_seq <= run.recorded
+            run.acknowledged = verdict.acknowledged_seq
+            run.stopping = run.stopping or verdict.verdict != "continue"
+        self.dispatchers[relay].start_offers(link.session_id)
+        self.dispatch(relay)
+
+    @rule(cluster=st.sampled_from(CLUSTERS))
+    def disconnect(self, cluster: str) -> None:
+        """End a connection, and let its relay know."""
+        agent = self.agents[cluster]
+        if agent.link is not None:
+            self.run(self.dispatchers[agent.link.relay].disconnect(agent.link.session_id))
+            agent.link = None
+
+    @precondition(lambda self: self.with_offers())
+    @rule(content=st.data(), answer=st.sampled_from(["accept", "accept", "accept", "no", "later"]))
+    def answer_one(self, content: st.DataObject, answer: str) -> None:
+        """Answer an offer."""
+        self.answer(content.draw(st.sampled_from(self.with_offers())), answer)
+
+    def answer(self, cluster: str, answer: str) -> None:
+        """Answer the oldest offer of the current connection."""
+        agent = self.agents[cluster]
+        link = agent.connected
+        assert link is not None
+        offer = link.offers.pop(0)
+        assert (offer.job_id, offer.token) not in self.offered, "offered twice under one token"
+        self.offered.add((offer.job_id, offer.token))
+        environment = self.environments[offer.job_id]
+        claim = {"job_id": offer.job_id, "attempt": offer.attempt, "token": offer.token}
+        dispatcher = self.dispatchers[link.relay]
+        if answer != "accept":
+            refusal = JobRefuse(**claim, code=ErrorCode.NOT_BOUND, message="no", temporary=answer == "later")
+            self.run(dispatcher.refuse(link.session_id, refusal))
+        elif self.run(dispatcher.accept(link.session_id, JobAccept(**claim))):
+            assert all(run.environment != environment for run in agent.runs.values()), "two jobs in one environment"
+            if offer.job_id not in self.begun[environment]:
+                self.begun[environment].append(offer.job_id)
+            seq = offer.acknowledged_seq
+            agent.runs[offer.job_id] = Run(offer.token, offer.attempt, environment, seq, seq)
+
+    @precondition(lambda self: self.at_work())
+    @rule(content=st.data(), new=st.integers(0, 3), lost=st.booleans())
+    def report(self, content: st.DataObject, new: int, lost: bool) -> None:
+        """Report what is not acknowledged and some more; the acknowledgement may be lost."""
+        self.send(content, new, None, lost=lost)
+
+    @precondition(lambda self: self.at_work())
+    @rule(content=st.data(), fails=st.booleans())
+    def finish(self, content: st.DataObject, fails: bool) -> None:
+        """Report the end of a job."""
+        self.send(content, 0, Outcome.FAILED if fails else Outcome.SUCCEEDED, lost=False)
+
+    def send(self, content: st.DataObject, new: int, outcome: Outcome | None, *, lost: bool) -> None:
+        """Report for one of the jobs of a connected agent."""
+        agent = self.agents[content.draw(st.sampled_from(self.at_work()))]
+        link = agent.connected
+        assert link is not None
+        job_id = content.draw(st.sampled_from(sorted(agent.runs)))
+        run = agent.runs[job_id]
+        stopping = run.stopping or any(cancel.job_id == job_id for cancel in link.cancels)
+        events = [step(number) for number in range(run.acknowledged + 1, run.recorded + new + 1)]
+        if outcome is not None:
+            events.append(result(Outcome.CANCELLED if stopping else outcome))
+        if not events:
+            return
+        messages = [
+            Progress(job_id=job_id, token=run.token, seq=run.acknowledged + number, event=one)
+            for number, one in enumerate(events, start=1)
+        ]
+        run.recorded = messages[-1].seq
+        stored = self.run(self.dispatchers[link.relay].record(link.session_id, messages))
+        job = self.job(job_id)
+        if job_id not in stored:
+            assert (job.holder, job.token) != (link.session_id, run.token)
+            del agent.runs[job_id]
+        elif outcome is not None:
+            assert job.state in FINAL_STATES
+            event(f"ended {job.state}")
+            del agent.runs[job_id]
+        elif not lost:
+            assert stored[job_id] == run.recorded
+            run.acknowledged = run.recorded
+
+    @rule(cluster=st.sampled_from(CLUSTERS))
+    def heartbeat(self, cluster: str) -> None:
+        """Renew the leases; a job that is not renewed is given up."""
+        agent = self.agents[cluster]
+        link = agent.connected
+        if link is None:
+            return
+        claims = tuple(HeartbeatJob(job_id=job_id, token=run.token) for job_id, run in agent.runs.items())
+        try:
+            answer = self.run(self.dispatchers[link.relay].heartbeat(link.session_id, Heartbeat(number=1, jobs=claims)))
+        except SessionReplaced:
+            agent.link = None
+            return
+        for job_id in set(agent.runs) - set(answer.renewed):
+            job = self.job(job_id)
+            assert (job.holder, job.token) != (link.session_id, agent.runs[job_id].token)
+            del agent.runs[job_id]
+
+    # What must hold.
+
+    @invariant()
+    def held_jobs_have_a_live_session(self) -> None:
+        """Every job is where its state says, and an environment has at most one that may be at work."""
+        working: set[str] = set()
+        for job in self.jobs().values():
+            environment = self.environments[job.id]
+            assert (job.holder is not None) == (job.state in HELD_STATES)
+            if job.state in HELD_STATES | {JobState.UNREACHABLE}:
+                assert environment not in working
+                working.add(environment)
+
+    @invariant()
+    def environments_keep_their_order(self) -> None:
+        """Jobs begin in the order in which they were stored."""
+        for environment, begun in self.begun.items():
+            stored = [job_id for job_id, where in self.environments.items() if where == environment]
+            assert begun == [job_id for job_id in stored if job_id in begun]
+
+    def teardown(self) -> None:
+        """Let everything come to its end, then read every story."""
+        try:
+            if self.stores:
+                self.come_to_an_end()
+                for job_id in self.environments:
+                    self.check_story(job_id)
+        finally:
+            for store in self.stores:
+                self.run(store.stop())
+            self.runner.close()
+            self.folder.cleanup()
+
+    def come_to_an_end(self) -> None:
+        """Connect every agent and let it finish what it is given: every job must reach a final state."""
+        for number in itertools.count():
+            if all(job.state in FINAL_STATES for job in self.jobs().values()):
+                return
+            assert number < 60, "a job does not come to its end"
+            for cluster in CLUSTERS:
+                if self.agents[cluster].connected is None:
+                    self.connect(cluster, 0, tells=False)
+            for relay in RELAYS:
+                self.dispatch(relay)
+            for cluster, agent in self.agents.items():
+                while agent.connected is not None and agent.connected.offers:
+                    self.answer(cluster, "accept")
+                for job_id in list(agent.runs):
+                    self.end(cluster, job_id)
+            self.now += 6
+
+    def end(self, cluster: str, job_id: str) -> None:
+        """Report the end of one job."""
+        agent = self.agents[cluster]
+        run = agent.runs.pop(job_id)
+        if agent.connected is not None:
+            message = Progress(
+                job_id=job_id, token=run.token, seq=run.acknowledged + 1, event=result(Outcome.SUCCEEDED)
+            )
+            self.run(self.dispatchers[agent.connected.relay].record(agent.connected.session_id, [message]))
+
+    def check_story(self, job_id: str) -> None:
+        """Check that a story is allowed by the table, ends once, and has each event once."""
+        scope = Scope(ORGANIZATION, job_id=job_id)
+        records = self.run(self.stores[1].read(lambda c: read_events(c, scope, 0, 100_000)))
+        events = [json.loads(record.event) for record in records]
+        for state in {one["state"] for one in events if one["type"] == "job"}:
+            event(f"state {state}")
+        states = [JobState(one["state"]) for one in events if one["type"] == "job"]
+        assert states[0] is JobState.QUEUED
+        assert all(after in NEXT[before] for before, after in itertools.pairwise(states))
+        assert [record.final for record in records].count(True) == 1
+        assert records[-1].final
+        keys = [one["key"] for one in events if one["type"] != "job"]
+        assert len(keys) == len(set(keys))
+        steps = [int(key.partition("/")[2]) for key in keys if key.startswith("step/")]
+        assert steps == sorted(steps)
+
+
+TestDispatch = DispatchMachine.TestCase
+TestDispatch.settings = settings(
+    max_examples=int(__import__("os").environ.get("N", "20")),
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
