@@ -1,8 +1,8 @@
 """
 Build the real images of agent and relay from this checkout, as deploy/images describes.
 
-Wheels are made and downloaded outside the build, by hash from requirements/, and kept in the cache; the build itself has
-no network. What did not change is not built again. Must not: know how the images are run.
+Wheels are made and downloaded outside the build, by hash from requirements/, and kept in the cache; the build itself
+has no network. What did not change is not built again. Must not: know how the images are run.
 """
 
 from __future__ import annotations

@@ -40,6 +40,11 @@ class Target:
     kubectl_program: Path
     """kubectl itself."""
 
+    @property
+    def helm_program(self) -> Path:
+        """Helm itself, built when first asked for."""
+        return binary("helm")
+
     @classmethod
     def of_cluster(cls, cluster: Cluster) -> Target:
         """Return a cluster of tests/cluster, as its administrator and from inside."""
@@ -53,7 +58,7 @@ class Target:
 
     @classmethod
     def of_context(cls, context: str) -> Target:
-        """Return the cluster of a context of the user's kubeconfig, reached from here, with the user's own kubectl if any."""
+        """Return the cluster of a context of the user's kubeconfig, with the user's own kubectl if there is one."""
         found = shutil.which("kubectl")
         return cls(
             kubectl_options=(f"--context={context}",),
@@ -76,7 +81,9 @@ class Target:
 
     def apply(self, manifests: Iterable[Mapping[str, Any]]) -> None:
         """Apply manifests as an administrator would. Raises: CommandFailed: One was refused."""
-        self.kubectl("apply", "--filename=-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [*manifests]}))
+        self.kubectl(
+            "apply", "--filename=-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [*manifests]})
+        )
 
     def install(
         self,
@@ -119,7 +126,7 @@ class Target:
         Returns: What it wrote to stdout.
         Raises: CommandFailed: It failed or overran the deadline.
         """
-        return _run([*self.prefix, str(binary("helm")), *self.helm_options, *arguments], stdin, seconds)
+        return _run([*self.prefix, str(self.helm_program), *self.helm_options, *arguments], stdin, seconds)
 
 
 def render(chart: str, release: str, namespace: str, values: Mapping[str, Any], *only: str) -> str:
@@ -143,7 +150,7 @@ def render(chart: str, release: str, namespace: str, values: Mapping[str, Any], 
 def _run(argv: list[str], stdin: str, seconds: float) -> str:
     # Helm's own folders stay out of the user's home.
     helm_home = str(cache_directory() / "helm")
-    folders = {name: helm_home for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")}
+    folders = dict.fromkeys(("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"), helm_home)
     try:
         finished = subprocess.run(
             argv, input=stdin, capture_output=True, text=True, timeout=seconds, check=False, env=os.environ | folders

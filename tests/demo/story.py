@@ -1,0 +1,290 @@
+"""
+The demo's steps, in order. Each says what it does and runs the commands a person would type.
+
+Must not: know whose cluster it is, beyond asking whether it is a private one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import yaml
+
+from tests.cluster.commands import end_of
+from tests.cluster.demo_images import DEMO, demo_manifests
+from tests.cluster.errors import ClusterError
+from tests.cluster.progress import seconds_text
+from tests.demo.narration import DemoFailed
+from tests.demo.relay import BIN, serve_arguments, start_relay
+from tests.product.target import CHARTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.demo.ground import Ground, Home
+    from tests.demo.narration import Narrator, Shell
+    from tests.demo.relay import Relay
+
+STEPS = 9
+"""Those of `tell`, and the one before it that brings up the cluster."""
+_EXIT_FAILED = 5
+"""What `fairlead deploy --watch` ends with when the deployment failed."""
+_DIAL_SECONDS = 1.0
+_VERSIONS: dict[str, tuple[str, ...]] = {"v1": (), "broken": ("broken",), "v2": ("v2",)}
+"""Folder in the demo's directory → overlays over deploy/demo/manifests."""
+
+
+def environment(home: Home, kubeconfig: str | None) -> dict[str, str]:
+    """
+    Return what commands see of the environment: the workspace's commands first, and no setting of another relay.
+
+    Args:
+        home: Holds the configuration of `fairlead`.
+        kubeconfig: The user's KUBECONFIG, where the user's cluster is used.
+    """
+    kept = {
+        name: text
+        for name, text in os.environ.items()
+        if not name.startswith(("FAIRLEAD_", "DEMO_", "HELM_")) and name != "KUBECONFIG"
+    }
+    kept |= {"PATH": f"{BIN}:{kept.get('PATH', '')}", "FAIRLEAD_CONFIG": str(home.directory / "config.yaml")}
+    return kept | ({"KUBECONFIG": kubeconfig} if kubeconfig else {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """One telling."""
+
+    narrator: Narrator
+    shell: Shell
+    home: Home
+    ground: Ground
+
+    def tell(self) -> None:
+        """Go through all steps. Raises: DemoFailed: One went another way."""
+        relay = self._relay()
+        try:
+            self._with(relay)
+        except DemoFailed:
+            self.narrator.say(f"\nThe relay's log ends:\n{end_of(relay.log)}")
+            look = ("--namespace", self.ground.agent_namespace)
+            with contextlib.suppress(ClusterError):
+                log = self.ground.target.kubectl(*look, "logs", "deployment/fairlead-agent", "--tail=8")
+                self.narrator.say(f"\nThe agent's log ends:\n{log}")
+            raise
+
+    def _with(self, relay: Relay) -> None:
+        self._agent(relay)
+        self._deploy()
+        self._front_door()
+        self._break()
+        self._roll_back()
+        self._prune()
+        self._summary(relay)
+
+    def _relay(self) -> Relay:
+        self.narrator.step(
+            "A relay",
+            "It holds API, queue and certificate authority in one process and one folder. It runs outside the cluster "
+            "and has no way into it.",
+        )
+        address = self.ground.relay_address
+        self.narrator.command(" ".join([*serve_arguments(address), "&"]))
+        relay = start_relay(self.home, address)
+        self.narrator.say(f"people reach it at {relay.api_url}, agents at {relay.agent_url}")
+        if self.ground.cluster is not None:
+            self.ground.cluster.allow(relay.agent_port)
+        data = ("--data-dir", str(self.home.directory / "relay"))
+        authority = self.shell.read(["fairlead-relay", "ca", "show", *data])
+        (self.home.directory / "ca.pem").write_text(authority)
+        token = self.shell.read(
+            ["fairlead-relay", "token", "create", *data, "--organization", "acme", "--role", "admin"]
+        )
+        self.narrator.command("fairlead-relay ca show --data-dir relay > ca.pem")
+        login = ["fairlead", "login", relay.api_url, "--ca-file", "ca.pem"]
+        create = "fairlead-relay token create --data-dir relay --organization acme --role admin"
+        self.shell.run(login, shown=f"{create} | {' '.join(login)}", stdin=token)
+        return relay
+
+    def _agent(self, relay: Relay) -> None:
+        self.narrator.step(
+            "An agent in the cluster",
+            "Its chart binds one namespace to one environment and grants rights there and nowhere else. The agent "
+            "makes its keys inside, dials the relay and enrols with a token that works once.",
+        )
+        ground = self.ground
+        self.shell.run(["fairlead", "cluster", "create", "demo", "--token-file", "token"])
+        self._say_where_kubectl_runs()
+        self._write("namespaces.yaml", *(_namespace(name) for name in (ground.agent_namespace, ground.namespace)))
+        self._kubectl("apply", "--filename", "namespaces.yaml")
+        secret = ("create", "secret", "generic", "fairlead-enrolment", "--from-file=token")
+        self._kubectl("--namespace", ground.agent_namespace, *secret)
+        values = {
+            "relay": {"url": relay.agent_url},
+            "enrolment": {"existingSecret": "fairlead-enrolment"},
+            "image": dict(ground.agent_image),
+            "policy": {"bindings": [{"namespace": ground.namespace, "environments": [_ENVIRONMENT]}]},
+        }
+        self.narrator.file(self._write("agent.yaml", values))
+        argv = ["upgrade", "--install", "fairlead-agent", str(CHARTS / "fairlead-agent")]
+        argv += [
+            "--namespace",
+            ground.agent_namespace,
+            "--values",
+            "agent.yaml",
+            "--wait",
+            "--timeout=3m",
+            "--hide-notes",
+        ]
+        target = ground.target
+        shown = f"helm {' '.join(argv)}".replace(str(CHARTS), "deploy/charts").replace(" --hide-notes", "")
+        self.shell.run([str(target.helm_program), *target.helm_options, *argv], shown=shown, prefix=target.prefix)
+        self.shell.run(["fairlead", "cluster", "list"])
+
+    def _say_where_kubectl_runs(self) -> None:
+        if self.ground.cluster is not None:
+            self.narrator.say(
+                "(kubectl and helm run inside, where the API server is: "
+                f"python -m tests.cluster exec --name {self.ground.cluster.name} -- kubectl …)"
+            )
+
+    def _deploy(self) -> None:
+        self.narrator.step(
+            "The first deployment",
+            "Harbour: nginx, a Python program, Redis, PostgreSQL on a volume, a migration Job, a Secret. The files are "
+            "those of deploy/demo/manifests with the registry filled in; the Secret leaves sealed to the agent.",
+        )
+        for folder, overlays in _VERSIONS.items():
+            (self.home.directory / folder).mkdir()
+            for name, text in demo_manifests(self.ground.registry, *overlays).items():
+                (self.home.directory / folder / name).write_text(text)
+        self.shell.run(["fairlead", "app", "create", "harbour"])
+        place = ["--type", _ENVIRONMENT["type"], "--cluster", "demo", "--namespace", self.ground.namespace]
+        self.shell.run(["fairlead", "env", "create", "harbour/demo", *place])
+        self._fairlead_deploy("v1")
+        self.narrator.say(f"Deployed {seconds_text(self.narrator.elapsed)} after the command that began all this.")
+
+    def _front_door(self) -> None:
+        self.narrator.step(
+            "The front door, from inside and from outside",
+            "From inside, the application answers with what its database holds.",
+        )
+        self._get("/api/ships")
+        if self.ground.cluster is None:
+            self.narrator.say("\nWho can dial into your cluster from outside is your decision; the relay never does.")
+            return
+        self.narrator.say("\nFrom outside, where the relay runs, not even what every cluster has can be dialled:")
+        for name, address, port in self._closed_doors():
+            self.narrator.say(f"  {name:<16} {address}:{port:<6} no answer")
+
+    def _break(self) -> None:
+        self.narrator.step(
+            "A broken change",
+            "Somebody deploys an image tag that nobody pushed. The reason comes as soon as it is certain, not when a "
+            "time limit is over; the version before goes on serving.",
+        )
+        self._fairlead_deploy("broken", exits=_EXIT_FAILED)
+        self._get("/api/ships")
+
+    def _roll_back(self) -> None:
+        self.narrator.step(
+            "Rollback", "The bundle that worked is deployed again; what is as it was then is not touched."
+        )
+        self.shell.run(["fairlead", "rollback", "harbour/demo", "--watch"])
+
+    def _prune(self) -> None:
+        self.narrator.step(
+            "Version 2, and what it no longer has",
+            "Version 2 has a migration Job of its own and not that of version 1. Fairlead made the old one, so "
+            "Fairlead deletes it; what it did not make it never touches.",
+        )
+        self._fairlead_deploy("v2")
+        self._kubectl("--namespace", self.ground.namespace, "get", "jobs")
+        self._get("/api/ships")
+
+    def _summary(self, relay: Relay) -> None:
+        self.narrator.step(
+            "Where we are",
+            "One application, deployed, broken, rolled back and changed in a cluster that nobody outside can reach.",
+        )
+        self.shell.run(["fairlead", "status", "harbour/demo"])
+        self.shell.run(["fairlead", "deployments", "list", "harbour/demo"])
+        directory = self.home.directory
+        lines = [
+            "",
+            "Try next, in another terminal, while this one waits:",
+            "",
+            f"  cd {directory}; export PATH={BIN}:$PATH FAIRLEAD_CONFIG={directory}/config.yaml",
+            "  fairlead events --follow                                   # leave it open beside the others",
+            "  sed -i 's/replicas: 2/replicas: 3/' v2/web.yaml && fairlead deploy -f v2 --env harbour/demo --watch",
+            "  fairlead rollback harbour/demo --watch",
+            "  fairlead status harbour/demo",
+            f"  curl --cacert ca.pem {relay.api_url}/v1/version",
+        ]
+        if self.ground.cluster is not None:
+            tool = f"{BIN}/python -m tests.cluster exec --name {self.ground.cluster.name} --"
+            lines += [
+                "",
+                f"  cd {DEMO.parents[1]}",
+                f"  {tool} kubectl --namespace {self.ground.namespace} delete deployment web   # then: fairlead status",
+                f"  {tool} kubectl --namespace {self.ground.agent_namespace} logs deployment/fairlead-agent",
+            ]
+        self.narrator.say("\n".join(lines))
+
+    def _fairlead_deploy(self, folder: str, *, exits: int = 0) -> None:
+        self.shell.run(["fairlead", "deploy", "-f", folder, "--env", "harbour/demo", "--watch"], exits=exits)
+
+    def _kubectl(self, *arguments: str) -> None:
+        target = self.ground.target
+        self.shell.run(
+            [str(target.kubectl_program), *target.kubectl_options, *arguments],
+            shown=" ".join(["kubectl", *arguments]),
+            prefix=target.prefix,
+        )
+
+    def _get(self, path: str) -> None:
+        """Get a page by way of the API server, which dials the Service `web` from inside."""
+        self._kubectl("get", "--raw", f"/api/v1/namespaces/{self.ground.namespace}/services/web:http/proxy{path}")
+        self.narrator.say("")
+
+    def _write(self, name: str, *documents: object) -> Path:
+        path = self.home.directory / name
+        path.write_text(yaml.safe_dump_all(documents, sort_keys=False))
+        return path
+
+    def _closed_doors(self) -> list[tuple[str, str, int]]:
+        """Dial what a cluster offers on its node, and return it all. Raises: DemoFailed: Something answered."""
+        cluster = self.ground.cluster
+        if cluster is None:
+            return []
+        # Only the node's address is dialled: this machine has no route to pods and Services, so trying them would prove
+        # nothing and send packets elsewhere. tests/cluster_tests gives itself such routes and proves the rest.
+        node = cluster.network.address
+        doors = [("the API server", node, 6443), ("the kubelet", node, 10250)]
+        with ThreadPoolExecutor(len(doors)) as pool:
+            opened = list(pool.map(lambda door: _dial(door[1], door[2]), doors))
+        for (name, address, port), is_open in zip(doors, opened, strict=True):
+            if is_open:
+                raise DemoFailed(f"{name} at {address}:{port} answered from outside: this cluster is not private")
+        return doors
+
+
+_ENVIRONMENT = {"organization": "acme", "application": "harbour", "environment": "demo", "type": "demo"}
+
+
+def _namespace(name: str) -> dict[str, object]:
+    labels = {"pod-security.kubernetes.io/enforce": "restricted", "fairlead.dev/demo": "true"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def _dial(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=_DIAL_SECONDS).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,246 @@
+"""
+Fairlead installed as people install it: the relay by its chart in one cluster, the agent by its chart in another.
+
+Both run their real images as pods under Pod Security `restricted`. The agents' port of the relay is reached through a
+TCP forwarder on the outside address, as a load balancer that passes TLS through would have it. Must not: reach into
+pods for anything but the commands that the charts' notes name.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.cluster import cgroups, process
+from tests.cluster.debian import ensure_packages
+from tests.cluster.images import probe_image_tar
+from tests.polling import wait_until
+from tests.product.images import product_image
+from tests.product.target import Target
+
+if TYPE_CHECKING:
+    from tests.cluster.cluster import Cluster
+    from tests.cluster.registry import Registry
+
+ORGANIZATION = "acme"
+API_NODE_PORT = 31443
+AGENT_NODE_PORT = 31444
+RELEASE_NAMESPACE = "charts-fairlead"
+NAMESPACE = "charts-shop"
+"""The application's namespace in the agent's cluster."""
+_CLI_SECONDS = 240.0
+_PROBE_REPOSITORY = "fairlead-test/probe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChartInstallation:
+    """Relay and agent, installed and connected, with application shop and environment shop/staging."""
+
+    relay: Target
+    """The relay's cluster."""
+    agent: Target
+    """The agent's cluster, which nothing can dial into."""
+    probe_image: str
+    """A small server for the deployments of tests."""
+    directory: Path
+    """Configuration of `fairlead`, and files to deploy."""
+
+    def fairlead(self, *arguments: str, stdin: str = "", exits: int = 0) -> str:
+        """Run `fairlead`, hold that it ends with this exit code, and return what it wrote to stdout."""
+        finished = subprocess.run(
+            [str(Path(sys.prefix) / "bin" / "fairlead"), *arguments],
+            cwd=self.directory,
+            env={"PATH": os.environ["PATH"], "FAIRLEAD_CONFIG": str(self.directory / "config.yaml"), "NO_COLOR": "1"},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_CLI_SECONDS,
+        )
+        assert finished.returncode == exits, f"{arguments}: {finished.stdout}\n{finished.stderr}\n{self.agent_log()}"
+        return finished.stdout
+
+    def write(self, name: str, *manifests: dict[str, Any]) -> str:
+        """Write manifests to a file; returns its name for `deploy -f`."""
+        (self.directory / name).write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
+        return name
+
+    def server(self, name: str, *, answer: str = "ok", ready_after_seconds: int = 0) -> dict[str, Any]:
+        """Return a Deployment of one pod that serves, and is ready only after a while."""
+        container = {
+            "name": "probe",
+            "image": self.probe_image,
+            "args": ["serve", f"-answer={answer}"],
+            "readinessProbe": {
+                "httpGet": {"path": "/", "port": 8080},
+                "initialDelaySeconds": ready_after_seconds,
+                "periodSeconds": 1,
+            },
+            "securityContext": {
+                "allowPrivilegeEscalation": False,
+                "runAsNonRoot": True,
+                "runAsUser": 10001,
+                "capabilities": {"drop": ["ALL"]},
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+        }
+        labels = {"app": name}
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            },
+        }
+
+    def begin(self, file: str) -> str:
+        """Deploy and return the deployment's id at once."""
+        shown = json.loads(self.fairlead("deploy", "-f", file, "--env", "shop/staging", "-o", "json"))
+        return str(shown["id"])
+
+    def deployment(self, deployment_id: str) -> dict[str, Any]:
+        """Return a deployment as `fairlead` shows it."""
+        shown: dict[str, Any] = json.loads(self.fairlead("deployments", "show", deployment_id, "-o", "json"))
+        return shown
+
+    def events(self, deployment_id: str) -> list[dict[str, Any]]:
+        """Return the agent's events of a deployment, oldest first."""
+        lines = self.fairlead("events", deployment_id, "-o", "json").splitlines()
+        return [record["event"] for record in map(json.loads, lines) if record["event"]["type"] != "job"]
+
+    def await_event(self, deployment_id: str, key: str, seconds: float = 60.0) -> None:
+        """Wait until the relay has an event with this key."""
+        wait_until(
+            lambda: any(event["key"] == key for event in self.events(deployment_id)), f"the event {key}", seconds
+        )
+
+    def await_state(self, deployment_id: str, state: str, seconds: float = 120.0) -> dict[str, Any]:
+        """Wait until a deployment is in a state, and return it."""
+        wait_until(lambda: self.deployment(deployment_id)["state"] == state, f"{deployment_id} to be {state}", seconds)
+        return self.deployment(deployment_id)
+
+    def live(self, kind: str, name: str, namespace: str = NAMESPACE) -> dict[str, Any]:
+        """Return an object of the agent's cluster."""
+        text = self.agent.kubectl("--namespace", namespace, "get", kind, name, "--output=json")
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def identity(self) -> tuple[str, str]:
+        """Return what makes the agent the same: its Secret's UID, and the fingerprint of its sealing key."""
+        uid = self.live("secret", "fairlead-agent-identity", RELEASE_NAMESPACE)["metadata"]["uid"]
+        shown = json.loads(self.fairlead("cluster", "show", "blue", "-o", "json"))
+        return uid, shown["agent"]["sealing_key"]["fingerprint"]
+
+    def agent_pod(self) -> dict[str, Any]:
+        """Return the agent's pod; there is one."""
+        selector = "--selector=app.kubernetes.io/name=fairlead-agent"
+        text = self.agent.kubectl("--namespace", RELEASE_NAMESPACE, "get", "pods", selector, "--output=json")
+        pods: list[dict[str, Any]] = json.loads(text)["items"]
+        running = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        assert len(running) == 1, [pod["metadata"]["name"] for pod in pods]
+        return running[0]
+
+    def agent_log(self) -> str:
+        """Return the end of the agent's log, or why it cannot be had."""
+        argv = [*self.agent.prefix, str(self.agent.kubectl_program), *self.agent.kubectl_options]
+        argv += ["--namespace", RELEASE_NAMESPACE, "logs", "deployment/fairlead-agent", "--tail=20"]
+        finished = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+        return finished.stdout + finished.stderr
+
+
+def install_charts(
+    relay_cluster: Cluster, agent_cluster: Cluster, registry: Registry, directory: Path
+) -> ChartInstallation:
+    """
+    Install both charts and connect them.
+
+    Args:
+        relay_cluster: With a real node; its relay's ports are opened.
+        agent_cluster: With a real node.
+        registry: For the images; both clusters are admitted.
+        directory: For files of `fairlead`.
+    Returns: The installation, its agent connected.
+    """
+    for cluster in (relay_cluster, agent_cluster):
+        registry.admit(cluster)
+    installation = ChartInstallation(
+        relay=Target.of_cluster(relay_cluster),
+        agent=Target.of_cluster(agent_cluster),
+        probe_image=registry.push(probe_image_tar(), _PROBE_REPOSITORY, "1"),
+        directory=directory,
+    )
+    agent_port = _forward(relay_cluster, AGENT_NODE_PORT)
+    agent_cluster.allow(agent_port)
+    agent_url = f"wss://{agent_cluster.outside_address}:{agent_port}"
+    _install_relay(installation, relay_cluster, registry, agent_url)
+    made = json.loads(installation.fairlead("cluster", "create", "blue", "-o", "json"))
+    assert made["agent_url"] == agent_url
+    install_agent(installation, registry, made["token"], agent_url)
+    installation.fairlead("app", "create", "shop")
+    place = ["--type", "staging", "--cluster", "blue", "--namespace", NAMESPACE]
+    installation.fairlead("env", "create", "shop/staging", *place)
+    return installation
+
+
+def install_agent(installation: ChartInstallation, registry: Registry, token: str, agent_url: str) -> None:
+    """Install the agent with a token in a Secret, and wait until it is connected: that is what ready means."""
+    target = installation.agent
+    target.apply([namespace(RELEASE_NAMESPACE), namespace(NAMESPACE)])
+    metadata = {"name": "enrolment", "namespace": RELEASE_NAMESPACE}
+    content = {"token": base64.b64encode(token.encode()).decode()}
+    target.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": content}])
+    environment = {"organization": ORGANIZATION, "application": "shop", "environment": "staging", "type": "staging"}
+    image = product_image(registry, "agent")
+    values = {
+        "relay": {"url": agent_url},
+        "enrolment": {"existingSecret": "enrolment"},
+        "image": {"repository": f"{registry.address}/{image.repository}", "digest": image.digest},
+        "policy": {"bindings": [{"namespace": NAMESPACE, "environments": [environment]}]},
+    }
+    target.install("fairlead-agent", "fairlead-agent", RELEASE_NAMESPACE, values)
+
+
+def namespace(name: str) -> dict[str, Any]:
+    """Return a namespace that admits only pods of Pod Security level `restricted`."""
+    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def _install_relay(installation: ChartInstallation, cluster: Cluster, registry: Registry, agent_url: str) -> None:
+    target = installation.relay
+    cluster.open_inwards(API_NODE_PORT)
+    api_url = f"https://{cluster.network.address}:{API_NODE_PORT}"
+    image = product_image(registry, "relay")
+    values = {
+        "api": {"url": api_url, "service": {"type": "NodePort", "nodePort": API_NODE_PORT}},
+        "agents": {"url": agent_url, "service": {"type": "NodePort", "nodePort": AGENT_NODE_PORT}},
+        "image": {"repository": f"{registry.address}/{image.repository}", "digest": image.digest},
+    }
+    target.apply([namespace(RELEASE_NAMESPACE)])
+    target.install("fairlead-relay", "fairlead-relay", RELEASE_NAMESPACE, values)
+    inside = ("--namespace", RELEASE_NAMESPACE, "exec", "statefulset/fairlead-relay", "--", "fairlead-relay")
+    (installation.directory / "ca.pem").write_text(target.kubectl(*inside, "ca", "show"))
+    token = target.kubectl(*inside, "token", "create", "--organization", ORGANIZATION, "--role", "admin")
+    installation.fairlead("login", api_url, "--ca-file", "ca.pem", stdin=token)
+
+
+def _forward(cluster: Cluster, node_port: int) -> int:
+    """Pass TCP connections to a port of the outside address on to a NodePort, as long as the cluster is up."""
+    ensure_packages(["socat"])
+    cluster.open_inwards(node_port)
+    with socket.create_server((cluster.outside_address, 0)) as listener:
+        port = int(listener.getsockname()[1])
+    listen = f"TCP-LISTEN:{port},bind={cluster.outside_address},fork,reuseaddr"
+    argv = ["socat", listen, f"TCP:{cluster.network.address}:{node_port}"]
+    record = cluster.network.record
+    process.start(record, cgroups.process_group(record.name), "forwarder", argv)
+    return port

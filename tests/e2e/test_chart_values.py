@@ -1,0 +1,165 @@
+"""What the charts make of values, as helm renders them; no cluster is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from fairlead_agent.policy_file import parse_policy
+from tests.cluster.binaries import binary
+from tests.cluster.commands import run
+from tests.cluster.errors import CommandFailed
+from tests.product.target import CHARTS, render
+
+BINDING = {
+    "namespace": "shop",
+    "environments": [{"organization": "acme", "application": "shop", "environment": "*", "type": "staging"}],
+}
+AGENT: dict[str, Any] = {"relay": {"url": "wss://relay.example.com:7444"}, "policy": {"bindings": [BINDING]}}
+
+
+def rendered(chart: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Render a chart as release `one` in namespace `fairlead`."""
+    return [manifest for manifest in yaml.safe_load_all(render(chart, "one", "fairlead", values)) if manifest]
+
+
+def of_kind(manifests: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Choose manifests by kind."""
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
+
+
+@pytest.mark.parametrize(
+    ("chart", "options"), [("fairlead-agent", ("--set", "relay.url=wss://h:1")), ("fairlead-relay", ())]
+)
+def test_helm_finds_nothing_to_complain_about(chart: str, options: tuple[str, ...]) -> None:
+    """Helm's own lint, with warnings as errors."""
+    run([str(binary("helm")), "lint", "--strict", *options, str(CHARTS / chart)])
+
+
+@pytest.mark.parametrize(
+    ("chart", "values", "complaint"),
+    [
+        ("fairlead-agent", {"relay": {"url": ""}}, "relay.url"),
+        ("fairlead-agent", {"relay": {"url": "https://h:1"}}, "relay/url"),
+        ("fairlead-agent", {"relay": {"urll": "wss://h:1"}}, "urll"),
+        ("fairlead-agent", AGENT | {"polcy": {}}, "polcy"),
+        ("fairlead-agent", AGENT | {"policy": {"bindings": [BINDING | {"namspace": "x"}]}}, "namspace"),
+        ("fairlead-agent", AGENT | {"policy": {"bindings": [BINDING | {"namespace": "*"}]}}, "namespace"),
+        ("fairlead-agent", AGENT | {"policy": {"bindings": [BINDING | {"namespace": "fairlead"}]}}, "the agent's own"),
+        ("fairlead-agent", AGENT | {"policy": {"clusterScoped": [{"group": "", "kind": "*", "names": ["a"]}]}}, "kind"),
+        ("fairlead-agent", AGENT | {"policy": {"signers": {"ci": "c2hvcnQ="}}}, "signers/ci"),
+        (
+            "fairlead-agent",
+            AGENT | {"rights": [{"apiGroups": ["*"], "resources": ["x"], "verbs": ["get"]}]},
+            "apiGroups",
+        ),
+        (
+            "fairlead-agent",
+            AGENT | {"rights": [{"apiGroups": [""], "resources": ["*"], "verbs": ["get"]}]},
+            "resources",
+        ),
+        ("fairlead-agent", AGENT | {"rights": [{"apiGroups": [""], "resources": ["x"], "verbs": ["*"]}]}, "verbs"),
+        ("fairlead-agent", AGENT | {"clusterRights": [{"apiGroup": "", "resource": "namespaces"}]}, "names"),
+        ("fairlead-agent", AGENT | {"enrolment": {"token": "fle1_a", "existingSecret": "b"}}, "not both"),
+        ("fairlead-agent", AGENT | {"image": {"digest": "sha256:abc"}}, "digest"),
+        ("fairlead-relay", {"agents": {"url": "https://h:1"}}, "agents/url"),
+        ("fairlead-relay", {"replicas": 3}, "replicas"),
+        ("fairlead-relay", {"api": {"service": {"type": "External"}}}, "type"),
+        ("fairlead-relay", {"serverNames": ["a,b"]}, "serverNames"),
+    ],
+)
+def test_wrong_values_are_refused(chart: str, values: dict[str, Any], complaint: str) -> None:
+    """A misspelt or impossible value names itself before anything is installed."""
+    with pytest.raises(CommandFailed) as refused:
+        rendered(chart, values)
+    assert complaint in refused.value.output
+
+
+def test_an_agent_gets_nothing_cluster_wide_by_default() -> None:
+    """One Role for itself and one in each bound namespace, without wildcards and without a way to more rights."""
+    manifests = rendered("fairlead-agent", AGENT)
+    assert not of_kind(manifests, "ClusterRole")
+    assert not of_kind(manifests, "ClusterRoleBinding")
+    assert sorted(role["metadata"]["namespace"] for role in of_kind(manifests, "Role")) == ["fairlead", "shop"]
+    for role in of_kind(manifests, "Role"):
+        for rule in role["rules"]:
+            assert "*" not in {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
+            assert "rbac.authorization.k8s.io" not in rule["apiGroups"]
+            assert not {"pods/exec", "serviceaccounts/token"} & set(rule["resources"])
+
+
+def test_an_agent_without_bindings_may_touch_its_own_objects_only() -> None:
+    """An installation whose operator allowed nothing yet can connect, and nothing else."""
+    roles = of_kind(rendered("fairlead-agent", {"relay": AGENT["relay"]}), "Role")
+    assert [role["metadata"]["namespace"] for role in roles] == ["fairlead"]
+
+
+def test_a_namespace_bound_twice_gets_one_role() -> None:
+    """Two bindings of one namespace are one Role, or helm would refuse the second."""
+    roles = of_kind(rendered("fairlead-agent", AGENT | {"policy": {"bindings": [BINDING, BINDING]}}), "Role")
+    assert len(roles) == 2
+
+
+def test_rights_outside_namespaces_are_by_name() -> None:
+    """They come by a value of their own, one rule for each, limited to its names."""
+    rights = [{"apiGroup": "", "resource": "namespaces", "names": ["shop", "bakery"]}]
+    (role,) = of_kind(rendered("fairlead-agent", AGENT | {"clusterRights": rights}), "ClusterRole")
+    assert [rule["resourceNames"] for rule in role["rules"]] == [["shop", "bakery"]]
+
+
+def test_the_agent_reads_the_policy_that_the_chart_writes() -> None:
+    """The chart's schema and the agent's own parser agree, on defaults and on everything set."""
+    full = {
+        "bindings": [BINDING],
+        "clusterScoped": [{"group": "", "kind": "Namespace", "names": ["shop-*"]}],
+        "signers": {"ci": "A" * 43 + "="},
+        "trustRelay": False,
+        "thresholds": {"default": {"signers": ["ci"], "count": 1}},
+    }
+    for policy in ({}, full):
+        (made,) = of_kind(rendered("fairlead-agent", AGENT | {"policy": policy}), "ConfigMap")
+        parsed = parse_policy(made["data"]["policy.yaml"], "policy.yaml")
+        assert parsed.trust_relay == policy.get("trustRelay", True)
+        assert [rule.names for rule in parsed.cluster_scoped] == ([("shop-*",)] if policy else [])
+
+
+@pytest.mark.parametrize("chart", ["fairlead-agent", "fairlead-relay"])
+def test_pods_are_locked_down(chart: str) -> None:
+    """No root, no writable root file system, no privileges; only the agent has a token of its ServiceAccount."""
+    manifests = rendered(chart, AGENT if chart == "fairlead-agent" else {})
+    (workload,) = of_kind(manifests, "Deployment") + of_kind(manifests, "StatefulSet")
+    pod = workload["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["automountServiceAccountToken"] == (chart == "fairlead-agent")
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["resources"]["limits"]["memory"]
+
+
+def test_an_image_is_pinned_by_digest_where_one_is_given() -> None:
+    """The digest wins over the tag; without either it is the chart's version."""
+    digest = "sha256:" + "0" * 64
+    for image, expected in (
+        ({}, "fairlead-agent:0.1.0"),
+        ({"repository": "r.example.com/a", "tag": "1"}, "r.example.com/a:1"),
+        ({"repository": "r.example.com/a", "tag": "1", "digest": digest}, f"r.example.com/a@{digest}"),
+    ):
+        (made,) = of_kind(rendered("fairlead-agent", AGENT | {"image": image}), "Deployment")
+        assert made["spec"]["template"]["spec"]["containers"][0]["image"] == expected
+
+
+def test_the_relay_uses_a_volume_that_exists() -> None:
+    """A claim restored from a backup takes the place of the one the chart would make."""
+    (made,) = of_kind(rendered("fairlead-relay", {"persistence": {"existingClaim": "restored"}}), "StatefulSet")
+    claims = [
+        volume.get("persistentVolumeClaim", {}).get("claimName")
+        for volume in made["spec"]["template"]["spec"]["volumes"]
+    ]
+    assert "restored" in claims
+    assert "volumeClaimTemplates" not in made["spec"]

@@ -1,0 +1,128 @@
+"""The charts, installed by helm on real nodes: a relay in one cluster, an agent in another that none can dial into."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.registry import Registry, session_registry
+from tests.e2e.chart_installation import NAMESPACE, RELEASE_NAMESPACE, ChartInstallation, install_charts
+from tests.polling import wait_until
+
+if TYPE_CHECKING:
+    from tests.cluster.cluster import Cluster
+    from tests.cluster.fixtures import MakeCluster
+
+READY_AFTER_SECONDS = 12
+"""How long the pod of a slow deployment is not ready: time enough to take a pod away and see its successor connect."""
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Registry]:
+    """Serve images to both clusters."""
+    with session_registry() as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def installed(
+    clusters: MakeCluster, cluster: Cluster, registry: Registry, tmp_path_factory: pytest.TempPathFactory
+) -> ChartInstallation:
+    """Install both charts, once for this file; its tests run in order."""
+    return install_charts(clusters("relay", nodes=1), cluster, registry, tmp_path_factory.mktemp("charts"))
+
+
+def test_a_deployment_through_both_charts_reaches_healthy(installed: ChartInstallation) -> None:
+    """From the command to a pod that answers, with the images and rights that people get."""
+    file = installed.write("shop.json", installed.server("web"))
+    installed.fairlead("deploy", "-f", file, "--env", "shop/staging", "--watch")
+    assert installed.live("deployment", "web")["status"]["readyReplicas"] == 1
+    assert "Healthy" in installed.fairlead("status", "shop/staging")
+
+
+def test_the_agent_may_do_nothing_beyond_its_roles(installed: ChartInstallation) -> None:
+    """Nothing cluster-wide, no Secrets of others, and no rights to give itself more."""
+    account = f"--as=system:serviceaccount:{RELEASE_NAMESPACE}:fairlead-agent"
+    allowed = installed.agent.kubectl("auth", "can-i", "create", "deployments.apps", "--namespace", NAMESPACE, account)
+    assert allowed.strip() == "yes"
+    for verb, resource, namespace in (
+        ("list", "namespaces", NAMESPACE),
+        ("list", "secrets", RELEASE_NAMESPACE),
+        ("get", "secrets/enrolment", RELEASE_NAMESPACE),
+        ("create", "deployments.apps", RELEASE_NAMESPACE),
+        ("create", "deployments.apps", "default"),
+        ("create", "rolebindings.rbac.authorization.k8s.io", NAMESPACE),
+        ("create", "pods", NAMESPACE),
+        ("create", "pods/exec", NAMESPACE),
+    ):
+        argv = [*installed.agent.prefix, str(installed.agent.kubectl_program), *installed.agent.kubectl_options]
+        argv += ["auth", "can-i", verb, resource, "--namespace", namespace, account]
+        answer = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+        assert answer.stdout.strip() == "no", f"{verb} {resource} in {namespace}: {answer.stdout}{answer.stderr}"
+
+
+def test_an_upgrade_keeps_the_identity(installed: ChartInstallation) -> None:
+    """New values bring a new pod of the same agent, without a token."""
+    before, pod = installed.identity(), installed.agent_pod()["metadata"]["name"]
+    installed.agent.kubectl("--namespace", RELEASE_NAMESPACE, "delete", "secret", "enrolment")
+    installed.agent.install("fairlead-agent", "fairlead-agent", RELEASE_NAMESPACE, {"logFormat": "console"}, reuse=True)
+    assert installed.agent_pod()["metadata"]["name"] != pod
+    assert installed.identity() == before
+    installed.fairlead("deploy", "-f", "shop.json", "--env", "shop/staging", "--watch")
+
+
+def test_a_deployment_outlives_the_agents_pod(installed: ChartInstallation) -> None:
+    """Its successor continues from what the cluster keeps: nothing is lost, nothing is done twice."""
+    slow = installed.server("slow", ready_after_seconds=READY_AFTER_SECONDS)
+    deployment = installed.begin(installed.write("slow.json", installed.server("web"), slow))
+    installed.await_event(deployment, "step/wait/started")
+    made = installed.live("deployment", "slow")
+    pod = installed.agent_pod()["metadata"]["name"]
+    installed.agent.kubectl("--namespace", RELEASE_NAMESPACE, "delete", "pod", pod, "--force", "--grace-period=0")
+    ended = installed.await_state(deployment, "succeeded")
+    assert ended["counts"] == {"created": 1, "unchanged": 1}
+    after = installed.live("deployment", "slow")
+    assert (after["metadata"]["uid"], after["metadata"]["generation"]) == (made["metadata"]["uid"], 1)
+    events = installed.events(deployment)
+    assert [key for key, count in Counter(event["key"] for event in events).items() if count > 1] == []
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+
+
+def test_a_deployment_outlives_the_relays_pod(installed: ChartInstallation) -> None:
+    """The agent goes on alone and reports when the relay is back, on the same volume."""
+    slow = installed.server("slow", answer="changed", ready_after_seconds=READY_AFTER_SECONDS)
+    deployment = installed.begin(installed.write("slow.json", installed.server("web"), slow))
+    installed.await_event(deployment, "step/wait/started")
+    installed.relay.kubectl(
+        "--namespace", RELEASE_NAMESPACE, "delete", "pod", "fairlead-relay-0", "--force", "--grace-period=0"
+    )
+    installed.relay.kubectl(
+        "--namespace", RELEASE_NAMESPACE, "rollout", "status", "statefulset/fairlead-relay", "--timeout=90s"
+    )
+    ended = installed.await_state(deployment, "succeeded")
+    assert ended["counts"] == {"changed": 1, "unchanged": 1}
+
+
+def test_the_agent_stays_within_its_limit(installed: ChartInstallation) -> None:
+    """After all this it was never killed for its memory."""
+    status = installed.agent_pod()["status"]["containerStatuses"][0]
+    assert (status["restartCount"], status["ready"]) == (0, True)
+
+
+def test_uninstalling_leaves_the_workloads(installed: ChartInstallation) -> None:
+    """The agent and its rights go; what it deployed serves on, and its identity waits for the next installation."""
+    identity = installed.live("secret", "fairlead-agent-identity", RELEASE_NAMESPACE)["metadata"]["uid"]
+    installed.agent.helm("uninstall", "fairlead-agent", "--namespace", RELEASE_NAMESPACE, "--wait")
+    assert installed.live("deployment", "web")["status"]["readyReplicas"] == 1
+    assert installed.live("secret", "fairlead-agent-identity", RELEASE_NAMESPACE)["metadata"]["uid"] == identity
+    roles = installed.agent.kubectl("--namespace", NAMESPACE, "get", "roles,rolebindings", "--output=json")
+    assert json.loads(roles)["items"] == []
+    wait_until(
+        lambda: json.loads(installed.fairlead("cluster", "show", "blue", "-o", "json"))["state"] == "offline",
+        "the relay to see the agent go",
+    )
