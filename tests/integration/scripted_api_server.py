@@ -1,0 +1,103 @@
+"""
+A scripted API server on loopback, over real TLS: it says what a test wants to hear and keeps what it was asked.
+
+Only for what a healthy API server does not do on request: expired tokens, overload, silence, broken connections.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from fairlead_agent.kube.access import ClusterAccess
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True)
+class ScriptedApiServer:
+    """What it will answer, in turn, and what it was asked."""
+
+    access: ClusterAccess
+    answers: list[Answer] = field(default_factory=list)
+    """The next requests get these in turn; the last one is repeated."""
+    asked: list[web.Request] = field(default_factory=list)
+
+    async def take(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request."""
+        self.asked.append(request)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return await answer(request)
+
+
+def says(status: int, body: object, **headers: str) -> Answer:
+    """Return an answer with a JSON body."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response(
+            body, status=status, headers={name.replace("_", "-"): value for name, value in headers.items()}
+        )
+
+    return answer
+
+
+@asynccontextmanager
+async def scripted_api_server(directory: Path) -> AsyncIterator[ScriptedApiServer]:
+    """
+    Run one on a free port.
+
+    Args:
+        directory: For its certificate and the token file.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate = _certificate(directory)
+    context.load_cert_chain(certificate, directory / "tls.key")
+    (directory / "token").write_text("first")
+    application = web.Application()
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    server = ScriptedApiServer(ClusterAccess("", certificate, directory / "token"))
+    application.router.add_route("*", "/{path:.*}", server.take)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+    await site.start()
+    port = runner.addresses[0][1]
+    server.access = ClusterAccess(f"https://127.0.0.1:{port}", certificate, directory / "token")
+    try:
+        yield server
+    finally:
+        await runner.cleanup()
+
+
+def _certificate(directory: Path) -> Path:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "scripted API server")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(minutes=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (directory / "tls.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    path = directory / "tls.crt"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    return path
