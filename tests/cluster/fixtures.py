@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.registry import Registry, session_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,3 +51,10 @@ def cluster(clusters: MakeCluster) -> Cluster:
 def control_plane(clusters: MakeCluster) -> Cluster:
     """Return the session's control plane without nodes: up in seconds, for everything that needs no running pod."""
     return clusters("plane")
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[Registry]:
+    """Serve this machine's images; a test admits its cluster (`registry.admit(cluster)`) before pods pull."""
+    with session_registry() as serving:
+        yield serving

@@ -1,20 +1,10 @@
 """The demo's application names the images that are built for it, and its overlays replace files that exist."""
 
-from collections.abc import Iterator
-
 import pytest
 import yaml
 
 from tests.cluster.demo_images import DEMO, demo_images, demo_manifests
-from tests.cluster.registry import Registry, session_registry
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[Registry]:
-    """Serve the machine's images for this module's tests, the demo's among them."""
-    with session_registry() as serving:
-        demo_images(serving)
-        yield serving
+from tests.cluster.registry import Registry
 
 
 def _missing(registry: Registry, *overlays: str) -> set[str]:
@@ -32,12 +22,14 @@ def _missing(registry: Registry, *overlays: str) -> set[str]:
 
 def test_manifests_name_images_that_are_built(registry: Registry) -> None:
     """Both versions find all their images."""
+    demo_images(registry)
     assert _missing(registry) == set()
     assert _missing(registry, "v2") == set()
 
 
 def test_broken_overlay_names_one_image_nobody_built(registry: Registry) -> None:
     """The mistake the demo shows is one wrong tag and nothing else."""
+    demo_images(registry)
     assert _missing(registry, "broken") == {"harbour/app:2.0-rc1"}
 
 
