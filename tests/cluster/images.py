@@ -15,6 +15,7 @@ import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -214,8 +215,7 @@ def _build(
     *,
     network: bool,
 ) -> BuiltImage:
-    storage = _directory("storage")
-    empty_if_large(storage, _STORAGE_LIMIT_BYTES)
+    storage = _storage()
     with _workspace("storage") as scratch:
         if (known := _known(registry, repository, tag, key)) is not None:
             return known
@@ -276,6 +276,14 @@ def _directory(name: str) -> Path:
     path = cache_directory() / "images" / name
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+@cache
+def _storage() -> Path:
+    """Return the directory of layers to build on, its size looked at once a process: that takes a second."""
+    storage = _directory("storage")
+    empty_if_large(storage, _STORAGE_LIMIT_BYTES)
+    return storage
 
 
 @contextmanager
