@@ -73,7 +73,8 @@ def down(name: str | None, *, everything: bool) -> None:
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def status(output: str) -> None:
     """Show which clusters are up, and who owns them."""
-    found = [_describe(record) for record in records() if record.alive]
+    # Other tools keep records, too (the test session's registry): a cluster has namespaces.
+    found = [_describe(record) for record in records() if record.alive and (record.directory / "netns").exists()]
     if output == "json":
         click.echo(json.dumps(found, indent=1))
         return

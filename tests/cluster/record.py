@@ -201,7 +201,7 @@ class Record:
             address: IPv4 address without prefix. One that was there before us is left alone, now and later.
         """
         with _globally():
-            ours = any(entry["address"] == address for record in records() for entry in record.entries("address"))
+            ours = any(address in record._addresses() for record in records())
             present = _has_address(address)
             if present and not ours:
                 return
@@ -228,21 +228,26 @@ class Record:
         _unmount_below(self.directory)
         for entry in self.entries("link"):
             _delete_link(entry["name"])
+        self._remove_files()
+        # One step, or two that end at the same time would each leave the address to the other.
         with _globally():
-            shared = {
-                entry["address"]
-                for record in records()
-                if record.name != self.name
-                for entry in record.entries("address")
-            }
-            for address in {entry["address"] for entry in self.entries("address")} - shared:
+            others = [other for other in records() if other.name != self.name]
+            for address in self._addresses().difference(*(other._addresses() for other in others)):
                 if _has_address(address):
                     run(["ip", "address", "delete", f"{address}/32", "dev", "lo"])
-            self._remove_directory()
+            if self.directory.exists():
+                shutil.rmtree(self.directory)
         self.release()
 
-    def _remove_directory(self) -> None:
-        """Remove files, the journal last: a kill in the middle must leave a record to go on from."""
+    def _addresses(self) -> set[str]:
+        return {entry["address"] for entry in self.entries("address")}
+
+    def _remove_files(self) -> None:
+        """
+        Remove everything but journal and lock: a kill in the middle must leave a record to go on from.
+
+        This may take seconds on a busy disk, so only the record's own lock is held.
+        """
         if below := _mounts_below(self.directory):
             raise ClusterError(f"{below[0]} is still mounted; nothing below {self.directory} was removed")
         if not self.directory.exists():
@@ -253,7 +258,6 @@ class Record:
                     shutil.rmtree(path)
                 else:
                     path.unlink()
-        shutil.rmtree(self.directory)
 
     def _booted_here(self) -> bool:
         """Whether the record is of this boot: after another one its processes and mounts are gone anyway."""
