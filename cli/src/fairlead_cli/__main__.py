@@ -110,7 +110,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # The reader of a pipe has seen enough; without this, Python complains once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
+        return ExitCode.READER_GONE
     except CliError as error:
         terminal.fail(str(error))
         return error.exit_code

@@ -86,9 +86,11 @@ def load(environment: Mapping[str, str]) -> Context:
     """
     stored = _stored(config_file(environment))
     server = environment.get("FAIRLEAD_SERVER") or stored.get("server", "")
+    if server != stored.get("server"):
+        stored = {}  # a token is sent to the relay it was given for, and no other
     token = environment.get("FAIRLEAD_TOKEN", "").strip()
     organization = ""
-    if not token and server == stored.get("server"):  # a token is sent to the relay it was given for, and no other
+    if not token:
         token, organization = stored.get("token", ""), stored.get("organization", "")
     if not server:
         raise NotLoggedIn("no relay is named")

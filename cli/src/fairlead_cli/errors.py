@@ -20,7 +20,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of `fairlead`, documented in docs/cli.md; scripts match on them."""
+    """Exit codes of `fairlead`, listed in its `--help`; scripts match on them."""
 
     OK = 0
     ERROR = 1
@@ -34,6 +34,8 @@ class ExitCode(IntEnum):
     """The deployment goes on without us."""
     INTERRUPTED = 130
     """128 + SIGINT, as shells have it."""
+    READER_GONE = 141
+    """128 + SIGPIPE: nobody read on, so nobody knows how it ended."""
 
 
 class CliError(Exception):

@@ -33,7 +33,7 @@ def test_a_bundle_holds_no_plaintext(tmp_path: Path) -> None:
     """What the relay gets passes its own check; the first use of the key is reported."""
     key = sealing_key()
     made = prepared(SECRET + "---\n" + CONFIG, key, tmp_path / "pins")
-    assert read_bundle(made.bundle.content, made.bundle.sha256)
+    assert len(list(read_bundle(made.bundle.content, made.bundle.sha256).objects())) == 2
     assert b"hunter2" not in made.bundle.content
     assert base64.b64encode(b"hunter2") not in made.bundle.content
     assert made.new_pin == f"acme/prod {key.fingerprint}"

@@ -40,6 +40,8 @@ def test_a_stored_token_is_not_sent_to_another_server(tmp_path: Path) -> None:
     """FAIRLEAD_SERVER alone must not carry the token of one relay to another."""
     with pytest.raises(NotLoggedIn, match=r"no token for https://other\.example"):
         load(stored(tmp_path) | {"FAIRLEAD_SERVER": "https://other.example"})
+    other = {"FAIRLEAD_SERVER": "https://other.example", "FAIRLEAD_TOKEN": OTHER}
+    assert load(stored(tmp_path) | other) == Context("https://other.example", OTHER)
 
 
 def test_nothing_stored_is_said(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def events(deployment_id: str | None, is_followed: bool, after: int, terminal: T
     from fairlead_cli.following import follow
     from fairlead_cli.lines import line_of
     from fairlead_cli.story import Story
+    from fairlead_shared.jobs import FINAL_STATES
 
     stories: dict[str, Story] = {}
     with connect() as client:
@@ -46,3 +47,5 @@ def events(deployment_id: str | None, is_followed: bool, after: int, terminal: T
                 prefix = "" if deployment_id else f"{stored.deployment_id or stored.job_id} "
                 terminal.write(prefix + line_of(stored, story))
             story.take(stored)
+            if story.state in FINAL_STATES:  # following an organization goes on for months
+                del stories[stored.job_id]
