@@ -129,7 +129,7 @@ class Api(httpx.Client):
         context = ssl.create_default_context(cafile=str(relay.ca_file))
         super().__init__(base_url=relay.api_url, headers=headers, verify=context, timeout=20)
 
-    def ask(self, method: str, path: str, body: object = None, expect: int = 200) -> Any:
+    def ask(self, method: str, path: str, body: object = None, expect: int = 200) -> Any:  # noqa: ANN401  (JSON)
         """Send JSON and return JSON, after checking the status."""
         answer = self.request(method, path, json=body) if body is not None else self.request(method, path)
         assert answer.status_code == expect, f"{method} {path}: {answer.status_code} {answer.text}"

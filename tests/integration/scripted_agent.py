@@ -1,8 +1,8 @@
 """
 A tiny agent for tests of the relay: the real session over a real connection, and no cluster behind it.
 
-Tests script what it says. It checks what a real agent checks of the relay (its certificate, the CA's fingerprint, statement
-signatures), so that a relay that satisfies it satisfies a real one.
+Tests script what it says. It checks what a real agent checks of the relay (its certificate, the CA's fingerprint,
+statement signatures), so that a relay that satisfies it satisfies a real one.
 """
 
 from __future__ import annotations
@@ -128,18 +128,25 @@ class AgentWire:
         """Write bytes that no session would."""
         await self._websocket.send(frame)
 
+    async def wait_transfer(self) -> ChunkReceived | TransferEnded:
+        """Return the next piece of a transfer, or its end."""
+        return await self._wait((ChunkReceived, TransferEnded))
+
     async def wait_event(self, kind: type[Kind]) -> Kind:
         """
         Return the next event of a kind; those before it are kept for later waits.
 
         Raises: SessionEnded: the session was closed, and nobody waited for that.
         """
+        return await self._wait((kind,))
+
+    async def _wait(self, kinds: tuple[type[Kind], ...]) -> Kind:
         for event in self._skipped:
-            if isinstance(event, kind):
+            if isinstance(event, kinds):
                 self._skipped.remove(event)
                 return event
         async with asyncio.timeout(WAIT_SECONDS):
-            while not isinstance(event := await self.events.get(), kind):
+            while not isinstance(event := await self.events.get(), kinds):
                 self._skipped.append(event)
                 if isinstance(event, Closed):
                     raise SessionEnded(event)
@@ -218,9 +225,7 @@ class ScriptedAgent:
     sealing_key: X25519PrivateKey = field(default_factory=X25519PrivateKey.generate)
 
     @classmethod
-    async def enrol(
-        cls, url: str, token_text: str, key: ec.EllipticCurvePrivateKey | None = None
-    ) -> ScriptedAgent:
+    async def enrol(cls, url: str, token_text: str, key: ec.EllipticCurvePrivateKey | None = None) -> ScriptedAgent:
         """
         Enrol as a real agent does: pin the CA by the token's fingerprint, then send the request.
 
@@ -328,7 +333,7 @@ class AgentConnection:
         await self.wire.flush()
         content = bytearray()
         while True:
-            event = await self.wire.wait_event(ChunkReceived | TransferEnded)  # type: ignore[arg-type]
+            event = await self.wire.wait_transfer()
             if isinstance(event, TransferEnded):
                 assert event.code is None, event
                 break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import Depends, FastAPI
+from starlette.types import ASGIApp
 
 from fairlead_relay import __version__
 from fairlead_relay.api import applications, bundles, clusters, deployments, jobs, problems, service, streams
@@ -14,7 +15,7 @@ MAX_BODY_BYTES = 64 * 1024
 """Of a request to a route that sets no limit of its own: names and numbers, nothing large."""
 
 
-def make_api(services: Services) -> FastAPI:
+def make_api(services: Services) -> ASGIApp:
     """Return the ASGI application."""
     app = FastAPI(
         title="Fairlead",
@@ -28,8 +29,7 @@ def make_api(services: Services) -> FastAPI:
         max_body_size=MAX_BODY_BYTES,
     )
     app.state.services = services
-    app.add_middleware(RequestLog)
     problems.install(app)
     for module in (service, clusters, applications, bundles, deployments, jobs, streams):
         app.include_router(module.router)
-    return app
+    return RequestLog(problems.LargeBodies(app))

@@ -96,7 +96,6 @@ class Problem(Exception):
 
 def install(app: FastAPI) -> None:
     """Make every error of an application a problem document."""
-    app.add_middleware(_LargeBodies)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_validation)
@@ -165,9 +164,8 @@ def _on_relay(request: Request, error: Exception) -> JSONResponse:
             return _on_defect(request, error)
 
 
-def _on_defect(request: Request, error: Exception) -> JSONResponse:
-    # The edge of HTTP: a defect of one request must not take the others with it, and says nothing to the outside.
-    _log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+def _on_defect(_request: Request, _error: Exception) -> JSONResponse:
+    # Says nothing of the defect to the outside. The framework raises it once more, for RequestLog to write down.
     detail = "the relay failed; its log has the reason"
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, ApiCode.INTERNAL, detail).response()
 
@@ -177,8 +175,14 @@ def _too_large() -> Problem:
     return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ApiCode.TOO_LARGE, detail)
 
 
-class _LargeBodies:
-    """ASGI middleware: the framework refuses large bodies in plain text, below its own error handlers."""
+class LargeBodies:
+    """
+    ASGI middleware: the framework refuses large bodies in plain text, outside its own error handlers.
+
+    Args:
+        app: What it wraps.
+
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

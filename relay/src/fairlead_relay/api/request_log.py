@@ -46,6 +46,8 @@ class RequestLog:
         with structlog.contextvars.bound_contextvars(request=request_id):
             try:
                 await self._app(scope, receive, note)
+            except Exception:  # noqa: BLE001  (the edge of HTTP: a defect of one request must not take others with it)
+                _log.exception("request failed", method=scope["method"], path=scope["path"])
             finally:
                 _log.info(
                     "request",

@@ -9,10 +9,14 @@ import ssl
 from collections.abc import Iterator
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 GRACE_SECONDS = 5
 """How long requests under way may take once the relay stops."""
+HANDSHAKE_SECONDS = 10.0
+SHUTDOWN_SECONDS = 1.0
+"""Clients that keep a connection in a pool do not answer the end of TLS: there is nothing to wait for."""
 
 
 class _Server(uvicorn.Server):
@@ -20,6 +24,26 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to the relay, which stops more than this server."""
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen as uvicorn does, with limits on TLS that it has no setting for."""
+        config, loop = self.config, asyncio.get_running_loop()
+
+        def make_protocol() -> asyncio.Protocol:
+            protocol: asyncio.Protocol = HttpToolsProtocol(config, self.server_state, {}, loop)
+            return protocol
+
+        self.servers = [
+            await loop.create_server(
+                make_protocol,
+                sock=listener,
+                ssl=config.ssl,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if config.ssl else None,
+                ssl_shutdown_timeout=SHUTDOWN_SECONDS if config.ssl else None,
+            )
+            for listener in sockets or []
+        ]
+        self.started = True
 
 
 class ApiServer:
@@ -32,10 +56,10 @@ class ApiServer:
 
     """
 
-    def __init__(self, app: FastAPI, context: ssl.SSLContext | None) -> None:
+    def __init__(self, app: ASGIApp, context: ssl.SSLContext | None) -> None:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=HttpToolsProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -43,11 +43,6 @@ class ServerTls:
         self.agent_port.load_verify_locations(cadata=authority.trust_pem)
         self.api = _context()
 
-    @property
-    def renew_at(self) -> float:
-        """When renew_if_due has work to do next, in seconds since the epoch."""
-        return self._renew_at
-
     def renew_if_due(self) -> bool:
         """
         Issue and load a certificate at the first call, and again when two thirds of its life are over.

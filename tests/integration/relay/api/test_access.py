@@ -1,0 +1,98 @@
+"""Every route of the real API, tried with the wrong token or none: denied unless the route says otherwise."""
+
+import re
+
+import pytest
+
+from fairlead_shared.canonical import canonical_json
+from tests.integration.conftest import Tenant, make_tenant
+from tests.integration.relay_process import Api, RelayProcess
+
+PUBLIC = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v1/version")}
+VIEWER_MAY_POST = {
+    "/v1/organizations/{organization}/applications/{application}/environments/{environment}/health-checks"
+}
+DEPLOYER_MAY = re.compile(r"/bundles/|/deployments|/rollback|/cancel")
+
+
+@pytest.fixture(scope="module")
+def place(relay: RelayProcess) -> Tenant:
+    """Make one tenant for all routes."""
+    return make_tenant(relay)
+
+
+def routes(api: Api) -> list[tuple[str, str]]:
+    """List every method and path that the API publishes."""
+    paths = api.ask("GET", "/v1/openapi.json")["paths"]
+    return [(method.upper(), path) for path, item in paths.items() for method in item]
+
+
+def address(path: str, organization: str) -> str:
+    """Fill in a route's parameters."""
+    filled = path.replace("{organization}", organization).replace("{sha256}", "0" * 64)
+    return re.sub(r"\{[a-z_]+\}", "some", filled)
+
+
+def send(api: Api, method: str, path: str, organization: str) -> int:
+    """Call a route with a body that means nothing, and return the status."""
+    answer = api.request(method, address(path, organization), content=canonical_json({}), headers={
+        "Content-Type": "application/json"})  # fmt: skip
+    if answer.status_code >= 400 and method != "HEAD":
+        assert answer.headers["content-type"] == "application/problem+json", (method, path, answer.text)
+        assert answer.json()["code"]
+    return answer.status_code
+
+
+def test_no_route_but_the_public_ones_answers_without_a_token(place: Tenant) -> None:
+    """Deny by default: a new route without a mark would fail here."""
+    stranger = place.relay.client()
+    found = routes(stranger)
+    assert len(found) > 20
+    for method, path in found:
+        status = send(stranger, method, path, place.organization)
+        assert (status == 200) if (method, path) in PUBLIC else (status == 401), (method, path, status)
+
+
+def test_no_route_answers_to_a_token_of_another_organization(place: Tenant) -> None:
+    """An administrator of one tenant learns nothing of another, not even whether it exists."""
+    stranger = place.relay.client(place.relay.token("admin", "strangers"))
+    for organization in (place.organization, "nobody"):
+        for method, path in routes(stranger):
+            if "{organization}" in path:
+                assert send(stranger, method, path, organization) == 403, (method, path)
+
+
+def test_a_viewer_changes_nothing_and_a_deployer_creates_nothing(place: Tenant) -> None:
+    """Each role has what it needs: a viewer reads, a deployer deploys, an administrator creates."""
+    for method, path in routes(place.viewer):
+        if (method, path) in PUBLIC or "events" in path:
+            continue
+        is_change = method not in {"GET", "HEAD"} and path not in VIEWER_MAY_POST
+        assert (send(place.viewer, method, path, place.organization) == 403) == is_change, (method, path)
+        is_admins = is_change and not DEPLOYER_MAY.search(path)
+        assert (send(place.deployer, method, path, place.organization) == 403) == is_admins, (method, path)
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Basic Zm9v", "Bearer nonsense", "Bearer flt_aaaaaaaaaaaaaaaa_" + "b" * 32]
+)
+def test_what_is_no_token_is_unauthenticated(relay: RelayProcess, header: str) -> None:
+    """The answer is the same for an unknown token and for text that is none."""
+    answer = relay.client().get("/v1/whoami", headers={"Authorization": header})
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.json()["code"] == "unauthenticated"
+
+
+def test_a_token_with_a_wrong_secret_is_unauthenticated(place: Tenant) -> None:
+    """The id alone is no credential."""
+    token = place.admin.headers["Authorization"].removeprefix("Bearer ")
+    forged = place.relay.client(token[:-1] + ("a" if token[-1] != "a" else "b"))
+    forged.ask("GET", "/v1/whoami", expect=401)
+
+
+def test_whoami_says_what_the_token_allows(place: Tenant) -> None:
+    """A client can tell its user what they may do before they try."""
+    shown = place.deployer.ask("GET", "/v1/whoami")
+    assert (shown["organization"], shown["role"]) == (place.organization, "deployer")
+    assert shown["expires_at"].endswith("Z")
