@@ -1,9 +1,9 @@
 """
 A whole Fairlead in place: a relay process, and an agent process inside a cluster's namespaces with its chart's rights.
 
-One installation is one organization with one cluster, application and environment; many share a relay and a cluster, each in
-namespaces of its own. Everything is the installed command with nothing replaced; tests act through the API and look with the
-administrator's kubectl.
+One installation is one organization with one cluster, application and environment; many share a relay and a cluster,
+each in namespaces of its own. Everything is the installed command with nothing replaced; tests act through the API
+and look with the administrator's kubectl.
 """
 
 from __future__ import annotations

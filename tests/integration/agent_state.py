@@ -25,7 +25,7 @@ from fairlead_shared.progress import Action, HealthEvent, HealthStatus, ObjectEv
 
 
 class MemoryState:
-    """Implements ports.StatePort with the API server's rules: create, compare-and-set, resourceVersions that never repeat."""
+    """Implements ports.StatePort with the API server's rules: compare-and-set, resourceVersions that never repeat."""
 
     def __init__(self) -> None:
         self.objects: dict[tuple[StateKind, str], dict[str, Any]] = {}

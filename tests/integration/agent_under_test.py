@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import structlog
+
 from fairlead_agent.bundle_cache import BundleCache
 from fairlead_agent.checkpoint import CheckpointStore
 from fairlead_agent.execution import Workshop
@@ -18,7 +19,6 @@ from fairlead_agent.policy_file import PolicyFile
 from fairlead_agent.runner import Runner
 from fairlead_agent.settings import Settings
 from fairlead_shared.bundle import Bundle, make_bundle
-
 from tests.integration.agent_state import MemoryEngine, MemoryState
 from tests.integration.scripted_relay import ScriptedRelay
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import datetime
+import datetime as dt
 import ipaddress
 import secrets
 import ssl
@@ -22,7 +22,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
 from fairlead_shared.bundle import Bundle
 from fairlead_shared.enrolment import EnrolmentToken
 from fairlead_shared.envelope import sign
@@ -53,9 +57,6 @@ from fairlead_shared.progress import ProgressEvent, ResultEvent
 from fairlead_shared.session import Phase, Received, Session, Side
 from fairlead_shared.statement import PAYLOAD_TYPE, DeploymentStatement, Strategy
 from fairlead_shared.transfers import TransferCredit, TransferWanted
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
-
 from tests.polling import eventually
 
 ORGANIZATION, CLUSTER = "acme", "blue"
@@ -112,16 +113,22 @@ class ThrowawayCa:
             context.load_cert_chain(file.name)
         return context
 
-    def _builder(self, key: Any, subject: x509.Name, issuer: x509.Name, life: float) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
+    def _builder(
+        self,
+        key: ec.EllipticCurvePrivateKey | CertificatePublicKeyTypes,
+        subject: x509.Name,
+        issuer: x509.Name,
+        life: float,
+    ) -> x509.CertificateBuilder:
+        now = dt.datetime.now(dt.UTC)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(issuer)
-            .public_key(key.public_key() if hasattr(key, "public_key") else key)
+            .public_key(key.public_key() if isinstance(key, ec.EllipticCurvePrivateKey) else key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now)
-            .not_valid_after(now + datetime.timedelta(seconds=life))
+            .not_valid_after(now + dt.timedelta(seconds=life))
         )
 
 
@@ -137,6 +144,8 @@ class StoredJob:
     """Each key once, in the order of their numbers."""
     sequences: list[int] = field(default_factory=list)
     """Every number stored, also those of known keys."""
+    known: set[str] = field(default_factory=set)
+    """Their keys."""
     cancel: str = ""
     """Verdict that a reconnecting agent gets instead of `continue`."""
 
@@ -229,7 +238,7 @@ class ScriptedRelay:
         self._tokens[token_id] = (token.secret_hash(), time.time() + life_seconds, None)
         return token.to_text()
 
-    def statement(self, bundle: Bundle, deployment_id: str, **changes: Any) -> DeploymentStatement:
+    def statement(self, bundle: Bundle, deployment_id: str, **changes: Any) -> DeploymentStatement:  # noqa: ANN401  (fields of a model)
         """Make a statement for environment acme/shop/staging in namespace shop."""
         fields: dict[str, Any] = {
             "deployment_id": deployment_id,
@@ -248,7 +257,13 @@ class ScriptedRelay:
         }
         return DeploymentStatement(**{**fields, **changes})
 
-    def deploy(self, job_id: str, bundle: Bundle, statement: DeploymentStatement | None = None, **changes: Any) -> StoredJob:
+    def deploy(
+        self,
+        job_id: str,
+        bundle: Bundle,
+        statement: DeploymentStatement | None = None,
+        **changes: Any,  # noqa: ANN401  (fields of a model)
+    ) -> StoredJob:
         """Queue a deploy job; it is offered at once if an agent is connected."""
         self.bundles[bundle.sha256] = bundle.content
         statement = statement or self.statement(bundle, f"d{job_id:0>25}")
@@ -496,7 +511,8 @@ class _AgentConnection:
         job = self.relay.jobs[message.job_id]
         assert message.token == job.offer.token
         job.sequences.append(message.seq)
-        if message.event.key not in job.keys():
+        if message.event.key not in job.known:
+            job.known.add(message.event.key)
             job.events.append(message.event)
         job.acknowledged = message.seq
         self._stored += 1
@@ -507,5 +523,3 @@ class _AgentConnection:
             self.session.connection_lost("aborted")
             return
         self.session.acknowledge(message.job_id, message.seq)
-
-

@@ -1,4 +1,4 @@
-"""The agent's link against a scripted relay over real TLS: enrolment, reconnection, renewal, and errors that name the hop."""
+"""The agent's link and a scripted relay over real TLS: enrolment, reconnection, renewal, errors that name the hop."""
 
 import asyncio
 import base64
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+
 from fairlead_agent.dialling import dial
 from fairlead_agent.errors import ConnectFailed, EnrolmentRefused
 from fairlead_agent.identity_store import SECRET_NAME, client_context
 from fairlead_agent.ports import StateKind
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.progress import Outcome
-
 from tests.integration.agent_under_test import AgentUnderTest, bundle_of
 from tests.integration.scripted_relay import ScriptedRelay, ThrowawayCa
 from tests.polling import eventually
@@ -111,7 +111,9 @@ async def test_refused_token_ends_with_one_sentence(
     assert "tls.crt" not in secret(agent)
 
 
-async def test_used_token_is_refused_to_another_agent(relay: ScriptedRelay, agent: AgentUnderTest, tmp_path: Path) -> None:
+async def test_used_token_is_refused_to_another_agent(
+    relay: ScriptedRelay, agent: AgentUnderTest, tmp_path: Path
+) -> None:
     """A token is good for one key."""
     await agent.start()
     await relay.until_connected()
@@ -232,7 +234,9 @@ async def test_foreign_client_certificate_is_named(relay: ScriptedRelay, agent: 
     assert old.root_pem != relay.ca.root_pem
 
 
-async def test_secrets_leave_no_trace(relay: ScriptedRelay, agent: AgentUnderTest, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_secrets_leave_no_trace(
+    relay: ScriptedRelay, agent: AgentUnderTest, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Neither token nor keys appear in what the agent logs, nor on its disk."""
     await agent.start()
     await relay.until_connected()

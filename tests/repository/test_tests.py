@@ -8,6 +8,12 @@ MIRRORS = ("unit", "conformance", "integration")
 """Most modules have a unit test; one that is nothing without its I/O, as a table's statements, has it with that."""
 
 TESTED_ELSEWHERE: dict[str, str] = {
+    "agent/src/fairlead_agent/app.py": "tests/e2e/test_deploy.py",
+    "agent/src/fairlead_agent/connection.py": "tests/integration/test_agent_link.py",
+    "agent/src/fairlead_agent/dialling.py": "tests/integration/test_agent_link.py",
+    "agent/src/fairlead_agent/execution.py": "tests/integration/test_agent_jobs.py",
+    "agent/src/fairlead_agent/link.py": "tests/integration/test_agent_link.py",
+    "agent/src/fairlead_agent/runner.py": "tests/integration/test_agent_jobs.py",
     "cli/src/fairlead_cli/__init__.py": "tests/install/test_wheels.py",
 }
 """Modules whose behaviour needs more than a unit test can have, each with the test that covers it instead."""

@@ -116,8 +116,8 @@ def failure_of(errors: Sequence[Exception], address: str) -> ConnectFailed:
     Return what a failed TLS handshake or upgrade means.
 
     Args:
-        errors: What went wrong, the first cause first. TLS 1.3 reports a refused client certificate only at the first read,
-            inside the upgrade, whose own error then says nothing of TLS.
+        errors: What went wrong, the first cause first. TLS 1.3 reports a refused client certificate only at the first
+            read, inside the upgrade, whose own error then says nothing of TLS.
         address: Of the relay.
     """
     for error in errors:

@@ -168,7 +168,7 @@ class Execution:
             self.checkpoint = replace(self.checkpoint, result=result)
             if self._is_stored:
                 await self._persist(self._close_deployment, "job.result_not_stored")
-        self._record(result)
+        await self._persist(lambda: self._report(result), "job.result_not_recorded")
         self.is_reported = True
         self._logger.info("job.ended", outcome=result.outcome, code=result.code, cause=result.cause)
 
@@ -312,14 +312,18 @@ class Execution:
             self._workshop.courier.events_ready(self.job_id)
 
     async def _persist(self, write: Callable[[], Awaitable[None]], complaint: str) -> None:
-        """Write however long the API server is away; a refusal is logged and left, since nothing could mend it."""
+        """
+        Write however long the API server is away, the disk full, or the relay slow to take what fills the journal.
+
+        What the API server refuses for good is logged and left: nothing here could mend it.
+        """
         attempt = 0
         while True:
             try:
                 await write()
-            except KubeError as error:
+            except (KubeError, JournalFull, OSError) as error:
                 self._logger.warning(complaint, error=str(error))
-                if not error.temporary:
+                if isinstance(error, KubeError) and not error.temporary:
                     return
             else:
                 return

@@ -43,8 +43,6 @@ LONE_WINDOW_SECONDS = 1.0
 """Upper bound of the first wait until a welcome sizes it to the fleet."""
 LONGEST_WAIT_SECONDS = 30.0
 """Upper bound of any wait, unless the fleet's window is longer: a relay away for an hour is found within it."""
-STEADY_SECONDS = 10.0
-"""A connection that lived so long was a good one: the next failure counts as the first."""
 TOKEN_POLL_SECONDS = 1.0
 """How often to look for a new token after one was refused."""
 
@@ -103,17 +101,23 @@ class Link:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._renewal.run(), name="link/renewal")
             while True:
-                started = self._monotonic()
+                self._welcomed = False
                 try:
                     await self._enrol_if_needed()
                     closed = await self._serve(desk)
                 except (ConnectFailed, KubeError, IdentityInvalid) as error:
                     self.state = f"cannot reach the relay: {error}"
                     self._logger.warning("link.failed", error=str(error), failures=failures + 1)
+                except EnrolmentRefused:
+                    raise
+                except Exception:  # task boundary: a defect, or a full disk, costs this connection and never the agent
+                    self.state = "a defect in the agent ended the connection; its log says more"
+                    self._logger.exception("link.defect")
                 else:
                     self.state = f"disconnected: {closed.reason}"
                     self._logger.warning("link.closed", code=closed.code, reason=closed.reason, by_relay=closed.by_peer)
-                failures = 1 if self._monotonic() - started > STEADY_SECONDS else failures + 1
+                # A relay that says welcome is there: over a poor network the next try must not wait ever longer.
+                failures = 1 if self._welcomed else failures + 1
                 await asyncio.sleep(self._wait_seconds(failures))
 
     # The courier's side, for jobs.
@@ -219,7 +223,6 @@ class Link:
             relay_signer=identity.relay_signer_public,
             jobs=desk.hello_jobs(),
         )
-        self._welcomed = False
         self._connection = Connection(websocket, hello, desk, self, self._monotonic, self._logger)
         try:
             closed = await self._connection.run()

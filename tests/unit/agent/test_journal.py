@@ -110,14 +110,13 @@ def test_acknowledged_events_make_room(path: Path, monkeypatch: pytest.MonkeyPat
     """A full journal drops what is acknowledged, and refuses when nothing is."""
     monkeypatch.setattr(module, "MAX_JOB_BYTES", 1000)
     journal = Journal(path, 0)
-    for number in range(1, 8):
+    for number in range(1, 9):
         journal.append(step(number))
     with pytest.raises(JournalFull):
-        for number in range(8, 30):
-            journal.append(step(number))
+        journal.append(step(9, "x" * 1000))
     last = journal.last_seq
     journal.acknowledge(last - 1)
-    assert journal.append(step(100))
+    assert journal.append(step(100, "x" * 300))
     assert keys(journal, last - 1, last + 1) == ["-", f"step/{last}", "step/100"]
     journal.close()
     assert keys(Journal(path, None), last, last + 1) == [f"step/{last}", "step/100"]

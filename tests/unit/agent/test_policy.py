@@ -13,7 +13,7 @@ from fairlead_shared.objects import ObjectRef
 STAGING = {"organization": "acme", "application": "shop", "environment": "staging", "type": "staging"}
 
 
-def policy(**content: Any) -> Policy:
+def policy(**content: Any) -> Policy:  # noqa: ANN401  (YAML)
     """Make a policy from the file's keys."""
     return Policy.model_validate(content)
 
