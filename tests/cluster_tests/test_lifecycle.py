@@ -125,6 +125,26 @@ def test_a_killed_tool_leaves_nothing(name: str, logged: str) -> None:
     traces.expect_none()
 
 
+def test_ctrl_c_ends_the_clusters_of_a_test_session(tmp_path: Path) -> None:
+    """An interrupted pytest takes its clusters down before it ends."""
+    reached = tmp_path / "reached"
+    (tmp_path / "test_waits.py").write_text(
+        "import pathlib, time\n"
+        "def test_waits(control_plane):\n"
+        f"    pathlib.Path({str(reached)!r}).write_text(control_plane.name)\n"
+        "    time.sleep(300)\n"
+    )
+    argv = [sys.executable, "-m", "pytest", "-p", "tests.cluster.fixtures", "-c", "/dev/null", str(tmp_path)]
+    session = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_until(lambda: reached.exists() and reached.read_text(), "the session's cluster", 200)
+    traces = Traces.of(reached.read_text())
+    assert traces.left()
+    session.send_signal(signal.SIGINT)
+    said, _ = session.communicate(timeout=60)
+    assert "KeyboardInterrupt" in said
+    traces.expect_none()
+
+
 def test_the_command_line_brings_a_cluster_up_and_down(name: str) -> None:
     """`up` keeps it, `status` tells, `exec` goes in, `kubeconfig` prints, `down` ends it; a second `up` is refused."""
 
