@@ -105,7 +105,7 @@ class RelayProcess:
     def token(self, role: str = "admin", organization: str = "acme", expires: str = "1h") -> str:
         """Create an API token by the relay's own command. Not from within a running event loop."""
         arguments = ["token", "create", "--data-dir", str(self.data_dir), "--organization", organization]
-        result = CliRunner().invoke(cli, [*arguments, "--role", role, "--expires", expires])
+        result = CliRunner().invoke(cli, [*arguments, "--role", role, "--expires", expires], env=self.environment)
         assert result.exit_code == 0, result.output
         return result.stdout.strip()
 

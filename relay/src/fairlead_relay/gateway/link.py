@@ -167,11 +167,10 @@ class Link:
             self.close("the relay's store does not answer now", ErrorCode.OVERLOADED)
         except QueueFull as error:
             self.close(error.reason, ErrorCode.OVERLOADED)
-        except SessionMisuse:
-            # The session ended while an answer was prepared; what was not acknowledged comes again.
-            if self._session.phase is not Phase.CLOSED:
-                raise
-        except Exception:  # noqa: BLE001  (the edge of one connection: a defect here must not end the others)
+        except Exception as error:  # noqa: BLE001  (the edge of one connection: a defect must not end the others)
+            if isinstance(error, SessionMisuse) and self._session.phase is Phase.CLOSED:
+                # It ended while an answer was prepared; what was not acknowledged comes again.
+                return
             self._log.exception("connection failed")
             self.close("the relay failed; its log has the reason", ErrorCode.INTERNAL)
 

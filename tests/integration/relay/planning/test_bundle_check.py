@@ -4,13 +4,17 @@ import asyncio
 import os
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import pytest
 
 from fairlead_relay.planning.bundle_check import SMALL_BYTES, BundleChecker
 from fairlead_shared.bundle import BundleHash, make_bundle
 from fairlead_shared.errors import BundleInvalid
-from tests.integration.bundles import config_maps
+from tests.integration.bundles import config_maps, upload
+from tests.integration.conftest import make_tenant
+from tests.integration.relay_process import RelayProcess
+from tests.polling import wait_until
 
 
 @pytest.fixture
@@ -61,3 +65,14 @@ def _hash(content: bytes, replacement: bytes) -> BundleHash:
     from fairlead_shared.bundle import hash_of
 
     return hash_of(content.replace(b'"kind"', replacement, 1))
+
+
+def test_a_worker_ends_with_a_relay_that_is_killed(own_relay: RelayProcess) -> None:
+    """Nothing is left behind that nobody knows of."""
+    tenant = make_tenant(own_relay)
+    upload(tenant.deployer, tenant.organization, config_maps(3, size_bytes=SMALL_BYTES))
+    assert own_relay.process is not None
+    children = Path(f"/proc/{own_relay.process.pid}/task/{own_relay.process.pid}/children").read_text().split()
+    assert children
+    own_relay.kill()
+    wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), "the worker to end")
