@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from fairlead_relay.bus import LocalBus
 from fairlead_relay.store import Store
+from fairlead_relay.store.engines import parse_url, writer_engine
+from fairlead_relay.store.migrate import migrate
 from tests.conformance.domain import seed
 from tests.conformance.postgresql import PostgresqlServer, running_postgresql
 
@@ -23,12 +26,44 @@ def postgresql() -> Iterator[PostgresqlServer]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database."""
-    if request.param == "sqlite":
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which database the test runs on."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def templates() -> dict[str, Path | str]:
+    """Migrated databases to copy: migrating anew for each test would take longer than the tests."""
+    return {}
+
+
+@pytest.fixture
+def database_url(
+    kind: str,
+    request: pytest.FixtureRequest,
+    templates: dict[str, Path | str],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str:
+    """A database with the schema and no rows."""
+    if kind == "sqlite":
+        if kind not in templates:
+            templates[kind] = tmp_path_factory.mktemp("template") / "relay.db"
+            _migrate(f"sqlite:///{templates[kind]}")
+        shutil.copy(templates[kind], tmp_path / "relay.db")
         return f"sqlite:///{tmp_path}/relay.db"
     server: PostgresqlServer = request.getfixturevalue("postgresql")
-    return server.make_database()
+    if kind not in templates:
+        templates[kind] = server.make_database()
+        _migrate(str(templates[kind]))
+    return server.make_database(template=str(templates[kind]))
+
+
+def _migrate(url: str) -> None:
+    engine = writer_engine(parse_url(url))
+    with engine.begin() as connection:
+        migrate(connection)
+    engine.dispose()
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
 """
 A real PostgreSQL server for tests: Debian's, in a folder of its own, reachable by a Unix socket only.
 
-It ends with the process that started it, also when that is killed. Must not touch a server that the machine has running.
+It ends with the process that started it, also when that is killed. Must not touch a server that the machine runs.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.cluster.debian import ensure_packages
 from tests.polling import wait_until
@@ -41,12 +43,13 @@ class PostgresqlServer:
         """Return the URL of one of its databases."""
         return f"postgresql://{OWNER}@/{database}?host={self._folder}"
 
-    def make_database(self) -> str:
-        """Make an empty database and return its URL."""
+    def make_database(self, template: str | None = None) -> str:
+        """Make a database, empty or a copy of the one with the URL `template`, and return its URL."""
         self._made += 1
         name = f"test_{os.getpid()}_{self._made}"
+        origin = "" if template is None else f" TEMPLATE {conninfo_to_dict(template)['dbname']}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+            connection.execute(f"CREATE DATABASE {name}{origin}")
         return self.url(name)
 
     def answers(self) -> bool:
@@ -60,7 +63,7 @@ class PostgresqlServer:
 
 @contextmanager
 def running_postgresql() -> Iterator[PostgresqlServer]:
-    """Start a server, with its default durability, and end it on leaving."""
+    """Start a server and end it on leaving. It does not sync to disk: a crash of the machine is not what is tested."""
     if not (BINARIES / "postgres").is_file():
         ensure_packages(["postgresql-15"])
     folder = Path(tempfile.mkdtemp(prefix="fairlead-pg-"))
@@ -80,7 +83,7 @@ def running_postgresql() -> Iterator[PostgresqlServer]:
                 # SIGINT is PostgreSQL's fast shutdown; the kernel sends it when this process is gone.
                 [
                     *_as_owner("--pdeathsig", "INT"), BINARIES / "postgres", "-D", content, "-k", folder,
-                    "-c", "listen_addresses=", "-c", "max_connections=200",
+                    "-c", "listen_addresses=", "-c", "max_connections=200", "-c", "fsync=off",
                 ],
                 stdout=log,
                 stderr=log,
@@ -95,7 +98,8 @@ def running_postgresql() -> Iterator[PostgresqlServer]:
                 raise RuntimeError(f"PostgreSQL did not start: {(folder / 'log').read_text()[-500:]}")
             yield running
         finally:
-            server.send_signal(2)
+            # Nothing in it is needed any more, so it need not write a checkpoint first.
+            server.send_signal(signal.SIGQUIT)
             server.wait(30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,9 @@
 """
 Two relays on one store and three agents, in any order of deploying, connecting, answering, losing and being killed.
 
-What must hold whatever happens: no job is lost, none is offered twice under one token, an environment is changed by one job at
-a time and in the order of storing, verdicts agree with the store, and every story is one that the state table allows.
+What must hold whatever happens: no job is lost, none is offered twice under one token, an environment is changed by
+one job at a time and in the order of storing, verdicts agree with the store, and every story is one that the table of
+states allows.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 import structlog
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
@@ -202,7 +204,7 @@ class DispatchMachine(RuleBasedStateMachine):
     # What agents do.
 
     @rule(cluster=st.sampled_from(CLUSTERS), relay=st.sampled_from(RELAYS), tells=st.booleans())
-    def connect(self, cluster: str, relay: int, tells: bool) -> None:
+    def connect(self, cluster: str, relay: int, *, tells: bool) -> None:
         """Connect to either relay; the former connection ends properly or just vanishes."""
         agent = self.agents[cluster]
         if tells:
@@ -266,13 +268,13 @@ class DispatchMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.at_work())
     @rule(content=st.data(), new=st.integers(0, 3), lost=st.booleans())
-    def report(self, content: st.DataObject, new: int, lost: bool) -> None:
+    def report(self, content: st.DataObject, new: int, *, lost: bool) -> None:
         """Report what is not acknowledged and some more; the acknowledgement may be lost."""
         self.send(content, new, None, lost=lost)
 
     @precondition(lambda self: self.at_work())
     @rule(content=st.data(), fails=st.booleans())
-    def finish(self, content: st.DataObject, fails: bool) -> None:
+    def finish(self, content: st.DataObject, *, fails: bool) -> None:
         """Report the end of a job."""
         self.send(content, 0, Outcome.FAILED if fails else Outcome.SUCCEEDED, lost=False)
 
@@ -405,9 +407,6 @@ class DispatchMachine(RuleBasedStateMachine):
 
 
 TestDispatch = DispatchMachine.TestCase
-TestDispatch.settings = settings(
-    max_examples=int(__import__("os").environ.get("N", "20")),
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+TestDispatch.settings = settings(max_examples=20, stateful_step_count=40, suppress_health_check=list(HealthCheck))
+TestDispatch.pytestmark = [pytest.mark.timeout(600)]
+"""Each example starts two relays and brings every job to its end: about a second, more on a busy machine."""

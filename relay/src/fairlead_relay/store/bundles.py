@@ -56,7 +56,7 @@ def serves_cluster(connection: Connection, organization: str, cluster: str, sha2
     """Tell whether an unfinished job of a cluster deploys this bundle: only then may the cluster's agent fetch it."""
     query = (
         select(literal(1))
-        .select_from(deployments.join(jobs, jobs.c.id == deployments.c.job_id))
+        .select_from(deployments.join(jobs, jobs.c.deployment_id == deployments.c.id))
         .where(
             jobs.c.organization == organization,
             jobs.c.cluster == cluster,

@@ -210,7 +210,7 @@ def hand_back_unanswered(connection: Connection, answer_seconds: float, now: flo
         JobEvent.HAND_BACK,
         now,
         jobs.c.leased_at < now - answer_seconds,
-        jobs.c.finished_at.is_(None),
+        jobs.c.holder.is_not(None),
         reason=f"its agent did not answer the offer within {answer_seconds:.0f} s",
     )
 

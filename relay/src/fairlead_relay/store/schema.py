@@ -300,6 +300,7 @@ job_events = Table(
     UniqueConstraint("job_id", "key"),
     sqlite_autoincrement=True,
 )
-Index(None, job_events.c.job_id, job_events.c.position)
-Index(None, job_events.c.deployment_id, job_events.c.position)
+# Every reader names its organization: with the organization first, the narrowest index is also the one that is chosen.
+Index(None, job_events.c.organization, job_events.c.job_id, job_events.c.position)
+Index(None, job_events.c.organization, job_events.c.deployment_id, job_events.c.position)
 Index(None, job_events.c.organization, job_events.c.position)

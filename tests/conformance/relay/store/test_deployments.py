@@ -69,7 +69,7 @@ async def test_the_current_deployment_is_the_newest_that_succeeded(store: Store)
 
 
 async def test_a_rollback_goes_back_to_the_newest_other_bundle_that_succeeded(store: Store) -> None:
-    """Not to a failed one, and not to the bundle that runs."""
+    """Neither to a failed one nor to the bundle an agent took last, which changed the cluster even if it failed."""
     agent = await connected(store)
     with pytest.raises(Conflict, match="nothing was deployed successfully yet"):
         await store.read(lambda c: rollback_target(c, *ENVIRONMENT, None))
@@ -77,6 +77,7 @@ async def test_a_rollback_goes_back_to_the_newest_other_bundle_that_succeeded(st
     with pytest.raises(Conflict, match="no earlier deployment that succeeded ran another bundle"):
         await store.read(lambda c: rollback_target(c, *ENVIRONMENT, None))
     await deployed(store, agent, BUNDLES[2], Outcome.FAILED)
+    assert await store.read(lambda c: rollback_target(c, *ENVIRONMENT, None)) == first
     await deployed(store, agent, BUNDLES[1])
     await deployed(store, agent, BUNDLES[1])
     assert await store.read(lambda c: rollback_target(c, *ENVIRONMENT, None)) == first

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 
 import pytest
 from sqlalchemy import Connection, text
 
 from fairlead_relay.bus import LocalBus
 from fairlead_relay.errors import Conflict, StoreError, StoreUnavailable
-from fairlead_relay.store import Store
+from fairlead_relay.store import Store, engines, writer
+from fairlead_relay.store.engines import parse_url, writer_engine
 from fairlead_relay.store.events import Scope
 from fairlead_relay.store.meta import store_epoch
 from fairlead_relay.store.organizations import Organization, ensure_organization, find_organization
@@ -126,3 +129,98 @@ async def test_epoch_stays_the_same_over_restarts(make_store: MakeStore, store: 
     """Only a restore changes it."""
     again = await make_store(LocalBus())
     assert again.epoch == store.epoch == await store.read(store_epoch)
+
+
+async def test_a_connection_that_broke_is_made_again(store: Store, kind: str) -> None:
+    """A database that was restarted needs no restart of the relay."""
+
+    def break_all(connection: Connection) -> None:
+        if kind == "postgresql":
+            mine = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            connection.execute(text(f"{mine} AND pid <> pg_backend_pid()"))
+
+    await store.read(lambda c: find_organization(c, "acme"))
+    await store.write(break_all)
+    assert (await store.read(lambda c: find_organization(c, "acme"))).name == "acme"
+    await store.write(lambda c: ensure_organization(c, "after", START))
+
+
+async def test_a_connection_that_breaks_fails_its_commit_and_no_other(store: Store, bus: LocalBus, kind: str) -> None:
+    """Nothing of it is stored or told, and whoever asked learns that it failed."""
+    # SQLite's library rolls back by itself when the disk is full.
+    ending = "ROLLBACK" if kind == "sqlite" else "SELECT pg_terminate_backend(pg_backend_pid())"
+
+    def break_this(connection: Connection) -> None:
+        deploy(connection)
+        connection.exec_driver_sql(ending)
+
+    with bus.subscribe(Scope("acme")) as heard:
+        answers = await asyncio.gather(
+            store.write(lambda c: ensure_organization(c, "beside", START)),
+            store.write(break_this),
+            return_exceptions=True,
+        )
+        assert isinstance(answers[1], StoreUnavailable)
+        kept = await store.write(deploy)
+        record = await asyncio.wait_for(heard.get(), 5)
+    assert getattr(record, "job_id", None) == kept.job.id
+    stored = await store.read(lambda c: c.scalars(text("SELECT name FROM organizations ORDER BY name")).all())
+    assert stored == (["acme"] if isinstance(answers[0], Exception) else ["acme", "beside"])
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from fairlead_relay.bus import LocalBus
+from fairlead_relay.store import Store
+from fairlead_relay.store.organizations import ensure_organization
+
+async def main() -> None:
+    store = Store(sys.argv[1], LocalBus().publish)
+    await store.start()
+
+    async def one(number: int) -> None:
+        await store.write(lambda c: ensure_organization(c, f"o{number}", 1.0))
+        os.write(1, f"o{number}\\n".encode())
+        if number == 300:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    await asyncio.gather(*(one(number) for number in range(1000)))
+
+asyncio.run(main())
+"""
+
+
+async def test_what_was_answered_outlives_a_kill(make_store: MakeStore, database_url: str) -> None:
+    """A relay that is killed between two answers has stored everything it answered for, and can be started again."""
+    killed = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", KILLED, database_url, stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await asyncio.wait_for(killed.communicate(), 60)
+    answered = set(printed.decode().split())
+    assert killed.returncode == -signal.SIGKILL
+    assert "o300" in answered
+    store = await make_store(LocalBus())
+    stored = set(await store.read(lambda c: c.scalars(text("SELECT name FROM organizations")).all()))
+    assert answered <= stored
+    await store.write(lambda c: ensure_organization(c, "again", START))
+
+
+async def test_a_lock_held_elsewhere_fails_writes_and_only_for_a_while(
+    store: Store, database_url: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process that holds the database too long costs the writes that waited, nothing else."""
+    monkeypatch.setattr(engines, "_BUSY_SECONDS", 0.2)
+    monkeypatch.setitem(engines._POSTGRESQL_OPTIONS, "options", "-c lock_timeout=200ms")
+    impatient = Store(database_url, LocalBus().publish)
+    await impatient.start()
+    try:
+        holder = writer_engine(parse_url(database_url))
+        with holder.begin() as connection:
+            if kind == "postgresql":
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({writer._ADVISORY_LOCK})")
+            with pytest.raises(StoreUnavailable):
+                await impatient.write(lambda c: ensure_organization(c, "late", START))
+        holder.dispose()
+        await impatient.write(lambda c: ensure_organization(c, "late", START))
+    finally:
+        await impatient.stop()

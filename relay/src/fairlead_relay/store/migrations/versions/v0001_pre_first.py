@@ -291,13 +291,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("job_id", "seq", name=op.f("uq_job_events_job_id_seq")),
         sqlite_autoincrement=True,
     )
-    op.create_index(
-        op.f("ix_job_events_deployment_id_position"), "job_events", ["deployment_id", "position"], unique=False
-    )
-    op.create_index(op.f("ix_job_events_job_id_position"), "job_events", ["job_id", "position"], unique=False)
-    op.create_index(
-        op.f("ix_job_events_organization_position"), "job_events", ["organization", "position"], unique=False
-    )
+    for columns in (
+        ["organization", "deployment_id", "position"],
+        ["organization", "job_id", "position"],
+        ["organization", "position"],
+    ):
+        op.create_index(op.f(f"ix_job_events_{'_'.join(columns)}"), "job_events", columns, unique=False)
 
 
 def downgrade() -> None:
