@@ -85,7 +85,7 @@ async def test_missing_configuration_is_named(node: Cluster, tmp_path: Path) -> 
 async def test_missing_volume_source_is_named(node: Cluster, tmp_path: Path) -> None:
     """A Secret that does not exist keeps the pod from starting; only an Event says so."""
     async with world(node, tmp_path) as place:
-        web = serving("web")
+        web = serving("web", volumeMounts=[{"name": "keys", "mountPath": "/keys"}])
         web["spec"]["template"]["spec"]["volumes"] = [{"name": "keys", "secret": {"secretName": "absent"}}]
         result, _ = await broken(place, web)
         assert 'secret "absent" not found (FailedMount)' in result.cause

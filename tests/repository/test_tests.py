@@ -9,9 +9,17 @@ MIRRORS = ("unit", "conformance", "integration")
 
 TESTED_ELSEWHERE: dict[str, str] = {
     "agent/src/fairlead_agent/app.py": "tests/e2e/test_deploy.py",
+    "agent/src/fairlead_agent/apply/engine.py": "tests/e2e/test_engine_crash.py",
+    "agent/src/fairlead_agent/apply/preflight.py": "tests/e2e/test_engine_refusals.py",
+    "agent/src/fairlead_agent/apply/prune.py": "tests/e2e/test_engine_deploy.py",
+    "agent/src/fairlead_agent/apply/writes.py": "tests/e2e/test_engine_deploy.py",
     "agent/src/fairlead_agent/connection.py": "tests/integration/test_agent_link.py",
     "agent/src/fairlead_agent/dialling.py": "tests/integration/test_agent_link.py",
     "agent/src/fairlead_agent/execution.py": "tests/integration/test_agent_jobs.py",
+    "agent/src/fairlead_agent/health/check.py": "tests/e2e/test_engine_health.py",
+    "agent/src/fairlead_agent/health/observer.py": "tests/e2e/test_engine_health.py",
+    "agent/src/fairlead_agent/health/wait.py": "tests/e2e/test_engine_health.py",
+    "agent/src/fairlead_agent/kube/state.py": "tests/e2e/test_engine_deploy.py",
     "agent/src/fairlead_agent/link.py": "tests/integration/test_agent_link.py",
     "agent/src/fairlead_agent/runner.py": "tests/integration/test_agent_jobs.py",
     "cli/src/fairlead_cli/__init__.py": "tests/install/test_wheels.py",

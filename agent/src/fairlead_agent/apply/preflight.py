@@ -18,10 +18,11 @@ from typing import Any
 from fairlead_agent.apply.findings import Finding, Severity, findings_of, folded
 from fairlead_agent.apply.graph import Graph
 from fairlead_agent.apply.inventory import ENVIRONMENT_ANNOTATION, OWNER_LABEL
+from fairlead_agent.apply.live import LiveObjects, digest_of, live_of
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import FieldConflict, InvalidObject, KubeError, NotFound, UnknownKind
 from fairlead_agent.health.targets import EVIDENCE, Source, Target, is_watched, is_workload
-from fairlead_agent.kube.client import FIELD_MANAGER, KubeClient
+from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import CRDS, NAMESPACES, Resource, resources_of_crd
 from fairlead_agent.ports import DeployWork, EnvironmentKey
 from fairlead_shared.errors import ErrorCode, SealInvalid
@@ -75,6 +76,7 @@ class Preflight:
         self._client = client
         self._work = work
         self._wanted = wanted
+        self._live = LiveObjects(client, work.environment.owner)
 
     async def run(self) -> tuple[Proof, Graph]:
         """
@@ -105,6 +107,11 @@ class Preflight:
         }
         await self._until_served(set(known) - proof.deferred, proof)
         rest = [place for place in known if place not in proof.deferred and place not in set(founding)]
+        await self._live.list(
+            (resource, wanted.refs[place].namespace)
+            for place in rest
+            if (resource := proof.resources[place]) is not None
+        )
         await self._each(rest, lambda place: self._dry_run(place, proof))
         for place in proof.deferred:
             proof.planned[place] = Planned(Action.CREATED, write=True)
@@ -201,29 +208,30 @@ class Preflight:
             applied = await self._client.apply(resource, manifest, dry_run=True)
         except (FieldConflict, InvalidObject):
             # Somebody else's object conflicts as a rule; that it is somebody else's is the better reason.
-            live = await self._client.find(resource, ref.namespace, ref.name)
-            if live is not None and (finding := foreign(live, ref, self._work.environment)):
+            standing = await self._client.find(resource, ref.namespace, ref.name)
+            if standing is not None and (finding := foreign(standing, ref, self._work.environment)):
                 proof.findings.append(finding)
                 return None
             raise
         if applied.created:
             return Planned(Action.CREATED, write=True)
-        live = await self._client.find(resource, ref.namespace, ref.name)
+        live = self._live.get(ref)
         if live is None:
-            return Planned(Action.CREATED, write=True)
-        if finding := foreign(live, ref, self._work.environment):
-            proof.findings.append(finding)
+            found = await self._client.find(resource, ref.namespace, ref.name)
+            if found is None:
+                return Planned(Action.CREATED, write=True)
+            if finding := foreign(found, ref, self._work.environment):
+                proof.findings.append(finding)
+                return None
+            live = live_of(found)
+        if live.deleted:
+            waits = f" and waits for its finalizers ({', '.join(live.finalizers)})" if live.finalizers else ""
+            message = f"the live object is being deleted{waits}"
+            proof.findings.append(Finding(ErrorCode.CONFLICT, message, ref, remedy="deploy again once it is gone"))
             return None
-        uid = live["metadata"]["uid"]
-        if live["metadata"].get("deletionTimestamp"):
-            message = "the live object is being deleted"
-            finalizers = ", ".join(live["metadata"].get("finalizers") or [])
-            remedy = f"deploy again once its finalizers ({finalizers}) are done" if finalizers else "deploy again"
-            proof.findings.append(Finding(ErrorCode.CONFLICT, message, ref, remedy=remedy))
-            return None
-        if _comparable(live) == _comparable(applied.manifest):
-            return Planned(Action.UNCHANGED, write=False, uid=uid)
-        return Planned(Action.CHANGED, write=True, uid=uid)
+        if live.digest == digest_of(applied.manifest):
+            return Planned(Action.UNCHANGED, write=False, uid=live.uid)
+        return Planned(Action.CHANGED, write=True, uid=live.uid)
 
     async def _check_watches(self, places: Iterable[int], proof: Proof) -> None:
         """Prove that health can be watched later: without the right, waiting would find out after the writes."""
@@ -329,22 +337,6 @@ def foreign(live: Mapping[str, Any], ref: ObjectRef, environment: EnvironmentKey
     made_by = ", ".join(([str(tool)] if tool else []) + [str(manager) for manager in managers]) or "somebody else"
     message = f"it is there already and was not made by Fairlead (made by {made_by})"
     return Finding(ErrorCode.OWNED_BY_OTHER, message, ref, remedy="rename it, or delete the live object first")
-
-
-def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a write of ours could change: no status, no versions, only our own entry of the managed fields."""
-    metadata = {
-        name: value
-        for name, value in manifest["metadata"].items()
-        if name not in {"resourceVersion", "generation", "managedFields"}
-    }
-    ours = [
-        entry.get("fieldsV1")
-        for entry in manifest["metadata"].get("managedFields") or []
-        if entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply"
-    ]
-    rest = {name: value for name, value in manifest.items() if name not in {"status", "metadata"}}
-    return {**rest, "metadata": metadata, "ours": ours}
 
 
 def _is_new(proof: Proof, place: int, resource: Resource) -> bool:
