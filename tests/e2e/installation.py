@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -86,11 +85,8 @@ class AgentProcess:
     def start(self, **variables: str) -> AgentProcess:
         """Start it; further FAIRLEAD_… variables override."""
         self.lives += 1
-        server = urlsplit(self.cluster.server)
         environment = {
-            "KUBERNETES_SERVICE_HOST": server.hostname or "",
-            "KUBERNETES_SERVICE_PORT": str(server.port),
-            "FAIRLEAD_SERVICE_ACCOUNT_DIR": str(self.directory / "account"),
+            **self._pod_variables,
             "FAIRLEAD_RELAY_URL": self.relay_url,
             "FAIRLEAD_ENROLMENT_TOKEN_FILE": str(self.token_file),
             "FAIRLEAD_POLICY_FILE": str(self.policy_file),
@@ -107,11 +103,6 @@ class AgentProcess:
         if self.process is not None:
             self.process.kill()
 
-    def freeze(self) -> None:
-        """SIGSTOP it, so that a later kill hits exactly here."""
-        if self.process is not None:
-            self.process.send_signal(signal.SIGSTOP)
-
     def stop(self) -> int:
         """SIGTERM it; returns its exit code."""
         return 0 if self.process is None else self.process.terminate(20)
@@ -121,6 +112,20 @@ class AgentProcess:
         for path in self.spool.rglob("*"):
             if path.is_file():
                 path.unlink()
+
+    def run(self, *arguments: str) -> str:
+        """Run another command of the agent, as `kubectl exec` in its pod would, and return what it printed."""
+        variables = [f"{name}={value}" for name, value in self._pod_variables.items()]
+        return self.cluster.run(["env", *variables, sys.executable, "-m", "fairlead_agent", *arguments])
+
+    @property
+    def _pod_variables(self) -> dict[str, str]:
+        server = urlsplit(self.cluster.server)
+        return {
+            "KUBERNETES_SERVICE_HOST": server.hostname or "",
+            "KUBERNETES_SERVICE_PORT": str(server.port),
+            "FAIRLEAD_SERVICE_ACCOUNT_DIR": str(self.directory / "account"),
+        }
 
     @property
     def _name(self) -> str:

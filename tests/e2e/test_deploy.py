@@ -72,7 +72,7 @@ def test_rollback_returns_to_the_previous_bundle(installation: Installation) -> 
 
 def test_offline_agent_gets_its_work_when_it_is_back(installation: Installation) -> None:
     """A deployment for an agent that is away waits, says why, and runs on its return."""
-    installation.agent.stop()
+    assert installation.agent.stop() == 0
     installation.until_agent("offline")
     waiting = installation.deploy([config_map("settings")])
     shown = installation.deployment(waiting)

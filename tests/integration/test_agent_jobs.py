@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fairlead_agent import runner
 from fairlead_agent.errors import MissingRight, Unreachable
 from fairlead_agent.ports import StateKind
 from fairlead_shared.envelope import sign
@@ -232,8 +233,11 @@ async def test_one_environment_deploys_one_at_a_time(relay: ScriptedRelay, agent
     assert agent.engine.most_running == 1
 
 
-async def test_a_fifth_job_is_refused_for_now(relay: ScriptedRelay, agent: AgentUnderTest) -> None:
-    """More than the agent's limit is handed back, to be offered again."""
+async def test_too_many_or_too_large_jobs_are_refused_for_now(
+    relay: ScriptedRelay, agent: AgentUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than the agent's limits is handed back, to be offered again."""
+    monkeypatch.setattr(runner, "MAX_RUNNING", 4)
     agent.engine.pause_before = 0
     for number in range(1, 6):
         relay.deploy(f"job000000000000000{number}", bundle_of(number))
@@ -241,6 +245,9 @@ async def test_a_fifth_job_is_refused_for_now(relay: ScriptedRelay, agent: Agent
             await agent.engine.paused.wait()
     refusal = await relay.until_refused("job0000000000000005")
     assert (refusal.code, refusal.temporary) == (ErrorCode.OVERLOADED, True)
+    monkeypatch.setattr(runner, "MAX_RUNNING", 16)
+    relay.deploy("job0000000000000006", bundle_of(6), bundle_bytes=runner.MAX_BUNDLE_BYTES)
+    assert (await relay.until_refused("job0000000000000006")).temporary
     agent.engine.go_on.set()
 
 

@@ -31,9 +31,10 @@ from fairlead_shared.frames import (
 )
 from fairlead_shared.jobs import JobKind
 
-MAX_RUNNING = 4
-"""Jobs carried out at the same time; the relay holds further ones back. The API server is the bottleneck, not this
-process."""
+MAX_RUNNING = 16
+"""Jobs carried out at the same time. Above what a relay offers by default (10): most of them only wait for health."""
+MAX_BUNDLE_BYTES = 32 * 1024 * 1024
+"""Bundles of running jobs together, for the memory they take; a single job is always taken."""
 
 
 class Runner:
@@ -232,9 +233,11 @@ class Runner:
             raise OfferRefused(ErrorCode.UNSUPPORTED, f"this agent knows no job of kind {offer.job_kind!r}")
         if not is_storable(offer.job_id):
             raise OfferRefused(ErrorCode.MALFORMED, "the job's id cannot stand in an object's name")
-        running = sum(not job.is_reported for job in self._jobs.values())
-        if running >= MAX_RUNNING:
-            raise OfferRefused(ErrorCode.OVERLOADED, f"{running} jobs are running", temporary=True)
+        running = [job.offer for job in self._jobs.values() if not job.is_reported]
+        held_bytes = sum(held.bundle_bytes for held in running)
+        if len(running) >= MAX_RUNNING or (held_bytes and held_bytes + offer.bundle_bytes > MAX_BUNDLE_BYTES):
+            reason = f"{len(running)} jobs are running, with bundles of {held_bytes:,} bytes"
+            raise OfferRefused(ErrorCode.OVERLOADED, reason, temporary=True)
         now = self._workshop.clock()
         if now >= offer.deadline:
             raise OfferRefused(ErrorCode.DEADLINE, "the job's deadline has passed by this agent's clock")
