@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from tests.cluster.errors import ClusterError
@@ -39,7 +40,8 @@ def main() -> int:
                 narrator.say(f"\nTold in {seconds_text(narrator.elapsed)}.")
                 if not os.environ.get("CI"):
                     narrator.say("Press Ctrl-C to end; everything the demo made is removed then.")
-                    signal.pause()
+                    with suppress(KeyboardInterrupt):
+                        signal.pause()
             finally:
                 # A second Ctrl-C must not end the tidying up half-way.
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -47,7 +49,7 @@ def main() -> int:
                 narrator.say("Removing what the demo made.")
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except (DemoFailed, ClusterError) as error:
+    except (DemoFailed, ClusterError, subprocess.TimeoutExpired) as error:
         sys.stderr.write(f"demo: error: {error}\n")
         return 1
     return 0

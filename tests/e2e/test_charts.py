@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 READY_AFTER_SECONDS = 12
 """How long the pod of a slow deployment is not ready: time enough to take a pod away and see its successor connect."""
 
+WORKING_SET_BYTES = 96 * 2**20
+"""Three quarters of the chart's limit: what the agent may have in use while it does little."""
+
 
 @pytest.fixture(scope="module")
 def registry() -> Iterator[Registry]:
@@ -43,6 +46,13 @@ def test_a_deployment_through_both_charts_reaches_healthy(installed: ChartInstal
     installed.fairlead("deploy", "-f", file, "--env", "shop/staging", "--watch")
     assert installed.live("deployment", "web")["status"]["readyReplicas"] == 1
     assert "Healthy" in installed.fairlead("status", "shop/staging")
+
+
+def test_operator_and_relay_name_the_same_sealing_key(installed: ChartInstallation) -> None:
+    """The command of the chart's notes prints, inside the cluster, the fingerprint that clients pin."""
+    keys = ("exec", "deployment/fairlead-agent", "--", "fairlead-agent", "keys")
+    printed = installed.agent.kubectl("--namespace", RELEASE_NAMESPACE, *keys)
+    assert installed.identity()[1] in printed
 
 
 def test_the_agent_may_do_nothing_beyond_its_roles(installed: ChartInstallation) -> None:
@@ -88,9 +98,11 @@ def test_a_deployment_outlives_the_agents_pod(installed: ChartInstallation) -> N
     assert ended["counts"] == {"created": 1, "unchanged": 1}
     after = installed.live("deployment", "slow")
     assert (after["metadata"]["uid"], after["metadata"]["generation"]) == (made["metadata"]["uid"], 1)
-    events = installed.events(deployment)
-    assert [key for key, count in Counter(event["key"] for event in events).items() if count > 1] == []
-    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    told = Counter(event["key"] for event in installed.events(deployment))
+    assert {key: count for key, count in told.items() if count > 1} == {}
+    for step in ("verify", "fetch", "preflight", "apply", "wait"):
+        assert {f"step/{step}/started", f"step/{step}/finished"} <= set(told)
+    assert f"object/Deployment {NAMESPACE}/slow/created" in told
 
 
 def test_a_deployment_outlives_the_relays_pod(installed: ChartInstallation) -> None:
@@ -109,9 +121,14 @@ def test_a_deployment_outlives_the_relays_pod(installed: ChartInstallation) -> N
 
 
 def test_the_agent_stays_within_its_limit(installed: ChartInstallation) -> None:
-    """After all this it was never killed for its memory."""
-    status = installed.agent_pod()["status"]["containerStatuses"][0]
+    """After all this it was never killed for its memory, and it is far from being."""
+    pod = installed.agent_pod()
+    status = pod["status"]["containerStatuses"][0]
     assert (status["restartCount"], status["ready"]) == (0, True)
+    summary = f"/api/v1/nodes/{pod['spec']['nodeName']}/proxy/stats/summary"
+    measured = json.loads(installed.agent.kubectl("get", "--raw", summary))["pods"]
+    (own,) = [found for found in measured if found["podRef"]["name"] == pod["metadata"]["name"]]
+    assert own["containers"][0]["memory"]["workingSetBytes"] < WORKING_SET_BYTES
 
 
 def test_uninstalling_leaves_the_workloads(installed: ChartInstallation) -> None:
