@@ -176,6 +176,15 @@ async def test_cancel_ends_with_a_result(relay: ScriptedRelay, agent: AgentUnder
     await until_forgotten(agent)
 
 
+async def test_cancel_right_behind_its_offer_is_not_lost(relay: ScriptedRelay, agent: AgentUnderTest) -> None:
+    """A job cancelled while the agent still considers the offer ends as cancelled, before any write."""
+    relay.deploy(JOB, bundle_of(5))
+    relay.cancel(JOB)
+    assert (await relay.until_result(JOB)).outcome is Outcome.CANCELLED
+    assert agent.engine.writes == []
+    await until_forgotten(agent)
+
+
 async def test_cancel_asked_while_away_is_done_at_the_next_hello(relay: ScriptedRelay, agent: AgentUnderTest) -> None:
     """The verdict `cancel` stops a job that went on alone."""
     agent.engine.pause_before = 2

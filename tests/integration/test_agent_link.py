@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import datetime as dt
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -158,6 +159,29 @@ async def test_certificate_is_renewed_over_the_live_connection(relay: ScriptedRe
     await relay.until_connected(2)
     leaf = x509.load_pem_x509_certificate(base64.b64decode(secret(agent)["tls.crt"]))
     assert (leaf.not_valid_after_utc - leaf.not_valid_before_utc).total_seconds() == 3600
+
+
+async def test_expired_certificate_enrols_anew_and_keeps_the_sealing_key(
+    relay: ScriptedRelay, agent: AgentUnderTest
+) -> None:
+    """An agent that was away for longer than its certificate needs a token, and stays the same recipient."""
+    relay.certificate_seconds = 1
+    await agent.start()
+    await relay.until_connected()
+    await agent.stop()
+    relay.certificate_seconds = 3600
+    sealing, expired = secret(agent)["sealing.key"], secret(agent)["tls.crt"]
+    leaf = x509.load_pem_x509_certificate(base64.b64decode(expired))
+
+    async def over() -> bool:
+        return dt.datetime.now(dt.UTC) > leaf.not_valid_after_utc
+
+    await eventually(over, "the certificate to expire")
+    agent.token_file.write_text(relay.token())
+    await agent.start()
+    await relay.until_connected(2)
+    assert secret(agent)["tls.crt"] != expired
+    assert secret(agent)["sealing.key"] == sealing
 
 
 async def test_go_away_moves_the_connection_and_not_the_job(relay: ScriptedRelay, agent: AgentUnderTest) -> None:

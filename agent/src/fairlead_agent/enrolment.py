@@ -48,7 +48,8 @@ def read_token(path: Path | None) -> EnrolmentToken:
     """
     if path is None:
         raise EnrolmentRefused(
-            ErrorCode.TOKEN_INVALID, "the agent has no certificate and no token: set FAIRLEAD_ENROLMENT_TOKEN_FILE"
+            ErrorCode.TOKEN_INVALID,
+            "the agent has no valid certificate and no token: set FAIRLEAD_ENROLMENT_TOKEN_FILE",
         )
     try:
         with path.open("rb") as file:

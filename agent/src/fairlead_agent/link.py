@@ -182,6 +182,9 @@ class Link:
     async def _enrol_if_needed(self) -> None:
         """Enrol unless there is a certificate that is still good."""
         while not self._renewal.has_valid_certificate:
+            held = self._identities.current.certificate
+            if held is not None:
+                self._logger.warning("certificate.expired", expired=held.leaf.not_valid_after_utc.isoformat())
             self.state = "enrolling"
             tried = _content_of(self._settings.enrolment_token_file)
             try:

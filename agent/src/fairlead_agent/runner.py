@@ -54,6 +54,8 @@ class Runner:
         self._jobs: dict[str, Execution] = {}
         self._offers: dict[str, JobOffer] = {}
         """Offers to be answered on the present connection."""
+        self._early_stops: dict[str, Stop] = {}
+        """Cancels of jobs whose offers are being considered."""
         self._last: dict[str, asyncio.Task[None]] = {}
         """Job id → the latest of its acceptances and its end, which follow one another."""
         self._group: asyncio.TaskGroup | None = None
@@ -97,6 +99,7 @@ class Runner:
     def settle(self, welcome: Welcome) -> None:
         """Take the relay's verdicts; offers of the last connection are void, the hello listed what became of them."""
         self._offers.clear()
+        self._early_stops.clear()
         for verdict in welcome.jobs:
             job = self._jobs.get(verdict.job_id)
             if job is not None:
@@ -105,13 +108,17 @@ class Runner:
     def take_offer(self, offer: JobOffer) -> None:
         """Consider an offer in a task of its own."""
         self._offers[offer.job_id] = offer
+        self._early_stops.pop(offer.job_id, None)
         self._in_sequence(offer.job_id, self._consider(offer))
 
     def cancel(self, order: JobCancel) -> None:
-        """Stop a job; an unknown one, or an older attempt, is not ours to stop."""
+        """Stop a job, also one still being considered; an unknown one, or an older attempt, is not ours to stop."""
+        stop = Stop.SUPERSEDE if order.superseded else Stop.CANCEL
         job = self._jobs.get(order.job_id)
         if job is not None and order.token >= job.offer.token:
-            job.request_stop(Stop.SUPERSEDE if order.superseded else Stop.CANCEL)
+            job.request_stop(stop)
+        elif job is None and order.job_id in self._offers:
+            self._early_stops[order.job_id] = stop
 
     def leases(self) -> tuple[HeartbeatJob, ...]:
         """Return the leases of accepted jobs."""
@@ -195,6 +202,7 @@ class Runner:
         journal = self._spool.open(offer.job_id, offer.acknowledged_seq)
         journal.settle(offer.acknowledged_seq)
         job = Execution(Checkpoint(offer), journal, self._workshop)
+        job.stop = self._early_stops.pop(offer.job_id, None)
         # From here on every hello lists it.
         self._jobs[offer.job_id] = job
         try:
