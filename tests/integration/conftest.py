@@ -45,9 +45,9 @@ class Tenant:
         return await asyncio.to_thread(self.deployer.ask, method, path, body, expect)
 
 
-def make_tenant(relay: RelayProcess) -> Tenant:
-    """Create a tenant that no other test uses."""
-    organization = f"tenant-{next(_numbers)}"
+def make_tenant(relay: RelayProcess, organization: str = "") -> Tenant:
+    """Create a tenant, by default one that no other test uses."""
+    organization = organization or f"tenant-{next(_numbers)}"
     admin, deployer, viewer = (
         relay.client(relay.token(role, organization)) for role in ("admin", "deployer", "viewer")
     )
