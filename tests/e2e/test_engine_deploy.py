@@ -192,7 +192,7 @@ async def test_bundle_makes_its_own_namespace_and_kind(control_plane: Cluster, t
 async def test_invalid_member_of_a_new_kind_fails_before_any_other_write(
     control_plane: Cluster, tmp_path: Path
 ) -> None:
-    """What could not be proved at first is proved as soon as its kind is there; the report says what is left behind."""
+    """What could not be proved at first is proved once its kind is there; what is left behind is said, then pruned."""
     async with world(control_plane, tmp_path, cluster_rules=MAKER_RULES) as place:
         place.allowed = lambda ref: ref.kind == "CustomResourceDefinition"
         plural = f"boats{place.namespace[5:]}"
@@ -202,7 +202,9 @@ async def test_invalid_member_of_a_new_kind_fails_before_any_other_write(
         assert "spec.length" in [event.field for event in story.of("finding")]
         assert f"already there are CustomResourceDefinition.apiextensions.k8s.io {plural}" in result.cause
         assert not await place.live("configmap", "settings")
-        await place.kubectl("delete", "crd", f"{plural}.boats.example.com")
+        result, story = await place.deploy([config_map("last")])
+        assert_succeeded(result, created=1, pruned=1, skipped=2)
+        assert story.events[f"object/ConfigMap {place.namespace}/settings/skipped"].detail == "it was never made"
 
 
 async def test_cancelled_deployment_leaves_a_true_inventory(control_plane: Cluster, tmp_path: Path) -> None:

@@ -118,7 +118,8 @@ class Pruner:
                     return Pruned(owned, Action.SKIPPED, "the live object is not the one this environment made")
                 answer = await self._delete(resource, owned.ref, live)
             except NotFound:
-                return Pruned(owned, Action.PRUNED)
+                # Without a UID only the intent was listed: its deployment failed before it wrote this object.
+                return Pruned(owned, Action.PRUNED) if owned.uid else Pruned(owned, Action.SKIPPED, "it was never made")
             except Conflict:
                 continue
             finalizers = (answer.get("metadata") or {}).get("finalizers") or []

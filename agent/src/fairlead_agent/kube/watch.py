@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-from fairlead_agent.errors import KubeError, Throttled, Unreachable, WatchExpired
+from fairlead_agent.errors import KubeError, Throttled, Unauthenticated, Unreachable, WatchExpired
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import Resource
 from fairlead_shared.backoff import full_jitter
@@ -83,8 +83,8 @@ class Watch(Generic[T]):
                 failures = 0 if seen else failures
             except WatchExpired:
                 position = ""
-            except (Unreachable, Throttled):
-                pass  # the cluster may be away for hours; nothing but trying again helps
+            except (Unreachable, Throttled, Unauthenticated):
+                pass  # the server may be away for hours, the token just replaced: nothing but trying again helps
             except KubeError as error:
                 self._deny(error)
                 return

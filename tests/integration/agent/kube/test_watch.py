@@ -154,6 +154,15 @@ async def test_absent_server_is_asked_until_it_is_back(tmp_path: Path) -> None:
             await reaches(watch, {"a": "1"})
 
 
+async def test_token_replaced_under_a_watch_does_not_end_it(tmp_path: Path) -> None:
+    """A refusal of the token is passed over with the new one; a watch must not be denied for good by it."""
+    refused = says(401, {"kind": "Status", "message": "Unauthorized"})
+    async with scripted_api_server(tmp_path) as server:
+        again = streamed(("ADDED", item("a", 6, x="1")), then="silence")
+        async with following(server, listed(5), refused, again) as (watch, _, _task):
+            await reaches(watch, {"a": "1"})
+
+
 async def test_waiting_for_a_condition_ends_when_the_watch_shows_it(tmp_path: Path) -> None:
     """By the event itself, or by the look after a watch that ended."""
     conditions = {"conditions": [{"type": "Established", "status": "True"}]}
