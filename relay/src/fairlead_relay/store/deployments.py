@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, bindparam, insert, select
+from sqlalchemy import Connection, Select, and_, bindparam, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from fairlead_relay.errors import Conflict, NotFound
 from fairlead_relay.store.jobs import JOB_COLUMNS, Job, NewJob, enqueue_job, job_of
@@ -73,7 +74,11 @@ _NAMES: Final = tuple(column.name for column in _COLUMNS)
 _SELECT: Final = select(*JOB_COLUMNS, *(column.label(f"deployment_{column.name}") for column in _COLUMNS)).select_from(
     deployments.join(jobs, jobs.c.id == deployments.c.job_id)
 )
-_INSERT: Final = insert(deployments).returning(deployments.c.sequence)
+# The same words in two dialects of SQLAlchemy: one construct for both does not exist.
+_INSERT_UNKNOWN: Final = {
+    "sqlite": sqlite.insert(deployments).on_conflict_do_nothing().returning(deployments.c.sequence),
+    "postgresql": postgresql.insert(deployments).on_conflict_do_nothing().returning(deployments.c.sequence),
+}
 _REQUEST: Final = select(deployments.c.organization, deployments.c.request_sha256).where(
     deployments.c.id == bindparam("of_id")
 )
@@ -90,9 +95,6 @@ def create_deployment(connection: Connection, deployment: NewDeployment, job: Ne
         now: Seconds since the epoch.
     Raises: Conflict: the id stands for another request.
     """
-    known = known_deployment(connection, deployment.organization, deployment.id, deployment.request_sha256)
-    if known is not None:
-        return known
     values: dict[str, Any] = {
         "id": deployment.id,
         "organization": deployment.organization,
@@ -109,7 +111,12 @@ def create_deployment(connection: Connection, deployment: NewDeployment, job: Ne
         "created_at": now,
     }
     signed = {"statement": deployment.statement, "envelope": deployment.envelope, "job_id": job.id}
-    sequence = connection.execute(_INSERT, values | signed).scalar_one()
+    sequence = connection.execute(_INSERT_UNKNOWN[connection.dialect.name], values | signed).scalar_one_or_none()
+    if sequence is None:
+        known = known_deployment(connection, deployment.organization, deployment.id, deployment.request_sha256)
+        if known is None:
+            raise RuntimeError(f"deployment {deployment.id} can neither be stored nor found")
+        return known
     return Deployment(sequence=sequence, job=enqueue_job(connection, job, now), **values)
 
 

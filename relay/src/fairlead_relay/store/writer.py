@@ -37,6 +37,11 @@ from fairlead_relay.store.outbox import Notice, outbox
 
 T = TypeVar("T")
 
+_NEXT_SAVEPOINT: Final = {
+    "sqlite": ("RELEASE SAVEPOINT one_write", "SAVEPOINT one_write"),
+    "postgresql": ("RELEASE SAVEPOINT one_write; SAVEPOINT one_write",),  # one round trip
+}
+
 READERS: Final = 4
 """Reads are short and the machine has few cores; more would only queue inside the database."""
 _BATCH: Final = 256
@@ -175,6 +180,7 @@ class Store:
                 if connection.dialect.name == "postgresql":
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
                 outbox(connection).clear()
+                connection.exec_driver_sql("SAVEPOINT one_write")
                 for write in batch:
                     _run_in_savepoint(connection, write)
                 notices = list(outbox(connection))
@@ -217,9 +223,8 @@ def _read(engine: Engine, run: Callable[[Connection], T]) -> T:
 
 
 def _run_in_savepoint(connection: Connection, write: _Write) -> None:
-    """Run one function so that its failure undoes its own changes and notices only."""
+    """Run one function so that its failure undoes its own changes and notices only; then set the next savepoint."""
     told = len(outbox(connection))
-    connection.exec_driver_sql("SAVEPOINT one_write")
     try:
         write.result = write.run(connection)
     except Exception as error:
@@ -228,4 +233,6 @@ def _run_in_savepoint(connection: Connection, write: _Write) -> None:
         write.error = translate(error) if isinstance(error, SQLAlchemyError) else error
         del outbox(connection)[told:]
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_write")
-    connection.exec_driver_sql("RELEASE SAVEPOINT one_write")
+    else:
+        for statement in _NEXT_SAVEPOINT[connection.dialect.name]:
+            connection.exec_driver_sql(statement)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import Connection, func, select
 
 from fairlead_relay.errors import Conflict, NotFound
 from fairlead_relay.store import Store
 from fairlead_relay.store.deployments import (
     Deployment,
+    NewDeployment,
+    create_deployment,
     current_deployment,
     find_deployment,
     known_deployment,
@@ -17,8 +20,10 @@ from fairlead_relay.store.deployments import (
     rollback_target,
 )
 from fairlead_relay.store.organizations import ensure_organization
+from fairlead_relay.store.schema import jobs
+from fairlead_shared.jobs import JobKind
 from fairlead_shared.progress import Outcome
-from tests.conformance.domain import APPLICATION, BUNDLES, ORGANIZATION, START, deploy
+from tests.conformance.domain import APPLICATION, BUNDLES, ORGANIZATION, START, deploy, health_job
 from tests.conformance.queue_actor import QueueActor, connected
 
 ENVIRONMENT = (ORGANIZATION, APPLICATION, "one-staging")
@@ -111,3 +116,31 @@ async def test_a_deployment_is_as_far_as_its_job(store: Store) -> None:
     agent = await connected(store)
     job = await agent.take()
     assert await store.read(lambda c: find_deployment(c, ORGANIZATION, made.id)) == replace(made, job=job)
+
+
+async def test_storing_the_same_deployment_again_queues_nothing(store: Store) -> None:
+    """Two requests that cross each other make one deployment with one job."""
+
+    def twice(connection: Connection) -> tuple[Deployment, Deployment]:
+        made = deploy(connection)
+        new = NewDeployment(
+            id=made.id,
+            organization=made.organization,
+            application=made.application,
+            environment=made.environment,
+            environment_type=made.environment_type,
+            cluster=made.cluster,
+            bundle_sha256=made.bundle_sha256,
+            previous_bundle_sha256=None,
+            rollback=False,
+            statement=b"{}",
+            envelope="{}",
+            origins="{}",
+            request_sha256=made.request_sha256,
+        )
+        job = replace(health_job(), kind=JobKind.DEPLOY, deployment_id=made.id, exclusive=True)
+        return made, create_deployment(connection, new, job, START)
+
+    made, again = await store.write(twice)
+    assert again == made
+    assert await store.read(lambda c: c.scalar(select(func.count()).select_from(jobs))) == 1
