@@ -138,6 +138,17 @@ async def test_finished_job_is_healthy(node: Cluster, tmp_path: Path) -> None:
         assert result.outcome is Outcome.SUCCEEDED
 
 
+async def test_finished_job_that_cleans_itself_up_is_not_missed(node: Cluster, tmp_path: Path) -> None:
+    """A time to live of zero removes it while others are still awaited."""
+    async with world(node, tmp_path) as place:
+        migrate = job("migrate", "lookup", "localhost")
+        migrate["spec"]["ttlSecondsAfterFinished"] = 0
+        slow = {"httpGet": {"path": "/", "port": 8080}, "initialDelaySeconds": 15}
+        result, _ = await place.deploy([migrate, serving("web", readinessProbe=slow)], wait_seconds=90.0)
+        assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
+        assert not await place.live("job", "migrate")
+
+
 async def test_old_pods_are_not_blamed_for_a_new_fault(node: Cluster, tmp_path: Path) -> None:
     """A broken change fails by its own pod while the old one still serves; going back heals it."""
     async with world(node, tmp_path) as place:

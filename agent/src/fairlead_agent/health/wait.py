@@ -112,7 +112,7 @@ class HealthWait:
             standing = self._standings.get(target)
             if standing is None:
                 standing = self._standings[target] = _Standing(verdict)
-            elif standing.verdict == verdict:
+            elif standing.verdict == verdict or _is_cleaned_up(target, standing.verdict, verdict):
                 continue
             standing.verdict = verdict
             if verdict.status not in _FAILING:
@@ -153,3 +153,8 @@ class HealthWait:
             if standing.failing_since is not None
         ]
         return min([ends, *graces])
+
+
+def _is_cleaned_up(target: Target, before: Verdict, after: Verdict) -> bool:
+    """Whether a Job was done and is now removed by its own time to live: it stays what it was."""
+    return target.resource.kind == "Job" and before.satisfies and after.status is HealthStatus.MISSING
