@@ -159,10 +159,9 @@ async def _end(task: asyncio.Task[None]) -> None:
 def _listen(address: str, setting: str) -> socket.socket:
     host, port = parse_listen(address)
     try:
-        # An empty host means every address of both families.
-        family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
-        return socket.create_server(
-            (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=not host and socket.has_dualstack_ipv6()
-        )
+        # An empty host means every address, of both families where the kernel has both.
+        both = not host and socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if ":" in host or both else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except OSError as error:
         raise ListenFailed(address, setting, error.strerror or str(error)) from error

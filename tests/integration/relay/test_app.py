@@ -89,3 +89,13 @@ async def test_a_corrupt_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "data" / "relay.db").write_bytes(b"this is no database" * 1000)
     with pytest.raises(StoreUnusable):
         await Relay(settings(tmp_path)).start()
+
+
+@pytest.mark.parametrize("address", [":0", "localhost:0"])
+async def test_every_address_may_be_listened_on(tmp_path: Path, address: str) -> None:
+    """Without a host it is all of them, which IPv4 clients reach too."""
+    relay = Relay(settings(tmp_path, api_listen=address))
+    await relay.start()
+    with socket.create_connection(("127.0.0.1", int(relay.settings.api_url.rpartition(":")[2])), timeout=5):
+        pass
+    await relay.stop()
