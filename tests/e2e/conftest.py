@@ -27,10 +27,12 @@ def relay(control_plane: Cluster, tmp_path_factory: pytest.TempPathFactory) -> I
     directory = tmp_path_factory.mktemp("e2e-relay") / "data"
     names = f"localhost,127.0.0.1,{control_plane.outside_address}"
     process = RelayProcess(directory, agent_host="0.0.0.0", environment={"FAIRLEAD_RELAY_SERVER_NAMES": names})
-    process.start()
-    control_plane.allow(process.agent_port)
-    yield process
-    process.close()
+    try:
+        process.start()
+        control_plane.allow(process.agent_port)
+        yield process
+    finally:
+        process.close()
 
 
 @pytest.fixture

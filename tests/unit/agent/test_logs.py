@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import structlog
 
 from fairlead_agent.logs import set_up_logs
 
@@ -20,4 +19,3 @@ def test_json_lines_hold_event_and_traceback(capsys: pytest.CaptureFixture[str])
     assert (line["event"], line["job"], line["level"]) == ("job.defect", "j1", "error")
     assert "ValueError" in line["exception"]
     assert "fle1_hidden" not in json.dumps(line).replace('secret = "fle1_hidden"', "")
-    structlog.reset_defaults()
