@@ -178,7 +178,11 @@ class Link(RuleBasedStateMachine):
                 case Acknowledged(job_id=job, seq=seq):
                     assert seq <= len(self.store[job]), "acknowledged before it was stored"
                     self.trimmed[job] = max(self.trimmed[job], seq)
-                case Received(message=HeartbeatAck()) | Opened() | Closed() | HeartbeatDue():
+                case Opened(welcome=welcome):
+                    # What was stored before the connection was lost is acknowledged by the verdicts.
+                    for verdict in welcome.jobs:
+                        self.trimmed[verdict.job_id] = max(self.trimmed[verdict.job_id], verdict.acknowledged_seq)
+                case Received(message=HeartbeatAck()) | Closed() | HeartbeatDue():
                     pass
                 case _:
                     raise AssertionError(event)
