@@ -20,7 +20,8 @@ import importlib, pkgutil, sys
 package = importlib.import_module(sys.argv[1])
 names = [found.name for found in pkgutil.walk_packages(package.__path__, sys.argv[1] + ".")]
 for name in names:
-    if not name.endswith("__main__"):
+    # Scripts that their runner executes: Python, Alembic.
+    if not name.endswith(("__main__", ".migrations.env")):
         importlib.import_module(name)
 print(package.__version__)
 """

@@ -32,7 +32,9 @@ def test_contributing_names_only_targets_that_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    ("check", "tests", "expected"), [(0, 0, 0), (2, 0, 2), (0, 2, 2), (2, 3, 3)], ids=["green", "check", "tests", "both"]
+    ("check", "tests", "expected"),
+    [(0, 0, 0), (2, 0, 2), (0, 2, 2), (2, 3, 3)],
+    ids=["green", "check", "tests", "both"],
 )
 def test_ci_fails_when_either_part_fails(check: int, tests: int, expected: int, tmp_path: Path) -> None:
     """CI runs both parts whatever the first says, exits as they did, and ends with the tests' summary."""

@@ -16,10 +16,11 @@ BANNED_NAMES = {"base", "common", "helper", "helpers", "manager", "misc", "util"
 BANNED_ENDINGS = ("_helper", "_helpers", "_manager", "_new", "_old", "_util", "_utils", "_v2")
 
 PACKAGE_SOURCE = re.compile(
-    r"--(extra-)?index-url|--find-links|\[\[tool\.uv\.index\]\]|^index-url\s*=|^deb(-src)? .*https?://|GOPROXY=https?://",
+    r"--(extra-)?index-url|(?<!--no-index )--find-links|\[\[tool\.uv\.index\]\]|^index-url\s*="
+    r"|^deb(-src)? .*https?://|GOPROXY=https?://",
     re.MULTILINE,
 )
-"""Settings that choose where packages come from: the machine's business, never the checkout's."""
+"""Settings that choose where packages come from: the machine's business. A folder in place of any index is neither."""
 
 LOCK_SOURCE = re.compile(r'"resolved": "https?://|^(source|.*--hash|[a-z].*==).*https?://|^-', re.MULTILINE)
 """A package's address in a lock of npm, uv or pip, or one of pip's options."""
