@@ -17,7 +17,7 @@ from fairlead_shared.envelope import Envelope
 from fairlead_shared.frames import Hello, HelloJob
 from fairlead_shared.identity import AgentIdentity, AgentName, ClusterName, OrganizationName
 from fairlead_shared.jobs import JobKind
-from fairlead_shared.progress import Outcome, ProgressEvent, ResultEvent, Step, StepEvent
+from fairlead_shared.progress import Action, Outcome, ProgressEvent, ResultEvent, Step, StepEvent
 
 START = 1_795_000_000.0
 """When the tests' clocks begin, seconds since the epoch."""
@@ -131,6 +131,6 @@ def step(number: int) -> ProgressEvent:
     return StepEvent(key=f"step/{number}", at=START, step=Step.APPLY, status="started")
 
 
-def result(outcome: Outcome = Outcome.SUCCEEDED) -> ResultEvent:
+def result(outcome: Outcome = Outcome.SUCCEEDED, counts: dict[Action, int] | None = None) -> ResultEvent:
     """Return the last event of a job."""
-    return ResultEvent(key="result", at=START, outcome=outcome)
+    return ResultEvent(key="result", at=START, outcome=outcome, counts=counts or {})

@@ -10,7 +10,7 @@ from fairlead_relay.store.leases import Holding, LeasedJob, LeaseTo, accept_job,
 from fairlead_relay.store.progress import Reported, record_progress
 from fairlead_relay.store.sessions import NewSession, open_session
 from fairlead_shared.frames import JobVerdict
-from fairlead_shared.progress import Outcome, ProgressEvent, ResultEvent
+from fairlead_shared.progress import Action, Outcome, ProgressEvent, ResultEvent
 from tests.conformance.domain import ORGANIZATION, START, hello, identity_of, result, step
 
 LEASE_SECONDS = 60.0
@@ -59,9 +59,11 @@ class QueueActor:
             lambda c: record_progress(c, [Reported(self.holding(job), numbered, ends)], self.now)
         )
 
-    async def finish(self, job: Job, outcome: Outcome = Outcome.SUCCEEDED) -> Job:
+    async def finish(
+        self, job: Job, outcome: Outcome = Outcome.SUCCEEDED, counts: dict[Action, int] | None = None
+    ) -> Job:
         """Report one step and the result."""
-        await self.report(job, step(self.sent.get(job.id, 0) + 1), result(outcome))
+        await self.report(job, step(self.sent.get(job.id, 0) + 1), result(outcome, counts))
         return await self.look(job)
 
     async def look(self, job: Job) -> Job:

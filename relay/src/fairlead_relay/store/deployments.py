@@ -17,6 +17,7 @@ from fairlead_relay.errors import Conflict, NotFound
 from fairlead_relay.store.jobs import JOB_COLUMNS, Job, NewJob, enqueue_job, job_of
 from fairlead_relay.store.schema import deployments, jobs
 from fairlead_shared.jobs import JobState
+from fairlead_shared.progress import Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ def rollback_target(
         organization: Whose.
         application: Which.
         environment: Which.
-        to: Id of a succeeded deployment of this environment; None: the newest that ran another bundle than the last one
+        to: Id of a succeeded deployment of this environment; None: the newest that ran other content than the last one
             an agent took, which has changed the cluster also if it failed.
     Raises: NotFound: no such deployment. Conflict: it did not succeed, or there is nothing to go back to.
     """
@@ -193,15 +194,29 @@ def rollback_target(
         return chosen
     if current_deployment(connection, organization, application, environment) is None:
         raise Conflict("nothing was deployed successfully yet, so there is nothing to go back to")
-    newest_first = _of_environment(organization, application, environment)
-    taken = _deployment(connection.execute(newest_first.where(jobs.c.started_at.is_not(None)).limit(1)).one())
-    query = newest_first.where(
-        jobs.c.state == str(JobState.SUCCEEDED), deployments.c.bundle_sha256 != taken.bundle_sha256
-    )
-    row = connection.execute(query.limit(1)).one_or_none()
-    if row is None:
-        raise Conflict("no earlier deployment that succeeded ran another bundle, so there is nothing to go back to")
-    return _deployment(row)
+    taken = _of_environment(organization, application, environment).where(jobs.c.started_at.is_not(None))
+    running: set[str] = set()
+    same_content = True
+    with connection.execute(taken.execution_options(yield_per=20)) as newest_first:
+        for deployment in map(_deployment, newest_first):
+            succeeded = deployment.job.state is JobState.SUCCEEDED
+            if same_content and (succeeded or not running):
+                running.add(deployment.bundle_sha256)
+                same_content = succeeded and _changed_nothing(deployment.job)
+                continue
+            same_content = False
+            if succeeded and deployment.bundle_sha256 not in running:
+                return deployment
+    raise Conflict("no earlier deployment that succeeded ran another bundle, so there is nothing to go back to")
+
+
+def _changed_nothing(job: Job) -> bool:
+    """
+    Tell whether a deployment found everything as its bundle wants it.
+
+    Then what ran before it had the same content, whatever its hash: sealing the same Secret twice gives other bytes.
+    """
+    return {action for action, count in job.counts.items() if count} == {str(Action.UNCHANGED)}
 
 
 def _of_environment(organization: str, application: str, environment: str) -> Select[Any]:

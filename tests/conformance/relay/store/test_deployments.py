@@ -22,17 +22,23 @@ from fairlead_relay.store.deployments import (
 from fairlead_relay.store.organizations import ensure_organization
 from fairlead_relay.store.schema import jobs
 from fairlead_shared.jobs import JobKind
-from fairlead_shared.progress import Outcome
+from fairlead_shared.progress import Action, Outcome
 from tests.conformance.domain import APPLICATION, BUNDLES, ORGANIZATION, START, deploy, health_job
 from tests.conformance.queue_actor import QueueActor, connected
 
 ENVIRONMENT = (ORGANIZATION, APPLICATION, "one-staging")
 
 
-async def deployed(store: Store, agent: QueueActor, bundle: str, outcome: Outcome = Outcome.SUCCEEDED) -> Deployment:
+async def deployed(
+    store: Store,
+    agent: QueueActor,
+    bundle: str,
+    outcome: Outcome = Outcome.SUCCEEDED,
+    counts: dict[Action, int] | None = None,
+) -> Deployment:
     """Return a deployment of a bundle that has ended."""
     deployment = await store.write(lambda c: deploy(c, bundle=bundle))
-    await agent.finish(await agent.take(), outcome)
+    await agent.finish(await agent.take(), outcome, counts)
     return await store.read(lambda c: find_deployment(c, ORGANIZATION, deployment.id))
 
 
@@ -96,6 +102,15 @@ async def test_a_rollback_after_a_failure_goes_back_to_the_last_success(store: S
     await deployed(store, agent, BUNDLES[2], Outcome.FAILED)
     await store.write(lambda c: deploy(c, bundle=BUNDLES[0]))
     assert await store.read(lambda c: rollback_target(c, *ENVIRONMENT, None)) == good
+
+
+async def test_a_rollback_passes_over_redeployments_of_the_same_content(store: Store) -> None:
+    """Sealing a Secret again gives another hash; what found everything unchanged is no step to go back."""
+    agent = await connected(store)
+    first = await deployed(store, agent, BUNDLES[0], counts={Action.CREATED: 2})
+    await deployed(store, agent, BUNDLES[1], counts={Action.CHANGED: 1, Action.UNCHANGED: 1})
+    await deployed(store, agent, BUNDLES[2], counts={Action.UNCHANGED: 2})
+    assert await store.read(lambda c: rollback_target(c, *ENVIRONMENT, None)) == first
 
 
 async def test_a_rollback_may_name_a_deployment_that_succeeded(store: Store) -> None:
