@@ -53,7 +53,7 @@ class ChartInstallation:
     """Configuration of `fairlead`, and files to deploy."""
 
     def fairlead(self, *arguments: str, stdin: str = "", exits: int = 0) -> str:
-        """Run `fairlead`, hold that it ends with this exit code, and return what it wrote to stdout."""
+        """Run `fairlead`, hold that it ends with this code, and return its output, or its errors if it is to fail."""
         finished = subprocess.run(
             [str(Path(sys.prefix) / "bin" / "fairlead"), *arguments],
             cwd=self.directory,
@@ -65,7 +65,7 @@ class ChartInstallation:
             timeout=_CLI_SECONDS,
         )
         assert finished.returncode == exits, f"{arguments}: {finished.stdout}\n{finished.stderr}\n{self.agent_log()}"
-        return finished.stdout
+        return finished.stderr if exits else finished.stdout
 
     def write(self, name: str, *manifests: dict[str, Any]) -> str:
         """Write manifests to a file; returns its name for `deploy -f`."""

@@ -86,6 +86,28 @@ def test_an_upgrade_keeps_the_identity(installed: ChartInstallation) -> None:
     installed.fairlead("deploy", "-f", "shop.json", "--env", "shop/staging", "--watch")
 
 
+def test_cluster_scoped_objects_need_a_rule_and_a_right(installed: ChartInstallation) -> None:
+    """Without the operator's rule the agent refuses, without the right it says which; with both it is done, by name."""
+    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "charts-extra"}}
+    deploy = (
+        "deploy",
+        "-f",
+        installed.write("extra.json", installed.server("web"), made),
+        "--env",
+        "shop/staging",
+        "-w",
+    )
+    assert "charts-extra" in installed.fairlead(*deploy, exits=5)
+    rule = {"group": "", "kind": "Namespace", "names": ["charts-extra"]}
+    upgrade = ("fairlead-agent", "fairlead-agent", RELEASE_NAMESPACE)
+    installed.agent.install(*upgrade, {"policy": {"clusterScoped": [rule]}}, reuse=True)
+    assert 'resources: ["namespaces"]' in installed.fairlead(*deploy, exits=5)
+    right = {"apiGroup": "", "resource": "namespaces", "names": ["charts-extra"]}
+    installed.agent.install(*upgrade, {"clusterRights": [right]}, reuse=True)
+    installed.fairlead(*deploy)
+    installed.fairlead("deploy", "-f", "shop.json", "--env", "shop/staging", "-w")
+
+
 def test_a_deployment_outlives_the_agents_pod(installed: ChartInstallation) -> None:
     """Its successor continues from what the cluster keeps: nothing is lost, nothing is done twice."""
     slow = installed.server("slow", ready_after_seconds=READY_AFTER_SECONDS)

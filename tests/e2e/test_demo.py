@@ -107,6 +107,10 @@ def test_the_demo_tells_its_story_to_the_end(demos: list[Demo]) -> None:
     ):
         assert expected in demo.output, f"no {expected!r} in:\n{demo.output}"
     assert demo.leftovers() == []
+    # The page about the demo shows what it really runs.
+    shown = re.findall(r"^\$ (.+)$", (ROOT / "docs" / "demo.md").read_text(), re.MULTILINE)
+    assert shown
+    assert [command for command in shown if f"$ {command}" not in demo.output] == []
 
 
 def test_an_interrupted_demo_tidies_up(demos: list[Demo]) -> None:
