@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.cluster import cgroups
 from tests.cluster.binaries import binary
 from tests.cluster.commands import run, wait_until
 from tests.cluster.controlplane import write_kubeconfig
+from tests.cluster.errors import MissingTool
 from tests.cluster.images import PAUSE_IMAGE, pause_image_tar
 from tests.cluster.network import POD_NETWORK, Network, pod_gateway
 from tests.cluster.process import Process, start
@@ -24,8 +26,6 @@ from tests.cluster.record import STATE
 from tests.cluster.registry import HOSTS_DIRECTORY
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.cluster.controlplane import ControlPlane
     from tests.cluster.pki import Authority
     from tests.cluster.record import Record
@@ -46,6 +46,10 @@ _KERNEL_SETTINGS = {
     "kernel/keys/root_maxbytes": 25_000_000,
 }
 """What the kubelet insists on (`setupKernelTunables`)."""
+
+_INOTIFY_PER_NODE = 24
+"""Inotify instances that a node's programs hold; the kernel's default of 128 a user is soon used up."""
+_INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 
 # $1 is the node's directory, $2 that of all clusters, which lies in /var/lib. The first line makes mounts of this
 # namespace travel among its programs and pods only; the second lets go of other clusters' network namespaces, which
@@ -92,6 +96,35 @@ state = "/run/containerd"
     bin_dirs = ["{plugins}"]
     conf_dir = "{directory}/cni"
 """
+
+
+def require_inotify(nodes: int, proc: Path = Path("/proc")) -> None:
+    """
+    Check that so many more nodes find inotify instances; without them kubelets die with "too many open files".
+
+    Raises: MissingTool: too few are left.
+    """
+    held = sum(_is_inotify(link) for process in proc.glob("[0-9]*") for link in _descriptors(process))
+    limit = int(_INOTIFY_LIMIT.read_text())
+    if held + nodes * _INOTIFY_PER_NODE > limit:
+        raise MissingTool(
+            f"room for {nodes * _INOTIFY_PER_NODE} more inotify instances ({held} of {limit} are held)",
+            "take another cluster down, or run: sysctl fs.inotify.max_user_instances=1024",
+        )
+
+
+def _descriptors(process: Path) -> list[Path]:
+    try:
+        return list((process / "fd").iterdir())
+    except OSError:
+        return []  # it ended meanwhile
+
+
+def _is_inotify(link: Path) -> bool:
+    try:
+        return str(link.readlink()) == "anon_inode:inotify"
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.errors import MissingTool
 from tests.cluster.fixtures import MakeCluster
 from tests.cluster.images import PROBE_IMAGE, load_image, probe_image_tar
 from tests.cluster.network import OUTSIDE_ADDRESS
+from tests.cluster.node import require_inotify
 from tests.polling import wait_until
 
 
@@ -75,3 +77,10 @@ def _reaches(cluster: Cluster, pod: str, target: str) -> bool:
     """Tell whether a TCP connection from a pod opens."""
     command = ["exec", pod, "--", "/probe", "dial", "-timeout=1s", target]
     return cluster.kubectl(*command, check=False).returncode == 0
+
+
+def test_a_machine_without_inotify_instances_is_told_before_anything_starts() -> None:
+    """Kubelets that die of it say "too many open files", which sends everybody looking elsewhere."""
+    require_inotify(0)
+    with pytest.raises(MissingTool, match=r"sysctl fs\.inotify\.max_user_instances"):
+        require_inotify(1_000_000)
