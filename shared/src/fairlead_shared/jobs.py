@@ -68,6 +68,8 @@ class JobEvent(StrEnum):
     """The agent is back and does not know the job: it runs again, attempt + 1."""
     DISOWN_CANCELLED = "disown_cancelled"
     """The agent is back, does not know the job, and a cancel was asked meanwhile."""
+    DISOWN_SUPERSEDED = "disown_superseded"
+    """The same, and a newer deployment took its place meanwhile."""
     EXPIRE = "expire"
     """The job's deadline passed."""
 
@@ -100,6 +102,7 @@ TRANSITIONS: Mapping[tuple[JobState, JobEvent], JobState] = MappingProxyType(
         (_S.UNREACHABLE, _E.REPORT_CANCELLING): _S.CANCELLING,
         (_S.UNREACHABLE, _E.DISOWN): _S.QUEUED,
         (_S.UNREACHABLE, _E.DISOWN_CANCELLED): _S.CANCELLED,
+        (_S.UNREACHABLE, _E.DISOWN_SUPERSEDED): _S.SUPERSEDED,
         (_S.UNREACHABLE, _E.EXPIRE): _S.FAILED,
     }
 )

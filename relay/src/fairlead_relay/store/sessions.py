@@ -17,9 +17,11 @@ from fairlead_relay.errors import NotFound
 from fairlead_relay.store.jobs import JOB_COLUMNS, Job, job_of, transition
 from fairlead_relay.store.leases import HELD
 from fairlead_relay.store.schema import agents, jobs
+from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import Hello, JobVerdict
 from fairlead_shared.identity import AgentIdentity
 from fairlead_shared.jobs import JobEvent, JobState
+from fairlead_shared.progress import Outcome
 
 _VERDICTS: Final[Mapping[str | None, Literal["continue", "cancel", "supersede"]]] = {
     None: "continue",
@@ -126,9 +128,15 @@ def _disown(connection: Connection, job: Job, now: float) -> None:
         reason = "its agent came back without it"
         transition(connection, JobEvent.DISOWN, now, *guard, attempt=jobs.c.attempt + 1, reason=reason)
     else:
-        cause = "asked to stop while its agent was away, which came back without it"
+        superseded = job.stop == "supersede"
         transition(
-            connection, JobEvent.DISOWN_CANCELLED, now, *guard, outcome="cancelled", code="cancelled", cause=cause
+            connection,
+            JobEvent.DISOWN_SUPERSEDED if superseded else JobEvent.DISOWN_CANCELLED,
+            now,
+            *guard,
+            outcome=str(Outcome.SUPERSEDED if superseded else Outcome.CANCELLED),
+            code=str(ErrorCode.CANCELLED),
+            cause="asked to stop while its agent was away, which came back without it",
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 from fairlead_relay.errors import NotFound
 from fairlead_relay.store import Store
 from fairlead_relay.store.clusters import find_cluster
-from fairlead_relay.store.jobs import Job, stop_job
+from fairlead_relay.store.jobs import Job, Stop, stop_job
 from fairlead_relay.store.sessions import NewSession, close_session, close_sessions_of_relay, note_seen, open_session
 from fairlead_shared.frames import JobVerdict
 from fairlead_shared.jobs import JobState
@@ -146,14 +146,17 @@ async def test_a_stop_asked_while_the_agent_was_away_reaches_it(store: Store, st
     assert (await agent.look(job)).state is JobState.CANCELLING
 
 
-async def test_a_stop_asked_while_the_agent_was_away_ends_a_job_that_it_does_not_know(store: Store) -> None:
+@pytest.mark.parametrize(("stop", "ended"), [("cancel", "cancelled"), ("supersede", "superseded")])
+async def test_a_stop_asked_while_the_agent_was_away_ends_a_job_that_it_does_not_know(
+    store: Store, stop: Stop, ended: str
+) -> None:
     """There is nothing left to stop, and it must not run again."""
     agent, job = await running_job(store)
     await store.write(lambda c: close_session(c, agent.session_id, START))
-    await store.write(lambda c: stop_job(c, ORGANIZATION, job.id, "cancel", START))
+    await store.write(lambda c: stop_job(c, ORGANIZATION, job.id, stop, START))
     await agent.connect()
-    ended = await agent.look(job)
-    assert (ended.state, ended.code) == (JobState.CANCELLED, "cancelled")
+    after = await agent.look(job)
+    assert (after.state, after.outcome, after.code) == (JobState(ended), ended, "cancelled")
 
 
 async def test_a_job_that_was_stopping_stays_so_over_a_reconnect(store: Store) -> None:
