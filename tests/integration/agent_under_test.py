@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import structlog
+from pydantic import SecretStr
 
 from fairlead_agent.bundle_cache import BundleCache
 from fairlead_agent.checkpoint import CheckpointStore
@@ -48,6 +49,7 @@ class AgentUnderTest:
         self.policy_file.write_text(POLICY)
         self.token_file.write_text(relay.token())
         self.token_hold_seconds = 0.0
+        self.https_proxy = ""
         self.url: str | None = None
         self.task: asyncio.Task[None] | None = None
         self.link: Link | None = None
@@ -65,6 +67,7 @@ class AgentUnderTest:
             relay_url=self.url or self.relay.url,
             policy_file=self.policy_file,
             enrolment_token_file=self.token_file,
+            https_proxy=SecretStr(self.https_proxy),
             kubernetes_host="none",
             token_hold_seconds=self.token_hold_seconds,
             replica="pod-1",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from fairlead_agent.dialling import dial
+from fairlead_agent.dialling import Dialler
 from fairlead_agent.errors import ConnectFailed, EnrolmentRefused
 from fairlead_agent.identity_store import SECRET_NAME, client_context
 from fairlead_agent.ports import StateKind
@@ -225,14 +225,14 @@ async def test_errors_name_the_hop(relay: ScriptedRelay, agent: AgentUnderTest) 
 
     async def hop(url: str) -> str:
         with pytest.raises(ConnectFailed) as caught:
-            await dial(url, context)
+            await Dialler(url).dial(context)
         assert str(caught.value).startswith(caught.value.hop)
         return caught.value.hop
 
     assert await hop("wss://no-such-host.invalid:1") == "DNS"
     port = relay.port
     with pytest.raises(ConnectFailed, match="not accepted"):
-        await dial(relay.url, client_context(ThrowawayCa().root_pem, None))
+        await Dialler(relay.url).dial(client_context(ThrowawayCa().root_pem, None))
     plain = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     async with plain:
         assert await hop(f"wss://127.0.0.1:{plain.sockets[0].getsockname()[1]}") == "TLS"
@@ -252,7 +252,7 @@ async def test_foreign_client_certificate_is_named(relay: ScriptedRelay, agent: 
     await relay.start()
     context = client_context(relay.ca.root_pem, identity)
     with pytest.raises(ConnectFailed) as caught:
-        await dial(relay.url, context)
+        await Dialler(relay.url).dial(context)
     assert caught.value.hop == "TLS"
     assert "certificate" in caught.value.reason or "alert" in caught.value.reason
     assert old.root_pem != relay.ca.root_pem

@@ -8,6 +8,7 @@ Imports are lazy, so that `--help` and `--version` answer at once.
 # ruff: noqa: PLC0415  (each command imports what it needs when it runs)
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,12 @@ def cli() -> None:
     "File with the one-time token; needed until there is a certificate.",
     type=click.Path(path_type=Path),
 )
+@_setting(
+    "--ca-bundle-file",
+    "FAIRLEAD_CA_BUNDLE_FILE",
+    "Further roots, PEM, for a proxy reached over TLS (HTTPS_PROXY and NO_PROXY are heeded).",
+    type=click.Path(path_type=Path),
+)
 @_setting("--spool-dir", "FAIRLEAD_SPOOL_DIR", "Directory for journals and bundles.", type=click.Path(path_type=Path))
 @_setting("--log-format", "FAIRLEAD_LOG_FORMAT", "json or console.", type=click.Choice(["json", "console"]))
 @_setting("--probe-port", "FAIRLEAD_PROBE_PORT", "Port of /healthz and /readyz; 0: none.", type=int)
@@ -74,9 +81,10 @@ def run(**values: Any) -> None:  # noqa: ANN401  (click's)
 
     from fairlead_agent.app import Agent
     from fairlead_agent.logs import set_up_logs
+    from fairlead_agent.proxy import proxy_variables
     from fairlead_agent.settings import read_settings
 
-    settings = read_settings(values)
+    settings = read_settings({**values, **proxy_variables(os.environ)})
     logger = set_up_logs(settings.log_format)
     agent = Agent(settings, logger)
     logger.info("agent.start", version=__version__, relay=settings.relay_url, replica=settings.replica)

@@ -13,10 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
-
-from fairlead_agent.errors import BundleUnavailable, ConnectionLost
+from fairlead_agent.channel import Channel
+from fairlead_agent.errors import BundleUnavailable, ChannelClosed, ConnectionLost
 from fairlead_agent.exchange import JobDesk, Sink
 from fairlead_agent.logs import Logger
 from fairlead_shared.errors import ErrorCode
@@ -72,7 +70,7 @@ class Connection:
     One connection.
 
     Args:
-        websocket: Just opened.
+        channel: Just opened.
         hello: The first message.
         desk: Who decides on jobs.
         link: Who hears of the rest.
@@ -82,14 +80,14 @@ class Connection:
 
     def __init__(
         self,
-        websocket: ClientConnection,
+        channel: Channel,
         hello: Hello,
         desk: JobDesk,
         link: LinkEvents,
         monotonic: Callable[[], float],
         logger: Logger,
     ) -> None:
-        self._websocket = websocket
+        self._channel = channel
         self._desk = desk
         self._link = link
         self._monotonic = monotonic
@@ -99,6 +97,8 @@ class Connection:
         self._to_write = asyncio.Event()
         self._to_write.set()
         self._retime = asyncio.Event()
+        self.was_cut = False
+        """Whether the transport ended without a word of the relay: something on the way may have cut it."""
         self._dirty: set[str] = set()
         """Jobs that may have events to send."""
         self._heartbeats: dict[int, frozenset[str]] = {}
@@ -130,8 +130,7 @@ class Connection:
             self._session.connection_lost("the connection was closed")
             self._link.closed()
             self._fail_fetches()
-            with contextlib.suppress(Exception):  # a broken transport cannot be closed any better
-                await self._websocket.close()
+            await self._channel.close()
         return self._session.close_reason or Closed(ErrorCode.SILENCE, "the connection was closed", by_peer=True)
 
     def send(self, message: Message) -> bool:
@@ -178,16 +177,12 @@ class Connection:
 
     async def _read(self) -> None:
         try:
-            async for content in self._websocket:
-                if isinstance(content, str):
-                    self._session.close(ErrorCode.PROTOCOL, "a text message; frames are binary")
-                else:
-                    self._session.receive_frame(content, self._monotonic())
+            while self._session.phase is not Phase.CLOSED:
+                self._session.receive_frame(await self._channel.receive(), self._monotonic())
                 self._take_events()
-                if self._session.phase is Phase.CLOSED:
-                    return
-        except (ConnectionClosed, OSError) as error:
-            self._session.connection_lost(f"{type(error).__name__}: {error}"[:200])
+        except ChannelClosed as closed:
+            self.was_cut = not closed.by_relay
+            self._session.connection_lost(closed.reason)
 
     async def _write(self) -> None:
         while self._session.phase is not Phase.CLOSED:
@@ -195,7 +190,7 @@ class Connection:
             self._to_write.clear()
             try:
                 await self._write_all()
-            except (ConnectionClosed, OSError):
+            except ChannelClosed:
                 # The reader sees the same and knows more of the reason.
                 await asyncio.Event().wait()
 
@@ -203,14 +198,14 @@ class Connection:
         self._pump()
         while frames := self._session.data_to_send():
             for frame in frames:
-                await self._websocket.send(frame)
+                await self._channel.send(frame)
             self._pump()
 
     async def _flush_last_words(self) -> None:
-        with contextlib.suppress(ConnectionClosed, OSError, TimeoutError):
+        with contextlib.suppress(ChannelClosed, TimeoutError):
             async with asyncio.timeout(1):
                 for frame in self._session.data_to_send():
-                    await self._websocket.send(frame)
+                    await self._channel.send(frame)
 
     async def _keep_time(self) -> None:
         while (deadline := self._session.next_deadline()) is not None:

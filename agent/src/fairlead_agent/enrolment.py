@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from cryptography import x509
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
 
-from fairlead_agent.dialling import dial
-from fairlead_agent.errors import ConnectFailed, EnrolmentRefused
+from fairlead_agent.channel import Channel
+from fairlead_agent.dialling import Dialler
+from fairlead_agent.errors import ChannelClosed, ConnectFailed, EnrolmentRefused
 from fairlead_agent.identity_store import Identity, client_context, signing_request
 from fairlead_shared.enrolment import EnrolmentToken
 from fairlead_shared.errors import ErrorCode, TokenInvalid
@@ -62,12 +61,14 @@ def read_token(path: Path | None) -> EnrolmentToken:
         raise EnrolmentRefused(ErrorCode.TOKEN_INVALID, f"{path}: {error}") from None
 
 
-async def enrol(relay_url: str, token: EnrolmentToken, identity: Identity, monotonic: Callable[[], float]) -> Enrolled:
+async def enrol(
+    dialler: Dialler, token: EnrolmentToken, identity: Identity, monotonic: Callable[[], float]
+) -> Enrolled:
     """
     Ask the relay for a certificate.
 
     Args:
-        relay_url: `wss://HOST:PORT`.
+        dialler: Knows the way to the relay.
         token: As `fairlead cluster create` printed it.
         identity: The stored keys.
         monotonic: The clock of sessions, in seconds.
@@ -79,7 +80,7 @@ async def enrol(relay_url: str, token: EnrolmentToken, identity: Identity, monot
     untrusting.minimum_version = ssl.TLSVersion.TLSv1_3
     untrusting.check_hostname = False
     untrusting.verify_mode = ssl.CERT_NONE
-    answer = await _ask(relay_url, untrusting, CaRequest(), CaAnswer, monotonic)
+    answer = await _ask(dialler, untrusting, CaRequest(), CaAnswer, monotonic)
     _check_root(answer.root_pem, token)
     request = Enrol(
         token_id=token.token_id,
@@ -87,7 +88,7 @@ async def enrol(relay_url: str, token: EnrolmentToken, identity: Identity, monot
         csr_pem=signing_request(identity.key),
         sealing_key=identity.sealing_public,
     )
-    return await _ask(relay_url, client_context(answer.root_pem, None), request, Enrolled, monotonic)
+    return await _ask(dialler, client_context(answer.root_pem, None), request, Enrolled, monotonic)
 
 
 def _check_root(root_pem: str, token: EnrolmentToken) -> None:
@@ -104,35 +105,36 @@ def _check_root(root_pem: str, token: EnrolmentToken) -> None:
 
 
 async def _ask(
-    relay_url: str, context: ssl.SSLContext, question: Message, wanted: type[A], monotonic: Callable[[], float]
+    dialler: Dialler, context: ssl.SSLContext, question: Message, wanted: type[A], monotonic: Callable[[], float]
 ) -> A:
     """Ask one question on a connection of its own."""
-    websocket = await dial(relay_url, context)
+    channel = await dialler.dial(context)
     session = Session(Side.AGENT, monotonic())
     session.send(question)
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             for frame in session.data_to_send():
-                await websocket.send(frame)
-            return await _answer(websocket, session, wanted, relay_url, monotonic)
+                await channel.send(frame)
+            return await _answer(channel, session, wanted, dialler.address, monotonic)
     except TimeoutError:
-        raise ConnectFailed("protocol", relay_url, f"no answer within {ANSWER_SECONDS:.0f} s") from None
-    except ConnectionClosed as error:
-        raise ConnectFailed("protocol", relay_url, f"the connection was closed before the answer: {error}") from None
+        raise ConnectFailed("protocol", dialler.address, f"no answer within {ANSWER_SECONDS:.0f} s") from None
+    except ChannelClosed as error:
+        raise ConnectFailed(
+            "protocol", dialler.address, f"the connection was closed before the answer: {error}"
+        ) from None
     finally:
-        await websocket.close()
+        await channel.close()
 
 
 async def _answer(
-    websocket: ClientConnection, session: Session, wanted: type[A], relay_url: str, monotonic: Callable[[], float]
+    channel: Channel, session: Session, wanted: type[A], address: str, monotonic: Callable[[], float]
 ) -> A:
     while True:
-        content = await websocket.recv(decode=False)
-        session.receive_frame(content, monotonic())
+        session.receive_frame(await channel.receive(), monotonic())
         for event in session.events():
             if isinstance(event, Received) and isinstance(event.message, wanted):
                 return event.message
             if isinstance(event, Closed):
                 if event.code in _PERMANENT and event.by_peer:
                     raise EnrolmentRefused(event.code, event.reason or "the relay gives no reason")
-                raise ConnectFailed("protocol", relay_url, f"{event.code}: {event.reason}")
+                raise ConnectFailed("protocol", address, f"{event.code}: {event.reason}")

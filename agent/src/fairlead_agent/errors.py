@@ -25,6 +25,7 @@ Tree:
     ├── OfferRefused           the agent's own rules or limits say no to a job
     ├── EnrolmentRefused       the relay does not enrol this agent
     ├── ConnectFailed          the relay was not reached; names the hop; temporary
+    ├── ChannelClosed          the transport under a session ended; temporary
     ├── ConnectionLost         the connection ended while something waited on it; temporary
     ├── BundleUnavailable      the relay could not deliver a bundle that can be used
     └── JournalFull            a job has more unstored events than its spool may hold
@@ -306,15 +307,32 @@ class ConnectFailed(AgentError):
 
     temporary = True
 
-    def __init__(self, hop: str, address: str, reason: str) -> None:
+    def __init__(self, hop: str, address: str, reason: str, retry_after_seconds: float = 0.0) -> None:
         self.hop = hop
-        """Where it failed: DNS, TCP, TLS, upgrade, protocol or authorization."""
+        """Where it failed: DNS, TCP, proxy, TLS, upgrade, protocol or authorization."""
         self.address = address
         self.reason = reason
-        super().__init__(hop, address, reason)
+        self.retry_after_seconds = retry_after_seconds
+        """What the relay asked to wait at least; 0: nothing."""
+        super().__init__(hop, address, reason, retry_after_seconds)
 
     def __str__(self) -> str:
         return f"{self.hop}: {self.address}: {self.reason}"
+
+
+class ChannelClosed(AgentError):
+    """The transport under a session ended. Temporary: the link connects again."""
+
+    temporary = True
+
+    def __init__(self, reason: str, *, by_relay: bool = False) -> None:
+        self.reason = reason
+        self.by_relay = by_relay
+        """Whether the relay closed it in due form: then nothing on the way has cut it."""
+        super().__init__(reason, by_relay)
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class ConnectionLost(AgentError):

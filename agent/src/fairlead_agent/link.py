@@ -14,11 +14,10 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from fairlead_agent import __version__
 from fairlead_agent.connection import Connection
-from fairlead_agent.dialling import dial
+from fairlead_agent.dialling import Dialler
 from fairlead_agent.enrolment import enrol, read_token
 from fairlead_agent.errors import ConnectFailed, ConnectionLost, EnrolmentRefused, IdentityInvalid, KubeError
 from fairlead_agent.exchange import JobDesk, Sink
@@ -71,6 +70,7 @@ class Link:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
+        self._dialler = Dialler.of(settings)
         self._identities = identities
         self._kubernetes_version = kubernetes_version
         self._logger = logger
@@ -107,6 +107,8 @@ class Link:
                     closed = await self._serve(desk)
                 except (ConnectFailed, KubeError, IdentityInvalid) as error:
                     self.state = f"cannot reach the relay: {error}"
+                    if isinstance(error, ConnectFailed):
+                        self._pause_seconds = error.retry_after_seconds
                     self._logger.warning("link.failed", error=str(error), failures=failures + 1)
                 except EnrolmentRefused:
                     raise
@@ -196,7 +198,7 @@ class Link:
 
     async def _enrol(self) -> None:
         token = read_token(self._settings.enrolment_token_file)
-        answer = await enrol(self._settings.relay_url, token, self._identities.current, self._monotonic)
+        answer = await enrol(self._dialler, token, self._identities.current, self._monotonic)
         identity = await self._identities.save_enrolled(answer.certificate_pem, answer.root_pem, answer.relay_signer)
         if identity.certificate is not None:
             self._logger.info("enrolment.done", agent=str(identity.certificate.agent))
@@ -215,8 +217,7 @@ class Link:
         if identity.certificate is None:
             raise IdentityInvalid("there is no certificate")
         self.state = "connecting"
-        url = self._settings.relay_url
-        websocket = await dial(url, client_context(identity.certificate.root_pem, identity))
+        channel = await self._dialler.dial(client_context(identity.certificate.root_pem, identity))
         hello = Hello(
             versions=(OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION),
             agent_version=__version__,
@@ -226,14 +227,14 @@ class Link:
             relay_signer=identity.relay_signer_public,
             jobs=desk.hello_jobs(),
         )
-        self._connection = Connection(websocket, hello, desk, self, self._monotonic, self._logger)
+        self._connection = Connection(channel, hello, desk, self, self._monotonic, self._logger)
         try:
             closed = await self._connection.run()
         finally:
             self._connection = None
         if not self._welcomed:
             hop = "authorization" if closed.code in _NOT_ALLOWED else "protocol"
-            raise ConnectFailed(hop, urlsplit(url).netloc, f"{closed.code}: {closed.reason}")
+            raise ConnectFailed(hop, self._dialler.address, f"{closed.code}: {closed.reason}")
         return closed
 
     def _wait_seconds(self, failures: int) -> float:

@@ -1,8 +1,8 @@
 """
 Settings of the agent process: one frozen model, filled from flags and environment variables when the process starts.
 
-What the agent may do is not a setting but the policy file (policy.py), which is read again when it changes. Nothing
-here is a secret: secrets come as files.
+What the agent may do is not a setting but the policy file (policy.py), which is read again when it changes. Secrets
+come as files; the one exception is a proxy's password, which by custom is in HTTPS_PROXY, and is never shown.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from fairlead_agent.errors import SettingsInvalid
+from fairlead_agent.proxy import parse_proxy
 
 DEFAULT_SPOOL_DIR = Path("/var/lib/fairlead")
 """Where the chart mounts its size-limited emptyDir."""
@@ -31,6 +32,12 @@ def _relay_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _proxy(value: SecretStr) -> SecretStr:
+    if value.get_secret_value():
+        parse_proxy(value.get_secret_value())
+    return value
+
+
 class Settings(BaseModel):
     """Everything the process is told at its start."""
 
@@ -42,6 +49,12 @@ class Settings(BaseModel):
     """The operator's rules, see policy.py."""
     enrolment_token_file: Path | None = None
     """Holds the one-time token; needed only while there is no certificate. None: there is none."""
+    https_proxy: Annotated[SecretStr, AfterValidator(_proxy)] = SecretStr("")
+    """HTTP proxy on the way to the relay, from HTTPS_PROXY; empty: none. See proxy.py."""
+    no_proxy: str = ""
+    """Hosts to reach without it, from NO_PROXY."""
+    ca_bundle_file: Path | None = None
+    """PEM file of further roots, for a proxy that is itself reached over TLS; None: the system's only."""
     state_namespace: str = ""
     """Namespace of the agent's own objects; empty: that of its ServiceAccount."""
     spool_dir: Path = DEFAULT_SPOOL_DIR
@@ -81,5 +94,10 @@ def read_settings(values: Mapping[str, Any]) -> Settings:
 
 def variable_of(field: str) -> str:
     """Return the environment variable of a setting."""
-    kubernetes = {"kubernetes_host": "KUBERNETES_SERVICE_HOST", "kubernetes_port": "KUBERNETES_SERVICE_PORT"}
-    return kubernetes.get(field, f"FAIRLEAD_{field.upper()}")
+    given_by_others = {
+        "kubernetes_host": "KUBERNETES_SERVICE_HOST",
+        "kubernetes_port": "KUBERNETES_SERVICE_PORT",
+        "https_proxy": "HTTPS_PROXY",
+        "no_proxy": "NO_PROXY",
+    }
+    return given_by_others.get(field, f"FAIRLEAD_{field.upper()}")

@@ -1,0 +1,150 @@
+"""A cluster whose only way out is an HTTP proxy: enrolment, session and a deployment through a real tinyproxy."""
+
+import asyncio
+import os
+import secrets
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from fairlead_agent import dialling
+from fairlead_agent.dialling import Dialler
+from fairlead_agent.errors import ConnectFailed
+from fairlead_agent.identity_store import client_context
+from fairlead_shared.progress import Outcome
+from tests.cluster.access import inside
+from tests.cluster.debian import ensure_packages
+from tests.cluster.network import OUTSIDE_ADDRESS, Network
+from tests.cluster.record import Record
+from tests.integration.agent_under_test import AgentUnderTest, bundle_of
+from tests.integration.scripted_relay import ScriptedRelay
+from tests.polling import wait_until
+
+USER, PASSWORD = "harbour", "ropes-and-knots"
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Network]:
+    """Make a cluster's network without a cluster in it; what it may dial is allowed by each test."""
+    record = Record.create(f"proxy-{os.getpid()}-{secrets.token_hex(2)}")
+    try:
+        made = Network(record=record)
+        made.make()
+        yield made
+    finally:
+        record.clear()
+
+
+@pytest.fixture(autouse=True)
+def dialled_inside(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the agent's sockets made inside: a socket belongs to the namespace it was made in."""
+
+    def make(*arguments: int) -> socket.socket:
+        with inside(network.netns):
+            return socket.socket(*arguments)
+
+    # The agent's module alone: relay and proxy are in this process and on this machine, and stay outside.
+    monkeypatch.setattr(dialling, "socket", SimpleNamespace(**{**vars(socket), "socket": make}))
+
+
+@dataclass
+class Tinyproxy:
+    """One running proxy."""
+
+    port: int
+    log: Path
+
+    def url(self, password: str = PASSWORD) -> str:
+        """Return what HTTPS_PROXY would hold."""
+        return f"http://{USER}:{password}@{OUTSIDE_ADDRESS}:{self.port}"
+
+
+@pytest.fixture(scope="module")
+def proxy(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tinyproxy]:
+    """Run tinyproxy with a password, on an address that the cluster may dial; the relay's port it may not."""
+    ensure_packages(["tinyproxy"])
+    directory = tmp_path_factory.mktemp("proxy")
+    with socket.create_server((OUTSIDE_ADDRESS, 0)) as free:
+        port = free.getsockname()[1]
+    log = directory / "log"
+    (directory / "conf").write_text(
+        f'Port {port}\nListen {OUTSIDE_ADDRESS}\nTimeout 600\nMaxClients 50\nLogFile "{log}"\nLogLevel Info\n'
+        f"BasicAuth {USER} {PASSWORD}\n"
+    )
+    process = subprocess.Popen(["tinyproxy", "-d", "-c", str(directory / "conf")], stdout=subprocess.DEVNULL)
+
+    def listens() -> bool:
+        with socket.socket() as attempt:
+            return attempt.connect_ex((OUTSIDE_ADDRESS, port)) == 0
+
+    try:
+        wait_until(listens, "tinyproxy to listen", 20)
+        network.allow(port)
+        yield Tinyproxy(port, log)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[ScriptedRelay]:
+    """Serve a relay outside of the cluster."""
+    scripted = ScriptedRelay((OUTSIDE_ADDRESS,))
+    await scripted.start()
+    yield scripted
+    await scripted.stop()
+
+
+async def test_enrols_and_deploys_through_a_proxy_with_the_direct_way_shut(
+    relay: ScriptedRelay, proxy: Tinyproxy, tmp_path: Path
+) -> None:
+    """Every connection of the agent goes through the proxy, by CONNECT, with user and password."""
+    with pytest.raises(ConnectFailed) as shut:
+        await Dialler(relay.url).dial(client_context(relay.ca.root_pem, None))
+    assert shut.value.hop == "TCP"
+    agent = AgentUnderTest(relay, tmp_path)
+    agent.https_proxy = proxy.url()
+    await agent.start()
+    try:
+        await relay.until_connected()
+        relay.deploy("job0000000000000001", bundle_of(5))
+        assert (await relay.until_result("job0000000000000001")).outcome is Outcome.SUCCEEDED
+    finally:
+        await agent.stop()
+    tunnels = [line for line in proxy.log.read_text().splitlines() if f"CONNECT {OUTSIDE_ADDRESS}:{relay.port}" in line]
+    assert len(tunnels) >= 3  # the CA, the enrolment, the session
+    assert "knots" not in proxy.log.read_text()
+
+
+async def test_a_proxy_that_refuses_is_named(relay: ScriptedRelay, proxy: Tinyproxy) -> None:
+    """Wrong and missing passwords, a relay that is not there, a proxy that is not there: each its own sentence."""
+
+    async def failure(https_proxy: str, url: str = relay.url) -> ConnectFailed:
+        with pytest.raises(ConnectFailed) as failed:
+            await Dialler(url, https_proxy).dial(client_context(relay.ca.root_pem, None))
+        assert PASSWORD not in str(failed.value)
+        return failed.value
+
+    wrong = await failure(proxy.url("wrong"))
+    assert (wrong.hop, "password" in wrong.reason) == ("proxy", True), wrong
+    missing = await failure(f"http://{OUTSIDE_ADDRESS}:{proxy.port}")
+    assert (missing.hop, "password" in missing.reason) == ("proxy", True), missing
+    nobody = await failure(proxy.url(), f"wss://{OUTSIDE_ADDRESS}:1")
+    assert (nobody.hop, "cannot reach" in nobody.reason) == ("proxy", True), nobody
+    absent = await failure(f"http://{OUTSIDE_ADDRESS}:1")
+    assert absent.hop == "TCP", absent
+
+
+async def test_no_proxy_goes_straight(relay: ScriptedRelay, proxy: Tinyproxy, network: Network) -> None:
+    """Once the firewall lets the relay's port through, an excepted relay is dialled without the proxy."""
+    network.allow(relay.port)
+    before = proxy.log.read_text().count("CONNECT ")
+    dialler = Dialler(relay.url, proxy.url(), no_proxy=f"{OUTSIDE_ADDRESS}/32")
+    channel = await dialler.dial(client_context(relay.ca.root_pem, None))
+    await asyncio.wait_for(channel.close(), 10)
+    assert proxy.log.read_text().count("CONNECT ") == before
