@@ -46,6 +46,8 @@ class Column(Generic[RowT]):
     value: Callable[[RowT], object]
     is_wide: bool = False
     """Whether only `-o wide` shows it."""
+    most: int | None = None
+    """Characters that a list shows of it; `-o wide` and single records show all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Terminal:
                 self.write(name(row))
         elif self.is_table:
             shown = [column for column in columns if self.format is Format.WIDE or not column.is_wide]
-            cells = [[_cell(column.value(row)) for column in shown] for row in rows]
+            cells = [[self._cell_of_list(column, row) for column in shown] for row in rows]
             for line in table_lines([column.title for column in shown], cells):
                 self.write(line)
         else:
@@ -105,6 +107,12 @@ class Terminal:
                 self.write(f"{title + ':':<{width + 1}}  {value}")
         else:
             self._write_tree(row.model_dump(mode="json"))
+
+    def _cell_of_list(self, column: Column[RowT], row: RowT) -> str:
+        cell = _cell(column.value(row))
+        if column.most is None or len(cell) <= column.most or self.format is Format.WIDE:
+            return cell
+        return cell[: column.most - 1].rstrip() + "…"
 
     def _write_tree(self, tree: dict[str, Any]) -> None:
         if self.format is Format.JSON:

@@ -44,6 +44,16 @@ def test_one_record_in_each_form(capsys: Capture) -> None:
     assert json.loads(capsys.readouterr().out)["name"] == "shop"
 
 
+def test_a_long_cell_is_cut_in_a_list_and_nowhere_else(capsys: Capture) -> None:
+    """A cause may have four lines; a table has one per row."""
+    columns: list[Column[Application]] = [Column("Name", lambda row: row.name, most=6)]
+    Terminal().show_all(ROWS, columns, lambda row: row.name)
+    assert capsys.readouterr().out == "NAME\nshop\na-lon…\n"
+    Terminal(Format.WIDE).show_all(ROWS, columns, lambda row: row.name)
+    Terminal().show(ROWS[1], columns, lambda row: row.name)
+    assert capsys.readouterr().out.count("a-long-name") == 2
+
+
 def test_quiet_leaves_errors(capsys: Capture) -> None:
     """And answers."""
     terminal = Terminal(is_quiet=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fairlead_cli.records import Deployment
 
 _SHORT_HASH = 12
+_SHORT_REASON = 48
 
 
 @click.group()
@@ -96,7 +97,7 @@ def columns() -> list[Column[Deployment]]:
         Column("Deployment", lambda row: row.id),
         Column("Environment", lambda row: f"{row.application}/{row.environment}"),
         Column("State", lambda row: row.state),
-        Column("Reason", lambda row: row.cause or row.reason),
+        Column("Reason", lambda row: row.cause or row.reason, most=_SHORT_REASON),
         Column("Changes", lambda row: counts_text(row.counts) if row.counts else None),
         Column("Age", lambda row: age(row.created_at, now)),
         Column("By", lambda row: row.created_by, is_wide=True),
