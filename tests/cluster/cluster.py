@@ -19,7 +19,7 @@ from tests.cluster.debian import ensure_packages
 from tests.cluster.errors import ClusterError
 from tests.cluster.network import OUTSIDE_ADDRESS, Network
 from tests.cluster.node import PACKAGES as NODE_PACKAGES
-from tests.cluster.node import Node, require_inotify
+from tests.cluster.node import Node, ensure_inotify
 from tests.cluster.process import Process, start
 from tests.cluster.progress import step
 from tests.cluster.record import Record, reap_dead
@@ -63,7 +63,7 @@ class Cluster:
         reap_dead()
         record = Record.create(name)
         try:
-            require_inotify(nodes)
+            ensure_inotify(nodes)
             ensure_packages([*_PACKAGES, *(NODE_PACKAGES if nodes else ())])
             for program in ("kube-apiserver", *(("containerd", "pause", "coredns") if nodes else ())):
                 binary(program)
