@@ -20,6 +20,7 @@ MAX_RETRY_AFTER_SECONDS = 300.0
 
 _ALERTS = {
     "UNKNOWN_CA": "no CA that the relay trusts has issued it: was the relay's CA replaced? Enrol this agent again",
+    "DECRYPT_ERROR": "another CA than the one the relay trusts has signed it: was the relay's CA replaced? Enrol again",
     "CERTIFICATE_EXPIRED": "it has expired, or one of the two clocks is wrong",
     "CERTIFICATE_REVOKED": "it was revoked",
     "CERTIFICATE_UNKNOWN": "the relay cannot verify it",

@@ -109,7 +109,7 @@ class Relay:
             store_epoch=store.epoch,
             heartbeat_seconds=settings.heartbeat_seconds,
         )
-        gateway = Gateway(tls.agent_port, ports, settings.unidentified_per_minute)
+        gateway = Gateway(tls.agent_port, ports, settings.unidentified_per_minute, settings.connection_max_age_seconds)
         await gateway.start(agent_listener)
         parts.push_async_callback(gateway.stop)
 

@@ -10,6 +10,8 @@ does. Tree:
     ├── Conflict             API: the name or id is taken by something else, or the state does not allow it
     ├── EnrolmentRefused     gateway: a token that is unknown, used or expired
     ├── SessionReplaced      gateway: a newer connection of the same agent holds its jobs
+    ├── ChannelClosed        gateway: the transport under an agent's session ended
+    ├── RequestInvalid       gateway: a request that no agent sends; holds the HTTP status
     ├── SigningRequestInvalid  pki: what an agent sent is no certificate signing request that may be answered
     ├── AuthorityDamaged     pki: the certificate authority's files are incomplete or do not belong together
     ├── DataDirectoryUnusable  start: the data directory cannot be made, read or written
@@ -22,6 +24,8 @@ does. Tree:
 """
 
 from __future__ import annotations
+
+from http import HTTPStatus
 
 from fairlead_shared.errors import ErrorCode
 
@@ -85,6 +89,31 @@ class SessionReplaced(RelayError):
     def __str__(self) -> str:
         """Render one sentence."""
         return f"session {self.session_id} was replaced by a newer connection of its agent"
+
+
+class ChannelClosed(RelayError):
+    """The transport under an agent's session ended. The agent connects again. Layer: gateway."""
+
+    def __init__(self, reason: str) -> None:
+        """Take what is known of the reason."""
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class RequestInvalid(RelayError):
+    """A request on the agent port that no agent sends. Layer: gateway. Permanent."""
+
+    def __init__(self, status: HTTPStatus, reason: str) -> None:
+        """Take the status to answer with and the sentence to answer."""
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class SigningRequestInvalid(RelayError):

@@ -108,6 +108,10 @@ class Settings(BaseSettings):
     """Connections without a client certificate served per minute: a burst of enrolments passes, a flood does not cost
     handshakes' worth of signatures."""
 
+    connection_max_age_seconds: Annotated[float, Field(ge=1)] = 7200.0
+    """After at most so long an agent is asked to reconnect, and does within seconds: connections spread over replicas
+    that joined, and what only a new connection finds wrong is found at a quiet time."""
+
     log_format: LogFormat = LogFormat.JSON
     """`json` for collectors, `console` for people."""
 

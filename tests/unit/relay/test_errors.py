@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 import pytest
 
 from fairlead_relay import errors
@@ -18,6 +20,11 @@ from fairlead_shared.errors import ErrorCode
             "enrolment refused: the token is unknown",
         ),
         (errors.SessionReplaced("abc"), "session abc was replaced by a newer connection of its agent"),
+        (errors.ChannelClosed("connection lost"), "connection lost"),
+        (
+            errors.RequestInvalid(HTTPStatus.BAD_REQUEST, "the Content-Length is no number"),
+            "the Content-Length is no number",
+        ),
         (errors.StoreError("why"), "why"),
         (errors.StoreUnavailable("why"), "the store is not available: why"),
         (errors.StoreOverloaded("10 writes wait"), "the store is not available: 10 writes wait"),

@@ -14,12 +14,12 @@ from typing import Final
 
 import structlog
 from sqlalchemy import Connection
-from websockets.asyncio.server import ServerConnection
 
 from fairlead_relay import __version__
 from fairlead_relay.dispatch import Dispatcher
 from fairlead_relay.errors import EnrolmentRefused, NotFound, SessionReplaced, SigningRequestInvalid, StoreUnavailable
 from fairlead_relay.gateway.bundle_sender import BundleSender
+from fairlead_relay.gateway.channel import Channel
 from fairlead_relay.gateway.enrolment import Enrolment, is_sealing_key
 from fairlead_relay.gateway.wire import Monotonic, Wire
 from fairlead_relay.pki.authority import CertificateAuthority
@@ -75,7 +75,7 @@ class Link:
     Serves one connection on the agent port.
 
     Args:
-        websocket: The accepted connection.
+        channel: The accepted connection.
         identity: Whom its client certificate names; None without one.
         ports: What every connection works with.
         reconnect_window_seconds: How long the agent may spread its reconnects, sized to the fleet.
@@ -84,7 +84,7 @@ class Link:
 
     def __init__(
         self,
-        websocket: ServerConnection,
+        channel: Channel,
         identity: AgentIdentity | None,
         ports: LinkPorts,
         reconnect_window_seconds: Callable[[], float],
@@ -95,10 +95,10 @@ class Link:
         self._reconnect_window_seconds = reconnect_window_seconds
         limits = SessionLimits(heartbeat_seconds=ports.heartbeat_seconds)
         self._session = Session(Side.RELAY, ports.monotonic(), limits)
-        self._wire = Wire(websocket, self._session, ports.monotonic)
+        self._wire = Wire(channel, self._session, ports.monotonic)
         self._senders: dict[int, BundleSender] = {}
         self._sending: set[asyncio.Task[None]] = set()
-        self._log = _log.bind(agent=str(identity) if identity else None)
+        self._log = _log.bind(agent=str(identity) if identity else None, transport=channel.transport)
 
     @property
     def _is_open(self) -> bool:

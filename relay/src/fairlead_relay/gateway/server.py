@@ -1,5 +1,5 @@
 """
-The agent port: accepts connections, reads who calls from the client certificate, and keeps one link per agent.
+The agent port: reads who calls from the client certificate, and keeps one link per agent, whatever its transport.
 
 TLS ends here, in the relay's process: a proxy that ended it would be the one whom the relay trusts. A client without a
 certificate may only ask for the CA and enrol, and the number of those is bounded.
@@ -9,35 +9,39 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import socket
 import ssl
 from http import HTTPStatus
 
 import structlog
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
 
+from fairlead_relay.errors import RequestInvalid
 from fairlead_relay.gateway.admission import Admission
+from fairlead_relay.gateway.channel import Channel
+from fairlead_relay.gateway.http_request import RequestHead, RequestReader, response
 from fairlead_relay.gateway.link import Link, LinkPorts
+from fairlead_relay.gateway.listener import HANDSHAKES_PER_SECOND, Listener
+from fairlead_relay.gateway.poll_channel import PollChannel
+from fairlead_relay.gateway.polling import Polling
+from fairlead_relay.gateway.secure_stream import SecureStream
+from fairlead_relay.gateway.websocket_channel import WebsocketChannel
 from fairlead_relay.pki.authority import identity_of
-from fairlead_shared.frames import MAX_FRAME_BYTES
 from fairlead_shared.identity import AgentIdentity
+from fairlead_shared.poll_batches import POLL_PATH, SESSION_HEADER
 
 PATH = "/v1/agent"
-SUBPROTOCOL = Subprotocol("fairlead.v1")
-OPEN_SECONDS = 10.0
-"""For the TLS handshake, and again for the upgrade."""
+HEAD_SECONDS = 10.0
+"""For the head of the first request."""
 CLOSE_SECONDS = 5.0
-QUEUED_FRAMES = 4
-"""Received and not yet read; each has at most 1 MiB, and TCP holds the rest back."""
 DRAIN_SECONDS = 5.0
 """How long agents may take to close after they were told to go away."""
 FEWEST_SECONDS = 1.0
 MOST_SECONDS = 30.0
-AGENTS_PER_SECOND = 500
-"""Handshakes that two cores serve with half their time (1.8 ms of CPU each): the reconnect window is sized for this."""
+YOUNGEST_SHARE = 0.8
+"""Connections are moved at a random age between this share of the greatest age and all of it: never all at once."""
+MOVE_SECONDS = 60.0
+"""After being told to move, an agent that is still here is cut off."""
 
 _log = structlog.get_logger(__name__)
 
@@ -50,34 +54,26 @@ class Gateway:
         context: TLS 1.3, client certificate optional.
         ports: What every connection works with.
         unidentified_per_minute: Clients without a certificate served per minute.
+        max_age_seconds: After at most so long a connection is told to reconnect.
 
     """
 
-    def __init__(self, context: ssl.SSLContext, ports: LinkPorts, unidentified_per_minute: int) -> None:
-        self._context = context
+    def __init__(
+        self, context: ssl.SSLContext, ports: LinkPorts, unidentified_per_minute: int, max_age_seconds: float
+    ) -> None:
         self._ports = ports
         self._admission = Admission(unidentified_per_minute, ports.monotonic())
+        self._max_age_seconds = max_age_seconds
         self._links: set[Link] = set()
-        self._server: Server | None = None
+        self._polls: set[asyncio.Task[None]] = set()
+        self._polling = Polling(self._begin_poll)
+        self._listener = Listener(context, self._serve, ports.monotonic)
         self._draining = False
+        self._stopped = False
 
     async def start(self, listener: socket.socket) -> None:
         """Serve on a listening socket."""
-        self._server = await serve(
-            self._serve,
-            sock=listener,
-            ssl=self._context,
-            subprotocols=[SUBPROTOCOL],
-            compression=None,
-            process_request=self._admit,
-            server_header=None,
-            open_timeout=OPEN_SECONDS,
-            close_timeout=CLOSE_SECONDS,
-            # The session has its own heartbeat, which reaches through proxies that answer pings themselves.
-            ping_interval=None,
-            max_size=MAX_FRAME_BYTES,
-            max_queue=QUEUED_FRAMES,
-        )
+        self._listener.start(listener)
 
     def go_away(self) -> None:
         """Tell every agent to reconnect elsewhere, and accept no more; idempotent."""
@@ -88,42 +84,88 @@ class Gateway:
     async def stop(self) -> None:
         """Close every connection and the listener; complete on return, idempotent."""
         self._draining = True
-        server, self._server = self._server, None
-        if server is None:
+        if self._stopped:
             return
+        self._stopped = True
         for link in list(self._links):
             link.close("the relay stops or restarts; reconnect")
-        server.close(reason="the relay stops or restarts")
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS + CLOSE_SECONDS):
-                await server.wait_closed()
-        except TimeoutError:
-            for connection in list(server.all_connections):
-                connection.transport.abort()
-            await server.wait_closed()
+        if self._polls:
+            await asyncio.wait(self._polls, timeout=DRAIN_SECONDS)
+        await self._listener.stop(DRAIN_SECONDS + CLOSE_SECONDS)
+        for task in self._polls:
+            task.cancel()
+        await asyncio.gather(*self._polls, return_exceptions=True)
 
-    async def _serve(self, websocket: ServerConnection) -> None:
-        link = Link(websocket, _peer(websocket), self._ports, self._reconnect_window_seconds)
+    async def _serve(self, stream: SecureStream) -> None:
+        certificate = stream.peer_certificate()
+        identity = None if certificate is None else identity_of(certificate)
+        reader = RequestReader(stream)
+        try:
+            found = await reader.head(HEAD_SECONDS)
+            if found is None:
+                return
+            head, raw = found
+            refusal = self._refusal(head, identity, has_certificate=certificate is not None)
+            if refusal is not None:
+                stream.write(refusal)
+                return
+            if head.is_upgrade:
+                await self._serve_websocket(WebsocketChannel(stream, raw + reader.rest()), identity)
+            else:
+                await self._polling.serve(stream, reader, head, identity)
+        except RequestInvalid as error:
+            stream.write(_refuse(error.status, f"{error.reason}\n"))
+
+    async def _serve_websocket(self, channel: WebsocketChannel, identity: AgentIdentity | None) -> None:
+        if channel.accept():
+            await self._run(channel, identity)
+
+    def _begin_poll(self, session: str, channel: PollChannel) -> None:
+        async def run() -> None:
+            try:
+                await self._run(channel, channel.identity)
+            except Exception:  # noqa: BLE001  (task boundary: a defect must not end the others)
+                _log.exception("connection failed", transport=channel.transport)
+            finally:
+                self._polling.forget(session)
+
+        task = asyncio.create_task(run(), name="gateway/poll")
+        self._polls.add(task)
+        task.add_done_callback(self._polls.discard)
+
+    async def _run(self, channel: Channel, identity: AgentIdentity | None) -> None:
+        link = Link(channel, identity, self._ports, self._reconnect_window_seconds)
         self._links.add(link)
+        loop = asyncio.get_running_loop()
+        share = YOUNGEST_SHARE + (1 - YOUNGEST_SHARE) * random.random()  # noqa: S311  (jitter, not a secret)
+        age = self._max_age_seconds * share
+        timers = [
+            loop.call_later(age, link.go_away, "this connection has reached its age", 0.0),
+            loop.call_later(age + MOVE_SECONDS, link.close, "this connection has reached its age; reconnect"),
+        ]
         try:
             await link.run()
         finally:
+            for timer in timers:
+                timer.cancel()
             self._links.discard(link)
 
     def _reconnect_window_seconds(self) -> float:
         """Size the reconnect window: a lone agent is back in a second, 10,000 do not stampede."""
-        return min(MOST_SECONDS, max(FEWEST_SECONDS, len(self._links) / AGENTS_PER_SECOND))
+        return min(MOST_SECONDS, max(FEWEST_SECONDS, len(self._links) / HANDSHAKES_PER_SECOND))
 
-    def _admit(self, websocket: ServerConnection, request: Request) -> Response | None:
-        if request.path != PATH:
+    def _refusal(self, head: RequestHead, identity: AgentIdentity | None, *, has_certificate: bool) -> bytes | None:
+        """Return the answer to a connection that is not served, None to one that is."""
+        if head.path != (PATH if head.is_upgrade else POLL_PATH):
             return _refuse(HTTPStatus.NOT_FOUND, f"agents connect to {PATH}; people use the API's port\n")
         if self._draining:
             return _refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the relay stops or restarts\n", FEWEST_SECONDS)
-        certificate = _certificate(websocket)
-        if certificate is not None:
-            if identity_of(certificate) is None:
+        if has_certificate:
+            if identity is None:
                 return _refuse(HTTPStatus.FORBIDDEN, "the client certificate names no agent\n")
             return None
+        if SESSION_HEADER.lower() in head.headers:
+            return None  # admitted when it began
         wait_seconds = self._admission.admit(self._ports.monotonic())
         if wait_seconds > 0:
             _log.warning("too many clients without a certificate", retry_after_seconds=wait_seconds)
@@ -131,21 +173,8 @@ class Gateway:
         return None
 
 
-def _peer(websocket: ServerConnection) -> AgentIdentity | None:
-    certificate = _certificate(websocket)
-    return None if certificate is None else identity_of(certificate)
-
-
-def _certificate(websocket: ServerConnection) -> bytes | None:
-    """Return the client certificate, verified by the handshake, in DER form."""
-    connection: ssl.SSLObject = websocket.transport.get_extra_info("ssl_object")
-    return connection.getpeercert(binary_form=True)
-
-
-def _refuse(status: HTTPStatus, text: str, retry_after_seconds: float | None = None) -> Response:
-    headers = Headers(
-        {"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(text)), "Connection": "close"}
-    )
+def _refuse(status: HTTPStatus, text: str, retry_after_seconds: float | None = None) -> bytes:
+    headers = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close"}
     if retry_after_seconds is not None:
         headers["Retry-After"] = str(math.ceil(retry_after_seconds))
-    return Response(status, status.phrase, headers, text.encode())
+    return response(status, text.encode(), headers)

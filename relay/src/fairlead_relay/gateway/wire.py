@@ -1,5 +1,5 @@
 """
-One session on one websocket: moves bytes and time between the sans-I/O session and the network, and nothing else.
+One session on one channel: moves bytes and time between the sans-I/O session and the network, and nothing else.
 
 Three loops and one consumer. Back-pressure goes both ways: writing waits until the peer takes bytes, and reading stops
 while the consumer is behind. What the session's events mean is the consumer's business.
@@ -11,9 +11,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
-
+from fairlead_relay.errors import ChannelClosed
+from fairlead_relay.gateway.channel import Channel
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.session import Closed, Event, Phase, Session
 
@@ -32,15 +31,15 @@ class Wire:
     Drives one session.
 
     Args:
-        websocket: The accepted connection.
+        channel: The accepted connection.
         session: Its protocol state; call wake() after every verb that may have queued something.
         monotonic: The clock that the session was made with.
 
     """
 
-    def __init__(self, websocket: ServerConnection, session: Session, monotonic: Monotonic) -> None:
+    def __init__(self, channel: Channel, session: Session, monotonic: Monotonic) -> None:
         self.session = session
-        self._websocket = websocket
+        self._channel = channel
         self._monotonic = monotonic
         self._inbox: deque[Event] = deque()
         self._arrived = asyncio.Event()
@@ -70,12 +69,16 @@ class Wire:
                 timer = group.create_task(self._keep_time())
                 writer = group.create_task(self._write())
                 closed = await self._consume(consume)
-                await asyncio.wait([writer], timeout=FLUSH_SECONDS)
+                if closed.code is ErrorCode.SILENCE:
+                    # Nobody is there to read it: the agent's jobs must not wait for that.
+                    self._channel.abort()
+                else:
+                    await asyncio.wait([writer], timeout=FLUSH_SECONDS)
                 for task in (reader, timer, writer):
                     task.cancel()
         finally:
             self.session.connection_lost("the relay gave the connection up")
-            await self._websocket.close()
+            await self._channel.close()
         return closed
 
     async def _consume(self, consume: Callable[[list[Event]], Awaitable[None]]) -> Closed:
@@ -94,8 +97,8 @@ class Wire:
     async def _read(self) -> None:
         try:
             while self.session.phase is not Phase.CLOSED:
-                content = await self._websocket.recv()
-                if isinstance(content, str):
+                content = await self._channel.receive()
+                if content is None:
                     self.session.close(ErrorCode.MALFORMED, "frames are binary messages")
                 else:
                     self.session.receive_frame(content, self._monotonic())
@@ -103,9 +106,8 @@ class Wire:
                 while len(self._inbox) >= INBOX_EVENTS:
                     self._room.clear()
                     await self._room.wait()
-        except ConnectionClosed as error:
-            frame = error.rcvd
-            self.session.connection_lost(f"closed by the peer ({frame.code})" if frame else "connection lost")
+        except ChannelClosed as closed:
+            self.session.connection_lost(closed.reason)
             self.wake()
 
     async def _write(self) -> None:
@@ -116,10 +118,10 @@ class Wire:
                 # One round at a time: a control frame queued meanwhile passes before the next bulk chunk.
                 while frames := self.session.data_to_send():
                     for frame in frames:
-                        await self._websocket.send(frame)
+                        await self._channel.send(frame)
                 if self.session.phase is Phase.CLOSED:
                     return
-        except ConnectionClosed:
+        except ChannelClosed:
             # The reader sees it too, and says so to the session.
             return
 

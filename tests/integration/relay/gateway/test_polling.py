@@ -1,0 +1,116 @@
+"""Long-poll requests over real TLS: a whole exchange, and what is refused."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from fairlead_relay.errors import RequestInvalid
+from fairlead_relay.gateway import poll_channel
+from fairlead_relay.gateway.http_request import RequestReader, response
+from fairlead_relay.gateway.poll_channel import PollChannel
+from fairlead_relay.gateway.polling import Polling
+from fairlead_relay.gateway.secure_stream import SecureStream
+from fairlead_shared.identity import AgentIdentity
+from fairlead_shared.poll_batches import MAX_BATCH_BYTES, POLL_PATH, join_frames, split_frames
+from tests.integration.relay.gateway.agent_port import Port, Requests, agent_port
+
+
+@pytest.fixture(autouse=True)
+def short_holds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hold requests shortly."""
+    monkeypatch.setattr(poll_channel, "HOLD_SECONDS", 0.1)
+    return iter([None])
+
+
+class Polls:
+    """A port that answers polls, for whom a test says it is."""
+
+    def __init__(self) -> None:
+        self.channels: list[PollChannel] = []
+        self.identity = AgentIdentity("acme", "blue", "default")
+        self.polling = Polling(lambda _, channel: self.channels.append(channel))
+
+    async def serve(self, stream: SecureStream) -> None:
+        """Answer the requests of one connection."""
+        reader = RequestReader(stream)
+        try:
+            found = await reader.head(10)
+            if found is not None:
+                await self.polling.serve(stream, reader, found[0], self.identity)
+        except RequestInvalid as error:
+            stream.write(response(error.status))
+
+
+@asynccontextmanager
+async def connected(polls: Polls) -> AsyncIterator[tuple[Port, Requests]]:
+    """Serve, and connect once."""
+    async with asyncio.timeout(20), agent_port(polls.serve) as port:
+        requests = Requests(*await port.open())
+        yield port, requests
+        requests.close()
+
+
+async def test_a_series_of_requests_carries_frames_both_ways() -> None:
+    """Begin, send, receive, end, all on one connection."""
+    polls = Polls()
+    async with connected(polls) as (_, requests):
+        begun = await requests.ask("POST", POLL_PATH)
+        name = begun.headers["Fairlead-Session"]
+        sending = asyncio.create_task(
+            requests.ask("POST", POLL_PATH, join_frames([b"up"]), Fairlead_Session=name, Fairlead_Send="1")
+        )
+        assert await polls.channels[0].receive() == b"up"
+        assert (await sending).status == 204
+        await polls.channels[0].send(b"down")
+        received = await requests.ask("POST", POLL_PATH, Fairlead_Session=name, Fairlead_Receive="1")
+        assert split_frames(received.body) == [b"down"]
+        empty = await requests.ask("POST", POLL_PATH, Fairlead_Session=name, Fairlead_Receive="2")
+        assert (empty.status, empty.body) == (200, b"")
+        assert (await requests.ask("DELETE", POLL_PATH, Fairlead_Session=name)).status == 204
+        over = await requests.ask("POST", POLL_PATH, Fairlead_Session=name, Fairlead_Receive="2")
+        assert over.status == 410
+
+
+async def test_a_series_belongs_to_the_agent_that_began_it() -> None:
+    """Its name is not enough: the certificate must name the same agent."""
+    polls = Polls()
+    async with connected(polls) as (port, requests):
+        name = (await requests.ask("POST", POLL_PATH)).headers["Fairlead-Session"]
+        polls.identity = AgentIdentity("acme", "green", "default")
+        other = Requests(*await port.open())
+        stolen = await other.ask("POST", POLL_PATH, Fairlead_Session=name, Fairlead_Receive="1")
+        assert stolen.status == 410
+        other.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "body", "status"),
+    [
+        ("GET", POLL_PATH, {}, b"", 404),
+        ("POST", "/v1/agent/other", {}, b"", 404),
+        ("POST", POLL_PATH, {"Fairlead_Session": "unknown"}, b"", 410),
+        ("POST", POLL_PATH, {"Fairlead_Session": "known"}, b"", 400),
+        ("POST", POLL_PATH, {"Fairlead_Session": "known", "Fairlead_Send": "0"}, b"", 400),
+        ("POST", POLL_PATH, {"Fairlead_Session": "known", "Fairlead_Send": "2"}, b"", 409),
+        ("POST", POLL_PATH, {"Fairlead_Session": "known", "Fairlead_Receive": "2"}, b"", 409),
+        ("POST", POLL_PATH, {"Fairlead_Session": "known", "Fairlead_Send": "1"}, b"\0\0\0\x05abc", 400),
+    ],
+)
+async def test_what_agents_do_not_ask_is_refused(
+    method: str, path: str, headers: dict[str, str], body: bytes, status: int
+) -> None:
+    """With a status that says which mistake it is; the connection stays usable."""
+    async with connected(Polls()) as (_, requests):
+        name = (await requests.ask("POST", POLL_PATH)).headers["Fairlead-Session"]
+        given = {key: name if value == "known" else value for key, value in headers.items()}
+        assert (await requests.ask(method, path, body, **given)).status == status
+        assert (await requests.ask("POST", POLL_PATH)).status == 200
+
+
+async def test_a_body_larger_than_a_batch_ends_the_connection() -> None:
+    """It is refused by its length, before it is read."""
+    async with connected(Polls()) as (_, requests):
+        head = f"POST {POLL_PATH} HTTP/1.1\r\nContent-Length: {MAX_BATCH_BYTES + 1}\r\n\r\n"
+        assert (await requests.raw(head.encode())).status == 413
