@@ -14,6 +14,7 @@ import fcntl
 import http.client
 import json
 import os
+import secrets
 import shutil
 import socket
 import tarfile
@@ -217,7 +218,7 @@ class Registry:
 @contextlib.contextmanager
 def session_registry() -> Iterator[Registry]:
     """Serve the registry as long as the block runs, with a record of its own: for test sessions."""
-    record = Record.create(f"registry-{os.getpid()}")
+    record = Record.create(f"registry-{os.getpid()}-{secrets.token_hex(3)}")
     try:
         group = cgroups.process_group(record.name)
         record.note("cgroup", path=str(group))

@@ -1,6 +1,7 @@
 """Health on a real node: success is seen at once, and a standing fault ends the wait early with its cause."""
 
 import asyncio
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,12 @@ from typing import Any
 import pytest
 
 from fairlead_agent.health.check import HealthCheck
+from fairlead_agent.health.observer import Observer
+from fairlead_agent.health.targets import Target
+from fairlead_agent.health.verdict import Verdict
 from fairlead_agent.ports import DeployResult
 from fairlead_shared.errors import ErrorCode
+from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import HealthEvent, HealthStatus, Outcome
 from tests.cluster.cluster import Cluster
 from tests.cluster.images import PROBE_IMAGE, load_image, probe_image_tar
@@ -147,6 +152,39 @@ async def test_finished_job_that_cleans_itself_up_is_not_missed(node: Cluster, t
         result, _ = await place.deploy([migrate, serving("web", readinessProbe=slow)], wait_seconds=90.0)
         assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
         assert not await place.live("job", "migrate")
+
+
+async def test_job_that_ended_before_anybody_looked_is_judged_by_its_events(node: Cluster, tmp_path: Path) -> None:
+    """Removed by its time to live: healthy if it completed, degraded if it failed, missing if nothing says."""
+    async with world(node, tmp_path) as place:
+        good, bad = job("good", "lookup", "localhost"), job("bad", "no-such-verb")
+        uids = {}
+        for one in (good, bad):
+            one["spec"] |= {"ttlSecondsAfterFinished": 0, "backoffLimit": 0}
+            name = one["metadata"]["name"]
+            made = await place.kubectl("create", "-n", place.namespace, "-f", "-", "-o", "json", stdin=json.dumps(one))
+            uids[name] = json.loads(made)["metadata"]["uid"]
+        jobs = await place.client.resolve("batch/v1", "Job")
+        await eventually(lambda: gone(place, *uids), "both to be removed", 60.0)
+
+        async def verdict(name: str, uid: str) -> Verdict:
+            target = Target(
+                ObjectRef(api_version="batch/v1", kind="Job", namespace=place.namespace, name=name), jobs, uid
+            )
+            observer = Observer(place.client, [target])
+            await observer.look()
+            return observer.verdicts(time.time())[target]
+
+        assert (await verdict("good", uids["good"])).satisfies
+        failed = await verdict("bad", uids["bad"])
+        assert (failed.status, failed.final) == (HealthStatus.DEGRADED, True)
+        assert "BackoffLimitExceeded" in failed.cause
+        assert (await verdict("never", "")).status is HealthStatus.MISSING
+
+
+async def gone(place: World, *names: str) -> bool:
+    """Whether these Jobs are no more."""
+    return not any([await place.live("job", name) for name in names])
 
 
 async def test_old_pods_are_not_blamed_for_a_new_fault(node: Cluster, tmp_path: Path) -> None:

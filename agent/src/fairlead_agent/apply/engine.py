@@ -242,9 +242,10 @@ class _Deployment:
     async def _wait(self, proved: _Proved, grace_seconds: float) -> None:
         self._step = Step.WAIT
         await self.report_step("started")
+        written = self._writer.written if self._writer is not None else {}
         targets = [
-            Target(ref, resource)
-            for ref, resource in zip(self._wanted.refs, proved.proof.resources, strict=True)
+            Target(ref, resource, written[place].uid if place in written else "")
+            for place, (ref, resource) in enumerate(zip(self._wanted.refs, proved.proof.resources, strict=True))
             if resource is not None
         ]
         waiting = HealthWait(self._client, self._report, self._clock, failure_grace_seconds=grace_seconds)

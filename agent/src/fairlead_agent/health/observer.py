@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fairlead_agent.errors import KubeError, MissingRight
-from fairlead_agent.health.pods import Event, Pod, event_of, newest, pod_of, verdict_of_pod
+from fairlead_agent.health.pods import JOB_FAILURES, Event, Pod, event_of, newest, pod_of, verdict_of_pod
 from fairlead_agent.health.rules import verdict_of
 from fairlead_agent.health.targets import Source, Target, is_watched, is_workload
 from fairlead_agent.health.verdict import HEALTHY, Verdict, projected
@@ -86,7 +86,7 @@ class Observer:
             return Verdict(HealthStatus.UNKNOWN, f"{watch.denied}{rule}", final=True)
         kept = watch.objects.get((ref.namespace, ref.name))
         if kept is None:
-            return Verdict(HealthStatus.MISSING, "it does not exist")
+            return evidence.of_absent(target)
         if not is_watched(resource):
             return HEALTHY
         own = verdict_of(resource.group, resource.kind, kept)
@@ -151,6 +151,16 @@ class _Evidence:
             return own
         said = next((verdict.cause for verdict in self._verdicts_of_pods(uid, now) if verdict.cause), "")
         return Verdict(own.status, f"{own.cause}; {said}" if said else own.cause, final=own.final)
+
+    def of_absent(self, target: Target) -> Verdict:
+        """Tell how a Job ended that its time to live removed, perhaps before any watch saw it; else it is missing."""
+        if target.resource.kind == "Job" and target.uid:
+            end = newest(self._events[target.uid], "Completed", *JOB_FAILURES)
+            if end is not None and end.reason == "Completed":
+                return HEALTHY
+            if end is not None:
+                return Verdict(HealthStatus.DEGRADED, f"it failed: {end.message} ({end.reason})", final=True)
+        return Verdict(HealthStatus.MISSING, "it does not exist")
 
     def of_claim(self, own: Verdict, uid: str) -> Verdict:
         """Tell a claim that waits for a pod from one that cannot be provisioned."""

@@ -25,9 +25,13 @@ _REPEATED = 2
 _CONVINCING_SECONDS = 10.0
 """How much longer than the run that crashed a container must run to be believed."""
 _MESSAGE_CHARACTERS = 800
+JOB_FAILURES = ("BackoffLimitExceeded", "DeadlineExceeded", "PodFailurePolicy")
+"""What the job controller calls the end of a Job that failed."""
 KEPT_EVENTS = frozenset(
     {
         *_START_REASONS,
+        *JOB_FAILURES,
+        "Completed",
         "Unhealthy",
         "Failed",
         "FailedCreate",

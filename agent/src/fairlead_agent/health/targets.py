@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fairlead_agent.health.rules import RULES, WORKLOADS
 from fairlead_agent.kube.resources import EVENTS, PODS, REPLICA_SETS, Resource
@@ -23,6 +23,8 @@ class Target:
 
     ref: ObjectRef
     resource: Resource
+    uid: str = field(default="", compare=False)
+    """Of the object that was written, if known: what its events are found by once it is gone."""
 
     @property
     def source(self) -> Source:
