@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from fairlead_agent.logs import Logger
 from fairlead_agent.policy_file import PolicyFile
 from fairlead_agent.runner import Runner
 from fairlead_agent.settings import Settings
+from fairlead_agent.transport_choice import Transport, TransportChoice
 from fairlead_shared.bundle import Bundle, make_bundle
 from tests.integration.agent_state import MemoryEngine, MemoryState
 from tests.integration.scripted_relay import ScriptedRelay
@@ -28,6 +30,18 @@ bindings:
   - namespace: shop
     environments: [{organization: acme, application: shop, environment: staging, type: staging}]
 """
+
+
+class OnlyPolls(TransportChoice):
+    """Never tries a websocket."""
+
+    def next(self, now: float) -> Transport:
+        """Return long-poll."""
+        return Transport.LONG_POLL
+
+    def poll_seconds_left(self, now: float) -> float:
+        """Return a time beyond any test."""
+        return 3600.0
 
 
 class AgentUnderTest:
@@ -50,6 +64,8 @@ class AgentUnderTest:
         self.token_file.write_text(relay.token())
         self.token_hold_seconds = 0.0
         self.https_proxy = ""
+        self.only_polls = False
+        """Whether it uses long-poll alone, as if no websocket could be kept."""
         self.url: str | None = None
         self.task: asyncio.Task[None] | None = None
         self.link: Link | None = None
@@ -76,6 +92,8 @@ class AgentUnderTest:
         self.identities = IdentityStore(self.state)
         await self.identities.open()
         self.link = Link(settings, self.identities, "v1.37.2", logger)
+        if self.only_polls:
+            self.link._choice = OnlyPolls(random.random)
         workshop = Workshop(
             policy=PolicyFile(self.policy_file, logger),
             identities=self.identities,

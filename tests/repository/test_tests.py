@@ -21,6 +21,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "agent/src/fairlead_agent/health/wait.py": "tests/e2e/test_engine_health.py",
     "agent/src/fairlead_agent/kube/state.py": "tests/e2e/test_engine_deploy.py",
     "agent/src/fairlead_agent/link.py": "tests/integration/test_agent_link.py",
+    "agent/src/fairlead_agent/long_poll.py": "tests/integration/relay/test_real_agent.py",
     "agent/src/fairlead_agent/runner.py": "tests/integration/test_agent_jobs.py",
     "cli/src/fairlead_cli/__init__.py": "tests/install/test_wheels.py",
 }

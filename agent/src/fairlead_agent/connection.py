@@ -106,6 +106,11 @@ class Connection:
         self._fetches: dict[int, _Fetch] = {}
 
     @property
+    def transport(self) -> str:
+        """The kind of the transport, for people."""
+        return self._channel.transport
+
+    @property
     def is_open(self) -> bool:
         """Whether messages may be sent: after the welcome and before the close."""
         return self._session.phase is Phase.OPEN

@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from fairlead_agent import __version__
+from fairlead_agent.channel import Channel
 from fairlead_agent.connection import Connection
 from fairlead_agent.dialling import Dialler
 from fairlead_agent.enrolment import enrol, read_token
@@ -23,8 +25,10 @@ from fairlead_agent.errors import ConnectFailed, ConnectionLost, EnrolmentRefuse
 from fairlead_agent.exchange import JobDesk, Sink
 from fairlead_agent.identity_store import IdentityStore, client_context
 from fairlead_agent.logs import Logger
+from fairlead_agent.long_poll import open_long_poll
 from fairlead_agent.renewal import Renewal
 from fairlead_agent.settings import Settings
+from fairlead_agent.transport_choice import Transport, TransportChoice
 from fairlead_shared.backoff import full_jitter
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import (
@@ -76,6 +80,7 @@ class Link:
         self._logger = logger
         self._monotonic = time.monotonic
         self._random = random.SystemRandom().random
+        self._choice = TransportChoice(self._random)
         self._connection: Connection | None = None
         self._connected = asyncio.Event()
         self._welcomed = False
@@ -161,7 +166,12 @@ class Link:
         self._welcomed = True
         self._connected.set()
         self.state = "connected"
-        self._logger.info("link.open", session=welcome.session_id, relay_version=welcome.relay_version)
+        self._logger.info(
+            "link.open",
+            session=welcome.session_id,
+            relay_version=welcome.relay_version,
+            transport=None if self._connection is None else self._connection.transport,
+        )
         self._renewal.wake()
 
     def closed(self) -> None:
@@ -217,7 +227,8 @@ class Link:
         if identity.certificate is None:
             raise IdentityInvalid("there is no certificate")
         self.state = "connecting"
-        channel = await self._dialler.dial(client_context(identity.certificate.root_pem, identity))
+        transport = self._choice.next(self._monotonic())
+        channel = await self._open(transport, client_context(identity.certificate.root_pem, identity))
         hello = Hello(
             versions=(OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION),
             agent_version=__version__,
@@ -227,15 +238,39 @@ class Link:
             relay_signer=identity.relay_signer_public,
             jobs=desk.hello_jobs(),
         )
-        self._connection = Connection(channel, hello, desk, self, self._monotonic, self._logger)
+        connection = self._connection = Connection(channel, hello, desk, self, self._monotonic, self._logger)
+        opened_at = self._monotonic()
+        back = None
+        if transport is Transport.LONG_POLL:
+            seconds = self._choice.poll_seconds_left(opened_at)
+            back = asyncio.get_running_loop().call_later(seconds, connection.leave, "to try a websocket again")
         try:
-            closed = await self._connection.run()
+            closed = await connection.run()
         finally:
             self._connection = None
+            if back is not None:
+                back.cancel()
+        now = self._monotonic()
+        was_cut = connection.was_cut or (closed.code is ErrorCode.SILENCE and not closed.by_peer)
+        if self._welcomed:
+            self._choice.ended(transport, now - opened_at, now, was_cut=was_cut)
+        elif was_cut:
+            self._choice.failed(transport, now, upgrade_refused=True)
         if not self._welcomed:
             hop = "authorization" if closed.code in _NOT_ALLOWED else "protocol"
             raise ConnectFailed(hop, self._dialler.address, f"{closed.code}: {closed.reason}")
         return closed
+
+    async def _open(self, transport: Transport, context: ssl.SSLContext) -> Channel:
+        try:
+            if transport is Transport.LONG_POLL:
+                return await open_long_poll(self._dialler, context)
+            return await self._dialler.dial(context)
+        except ConnectFailed as error:
+            # A relay that is busy says when to come back; whoever else answers the upgrade does not.
+            refused = error.hop == "upgrade" and error.retry_after_seconds == 0
+            self._choice.failed(transport, self._monotonic(), upgrade_refused=refused)
+            raise
 
     def _wait_seconds(self, failures: int) -> float:
         window = self._window_seconds

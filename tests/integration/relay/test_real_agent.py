@@ -37,18 +37,19 @@ class Pair:
     agent: AgentUnderTest
 
 
-@pytest.fixture
-async def pair(own_relay: RelayProcess, tmp_path: Path) -> AsyncIterator[Pair]:
-    """Start an agent that enrols with a real relay."""
+@pytest.fixture(params=["websocket", "long-poll"])
+async def pair(own_relay: RelayProcess, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
+    """Start an agent that enrols with a real relay, over each transport."""
     tenant = await asyncio.to_thread(make_tenant, own_relay, "acme")
     address = Address(own_relay.agent_url, tenant.enrolment_token)
     agent = AgentUnderTest(cast("ScriptedRelay", address), tmp_path)
+    agent.only_polls = request.param == "long-poll"
     await agent.start()
     yield Pair(tenant, agent)
     await agent.stop()
 
 
-async def request(tenant: Tenant) -> str:
+async def ask_for(tenant: Tenant) -> str:
     """Ask for a deployment of three objects, and return its path."""
     bundle = config_maps(3)
     await asyncio.to_thread(upload, tenant.deployer, tenant.organization, bundle)
@@ -70,7 +71,7 @@ async def ended(tenant: Tenant, path: str) -> dict[str, Any]:
 
 async def test_an_agent_enrols_and_carries_out_a_deployment(pair: Pair) -> None:
     """Enrolment, statement, bundle, progress and result, each as both sides understand it."""
-    path = await request(pair.tenant)
+    path = await ask_for(pair.tenant)
     shown = await ended(pair.tenant, path)
     assert (shown["state"], shown["outcome"]) == ("succeeded", "succeeded"), shown
     environment = await pair.tenant.ask("GET", pair.tenant.environment)
@@ -79,12 +80,12 @@ async def test_an_agent_enrols_and_carries_out_a_deployment(pair: Pair) -> None:
 
 async def test_a_relay_that_was_killed_gets_its_agent_back_by_itself(pair: Pair) -> None:
     """Nobody touches the agent: it dials again, and what was asked for meanwhile is carried out."""
-    first = await request(pair.tenant)
+    first = await ask_for(pair.tenant)
     assert (await ended(pair.tenant, first))["state"] == "succeeded"
     relay = pair.tenant.relay
     relay.kill()
     await asyncio.to_thread(relay.start)
-    second = await request(pair.tenant)
+    second = await ask_for(pair.tenant)
     shown = await ended(pair.tenant, second)
     assert (shown["state"], shown["previous_bundle_sha256"] is None) == ("succeeded", False), shown
 
@@ -102,7 +103,7 @@ async def test_a_job_goes_on_though_the_relay_is_killed_in_its_middle(pair: Pair
     """The agent works on meanwhile; afterwards the same attempt is completed, each object written once."""
     engine = pair.agent.engine
     engine.pause_before = 1
-    path = await request(pair.tenant)
+    path = await ask_for(pair.tenant)
     async with asyncio.timeout(30):
         await engine.paused.wait()
     relay = pair.tenant.relay

@@ -19,8 +19,9 @@ from fairlead_shared.frames import MAX_FRAME_BYTES
 from fairlead_shared.identity import AgentIdentity
 from fairlead_shared.poll_batches import MAX_BATCH_BYTES, join_frames
 
-HOLD_SECONDS = 15.0
-"""How long a request for frames waits for some: below the 30 s after which common proxies call a request stuck."""
+HOLD_SECONDS = 10.0
+"""How long a request for frames waits for some: so short that a request whose
+connection is half-open is repeated within the 25 s after which a session calls its peer silent."""
 CLOSE_SECONDS = 5.0
 """How long the last frames wait to be fetched."""
 OUTBOX_BYTES = 256 * 1024

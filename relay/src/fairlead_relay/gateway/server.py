@@ -158,14 +158,15 @@ class Gateway:
         """Return the answer to a connection that is not served, None to one that is."""
         if head.path != (PATH if head.is_upgrade else POLL_PATH):
             return _refuse(HTTPStatus.NOT_FOUND, f"agents connect to {PATH}; people use the API's port\n")
-        if self._draining:
+        is_begun = SESSION_HEADER.lower() in head.headers
+        if self._draining and not is_begun:
             return _refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the relay stops or restarts\n", FEWEST_SECONDS)
         if has_certificate:
             if identity is None:
                 return _refuse(HTTPStatus.FORBIDDEN, "the client certificate names no agent\n")
             return None
-        if SESSION_HEADER.lower() in head.headers:
-            return None  # admitted when it began
+        if is_begun:
+            return None  # admitted with its first request
         wait_seconds = self._admission.admit(self._ports.monotonic())
         if wait_seconds > 0:
             _log.warning("too many clients without a certificate", retry_after_seconds=wait_seconds)
