@@ -66,11 +66,13 @@ lint: $(READY) ## ruff, its formatter, mypy --strict and the import contracts
 format: $(READY) ## Put the code into the form that check asks for
 	@$(RUN) ruff check --quiet --fix-only; $(RUN) ruff format --quiet
 
-# One process and one summary: clusters are shared by the whole run. TESTS narrows it: make test TESTS=tests/integration
+# Most tests wait for something, so three workers share two cores well; each has clusters of its own, and a file stays
+# with one worker. TESTS narrows it to one process: make test TESTS=tests/integration
 TESTS ?= tests
+WORKERS ?= 3
 .PHONY: test
 test: $(READY) ## Every test, on real Kubernetes too (first run: 10-15 min to build it; TESTS=PATH for some)
-	@$(RUN) pytest $(TESTS)
+	@$(RUN) pytest $(TESTS) $(if $(filter tests,$(TESTS)),-q --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder)
 
 .PHONY: coverage
 coverage: $(READY) ## What the unit and property tests execute, by line and branch
