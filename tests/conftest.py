@@ -19,7 +19,9 @@ TESTS = Path(__file__).parent
 FOLDERS = ("repository", "unit", "property", "conformance", "integration", "install", "cluster_tests", "e2e")
 """Order of a full run: what fails within seconds comes before what takes minutes. Unlisted folders come last."""
 
-LONGEST = ("test_demo.py", "test_crash.py", "test_charts.py", "test_bad_input.py", "test_cli.py", "test_engine_health.py")
+LONGEST = (
+    "test_demo.py", "test_crash.py", "test_charts.py", "test_bad_input.py", "test_cli.py", "test_engine_health.py"
+)  # fmt: skip
 """Files that take minutes. Several workers begin with them, so that none is left alone with one at the end."""
 
 UNIT_CPU_SECONDS = 2.0
