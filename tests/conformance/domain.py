@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from fairlead_relay.store.applications import Environment, create_application, create_environment
 from fairlead_relay.store.bundles import Bundle, add_bundle
-from fairlead_relay.store.clusters import create_cluster, enrol_agent
+from fairlead_relay.store.clusters import Enrolled, create_cluster, enrol_agent
 from fairlead_relay.store.deployments import Deployment, NewDeployment, create_deployment
 from fairlead_relay.store.jobs import NewJob
 from fairlead_relay.store.organizations import ensure_organization
@@ -34,6 +34,13 @@ def identity_of(cluster: str) -> AgentIdentity:
     return AgentIdentity(OrganizationName(ORGANIZATION), ClusterName(cluster), AgentName("default"))
 
 
+def enrolled(
+    serial: str = "01", key_sha256: str = "0" * 64, made_at: float = START, sealing_key: str = "sealing-key"
+) -> Enrolled:
+    """Return what an agent got when it enrolled: a certificate of a day."""
+    return Enrolled(sealing_key, key_sha256, serial, made_at, made_at + 86_400)
+
+
 def seed(
     connection: Connection, clusters: Sequence[str] = ("one",), environments: Sequence[str] = ("staging",)
 ) -> None:
@@ -44,7 +51,7 @@ def seed(
         add_bundle(connection, Bundle(ORGANIZATION, sha256, 10, START))
     for cluster in clusters:
         create_cluster(connection, ORGANIZATION, cluster, START)
-        enrol_agent(connection, identity_of(cluster), "sealing-key", "01", START + 86_400, START)
+        enrol_agent(connection, identity_of(cluster), enrolled(), START)
         for name in environments:
             create_environment(
                 connection,

@@ -17,6 +17,7 @@ from fairlead_cli.errors import CliError, ExitCode
 from fairlead_cli.terminal import Terminal
 
 NAMES = (
+    "agent",
     "app",
     "cluster",
     "completion",

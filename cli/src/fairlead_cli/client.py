@@ -26,6 +26,7 @@ from pydantic import BaseModel, ValidationError
 from fairlead_cli.config import Context
 from fairlead_cli.errors import AnswerInvalid, ApiError, ConfigInvalid, RelayUnreachable
 from fairlead_cli.records import (
+    AgentOfCluster,
     Application,
     Cluster,
     Deployment,
@@ -128,9 +129,35 @@ class Client:
         """Return one cluster."""
         return self._get(Cluster, f"{self._root}/clusters/{name}")
 
-    def create_cluster(self, name: str) -> NewCluster:
-        """Create a cluster, with a token its agent enrols with once."""
-        return self._send(NewCluster, "POST", f"{self._root}/clusters", {"name": name})
+    def create_cluster(self, name: str, *, require_approval: bool = False) -> NewCluster:
+        """Create a cluster, with a token its agent enrols with once; perhaps only after a person approved its key."""
+        body: dict[str, Any] = {"name": name} | ({"require_approval": True} if require_approval else {})
+        return self._send(NewCluster, "POST", f"{self._root}/clusters", body)
+
+    def disable_cluster(self, name: str) -> Cluster:
+        """Disconnect a cluster's agent and let none in until it is enabled."""
+        return self._send(Cluster, "POST", f"{self._root}/clusters/{name}/disable", {}, is_repeatable=True)
+
+    def enable_cluster(self, name: str) -> Cluster:
+        """Let the agent of a disabled cluster in again."""
+        return self._send(Cluster, "POST", f"{self._root}/clusters/{name}/enable", {}, is_repeatable=True)
+
+    def approve_agent(self, cluster: str, fingerprint: str) -> Cluster:
+        """Let the agent in that waits, if its key has this fingerprint."""
+        path = f"{self._root}/clusters/{cluster}/approve"
+        return self._send(Cluster, "POST", path, {"fingerprint": fingerprint}, is_repeatable=True)
+
+    def agents(self) -> Iterator[AgentOfCluster]:
+        """Yield the agents that have enrolled."""
+        return self._list(AgentOfCluster, f"{self._root}/agents")
+
+    def agent(self, cluster: str) -> AgentOfCluster:
+        """Return the agent of a cluster."""
+        return self._get(AgentOfCluster, f"{self._root}/agents/{cluster}")
+
+    def revoke_agent(self, cluster: str) -> AgentOfCluster:
+        """Disconnect an agent and make its certificates worthless; it comes back only by a new token."""
+        return self._send(AgentOfCluster, "POST", f"{self._root}/agents/{cluster}/revoke", {}, is_repeatable=True)
 
     def create_enrolment(self, cluster: str) -> Enrolment:
         """Make another enrolment token for a cluster."""

@@ -53,8 +53,26 @@ class Agent(_Record):
     kubernetes_version: str = ""
     connected_at: datetime | None = None
     last_seen_at: datetime | None = None
+    certificate_serial: str | None = None
     certificate_expires_at: datetime | None = None
+    revoked_at: datetime | None = None
     sealing_key: SealingKey | None = None
+
+
+class AgentOfCluster(Agent):
+    """An agent with the cluster it serves."""
+
+    cluster: str
+    state: str
+
+
+class Approval(_Record):
+    """An agent that waits until a person lets it in."""
+
+    fingerprint: str
+    """Of its identity key, as the agent in the cluster shows it."""
+    kind: str = "enrol"
+    requested_at: datetime | None = None
 
 
 class Cluster(_Record):
@@ -63,6 +81,9 @@ class Cluster(_Record):
     name: str
     state: str
     created_at: datetime
+    require_approval: bool = False
+    disabled_at: datetime | None = None
+    approval: Approval | None = None
     agent: Agent | None = None
 
 

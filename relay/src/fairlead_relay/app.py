@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import socket
 import time
+from datetime import timedelta
 
 import structlog
 
@@ -21,8 +22,8 @@ from fairlead_relay.api.services import Services
 from fairlead_relay.bus import LocalBus
 from fairlead_relay.data_directory import DataDirectory
 from fairlead_relay.dispatch import Dispatcher, DispatchLimits
-from fairlead_relay.errors import ListenFailed
-from fairlead_relay.gateway.enrolment import Enrolment
+from fairlead_relay.errors import AuthorityDamaged, ListenFailed
+from fairlead_relay.gateway.credentials import Identities
 from fairlead_relay.gateway.link import LinkPorts
 from fairlead_relay.gateway.server import Gateway
 from fairlead_relay.pki.authority import CertificateAuthority
@@ -36,8 +37,8 @@ from fairlead_relay.store.blobs import DirectoryBlobs
 
 BACKLOG = 1024
 """Connections that wait to be accepted: a reconnect storm comes faster than handshakes are served."""
-RENEWAL_CHECK_SECONDS = 3600.0
-"""Server certificates live for 30 days and are renewed after 20: an hour more or less does not matter."""
+AUTHORITY_CHECK_SECONDS = 2.0
+"""How soon a change of the CA by `fairlead-relay ca` is taken up; looking costs one listing of a small folder."""
 
 _log = structlog.get_logger(__name__)
 
@@ -85,7 +86,9 @@ class Relay:
         settings = self.settings = self.settings.with_urls(
             api_listener.getsockname()[1], agent_listener.getsockname()[1]
         )
-        authority = CertificateAuthority.open(directory.authority, time.time)
+        authority = CertificateAuthority.open(
+            directory.authority, time.time, timedelta(seconds=settings.certificate_seconds)
+        )
         tls = ServerTls(authority, settings.certificate_names, directory.server_certificate, time.time)
         tls.renew_if_due()
 
@@ -103,8 +106,7 @@ class Relay:
             store=store,
             blobs=blobs,
             dispatcher=dispatcher,
-            authority=authority,
-            enrolment=Enrolment(store, authority, time.time),
+            identities=Identities.of(store, authority, time.time),
             monotonic=time.monotonic,
             store_epoch=store.epoch,
             heartbeat_seconds=settings.heartbeat_seconds,
@@ -131,7 +133,7 @@ class Relay:
         api = ApiServer(make_api(services), tls.api if settings.api_tls else None)
         await api.start(api_listener)
         parts.push_async_callback(api.stop)
-        renewal = asyncio.create_task(_renew(tls), name="renew-certificates")
+        renewal = asyncio.create_task(_keep_authority(authority, tls, gateway), name="keep-authority")
         parts.push_async_callback(_end, renewal)
         # Last in, first out: these two are what a drain begins with.
         parts.callback(stopping.set)
@@ -141,14 +143,24 @@ class Relay:
         _log.info("relay ready", version=__version__, api_url=settings.api_url, agent_url=settings.agent_url)
 
 
-async def _renew(tls: ServerTls) -> None:
+async def _keep_authority(authority: CertificateAuthority, tls: ServerTls, gateway: Gateway) -> None:
+    """Renew the server's certificate in time, and take up changes of the CA while serving."""
+    failed = ""
     while True:
-        await asyncio.sleep(RENEWAL_CHECK_SECONDS)
+        await asyncio.sleep(AUTHORITY_CHECK_SECONDS)
         try:
-            if tls.renew_if_due():
+            if authority.refresh():
+                tls.change_authority()
+                gateway.ask_to_renew()
+                _log.info("certificate authority changed", generations=[one.number for one in authority.generations])
+            elif tls.renew_if_due():
                 _log.info("server certificate renewed")
-        except OSError as error:
-            _log.error("server certificate not renewed; the next try is in an hour", reason=str(error))
+            failed = ""
+        except (OSError, AuthorityDamaged) as error:
+            # The same again every two seconds would bury the rest of the log.
+            if str(error) != failed:
+                _log.error("certificates not brought up to date; what was in force stays", reason=str(error))
+            failed = str(error)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -8,7 +8,8 @@ does. Tree:
     RelayError
     ├── NotFound             API: no such organization, cluster, application, ...
     ├── Conflict             API: the name or id is taken by something else, or the state does not allow it
-    ├── EnrolmentRefused     gateway: a token that is unknown, used or expired
+    ├── AgentRefused         gateway: a disabled cluster, a revoked agent, a certificate that counts no more
+    │   └── EnrolmentRefused a token that is unknown, used or expired
     ├── SessionReplaced      gateway: a newer connection of the same agent holds its jobs
     ├── ChannelClosed        gateway: the transport under an agent's session ended
     ├── RequestInvalid       gateway: a request that no agent sends; holds the HTTP status
@@ -64,14 +65,22 @@ class Conflict(RelayError):
         return self.reason
 
 
-class EnrolmentRefused(RelayError):
-    """An enrolment token that does not let this agent in. Layer: gateway."""
+class AgentRefused(RelayError):
+    """An agent that may not connect, renew or rejoin. Layer: gateway."""
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
         """Take the wire's code and one sentence without any secret."""
         super().__init__(code, reason)
         self.code = code
         self.reason = reason
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return self.reason
+
+
+class EnrolmentRefused(AgentRefused):
+    """An enrolment token or request that does not let this agent in. Layer: gateway."""
 
     def __str__(self) -> str:
         """Render one sentence."""

@@ -104,9 +104,13 @@ class Settings(BaseSettings):
     jobs_per_agent: Annotated[int, Field(ge=1, le=1000)] = 10
     """Jobs one agent runs at a time; each may hold a bundle of 16 MiB in the agent's memory."""
 
-    unidentified_per_minute: Annotated[int, Field(ge=1)] = 120
-    """Connections without a client certificate served per minute: a burst of enrolments passes, a flood does not cost
-    handshakes' worth of signatures."""
+    unidentified_per_minute: Annotated[int, Field(ge=1)] = 600
+    """Connections without a client certificate served per minute: 10,000 agents whose certificates all lapsed are back
+    within 17 minutes, and a flood costs no more than 10 signatures a second."""
+
+    certificate_seconds: Annotated[float, Field(ge=4, le=90 * 86_400)] = 86_400.0
+    """Life of agents' certificates. A day: a relay may be away for hours, and one that leaked is soon worthless.
+    Revocation does not wait for it."""
 
     connection_max_age_seconds: Annotated[float, Field(ge=1)] = 7200.0
     """After at most so long an agent is asked to reconnect, and does within seconds: connections spread over replicas

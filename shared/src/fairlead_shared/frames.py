@@ -60,6 +60,8 @@ class CaRequest(_Message):
     """
 
     kind: Literal["ca_request"] = "ca_request"
+    fingerprint: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """Of the root inside the token; empty: the relay's present one. While the CA is changed the relay has two."""
 
 
 class CaAnswer(_Message):
@@ -102,6 +104,45 @@ class Enrolled(_Message):
     root_pem: _Pem
     relay_signer: _Name
     """Base64 of the relay's raw Ed25519 signing key; pinned by the agent from here on."""
+
+
+class ChallengeRequest(_Message):
+    """
+    Agent → relay, without a client certificate: it wants to rejoin.
+
+    Answered by `challenge`. No key: each gets a new one, and only the last counts.
+    """
+
+    kind: Literal["challenge_request"] = "challenge_request"
+
+
+class Challenge(_Message):
+    """
+    Relay → agent.
+
+    Not acknowledged; good for one `rejoin` on the same connection.
+    """
+
+    kind: Literal["challenge"] = "challenge"
+    nonce: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    at: float
+    """The relay's clock, seconds since the epoch: a skewed one can be named."""
+
+
+class Rejoin(_Message):
+    """
+    Agent → relay: its certificate has expired or is refused, and it proves that it holds the certificate's key.
+
+    Answered by `certificate` or `error`. Key: the challenge; the second is refused with `unauthorized`.
+    """
+
+    kind: Literal["rejoin"] = "rejoin"
+    certificate_pem: _Pem
+    """The last certificate, leaf first."""
+    csr_pem: _Pem
+    """With a new key."""
+    signature: _Name
+    """Base64, by the last certificate's key, over challenge and request (rejoin.py)."""
 
 
 # Session.
@@ -167,6 +208,8 @@ class Welcome(_Message):
     heartbeat_seconds: float = Field(gt=0, le=300)
     reconnect_window_seconds: float = Field(ge=1, le=600)
     """Upper bound of the backoff, sized to the relay's fleet."""
+    at: float | None = None
+    """The relay's clock, seconds since the epoch: a skewed one can be named."""
     jobs: tuple[JobVerdict, ...] = Field(default=(), max_length=1000)
 
 
@@ -369,12 +412,36 @@ class CertificateIssued(_Message):
     """
     Relay → agent.
 
-    Not acknowledged: the agent asks again if it never arrives.
+    Acknowledged by `certificate_stored`, or by the next hello with it; the agent asks again if it never arrives.
     """
 
     kind: Literal["certificate"] = "certificate"
     certificate_pem: _Pem
     root_pem: _Pem
+
+
+class CertificateStored(_Message):
+    """
+    Agent → relay: the renewed certificate is in its Secret and is used from the next connection on.
+
+    Not acknowledged. Key: serial; twice is once.
+    """
+
+    kind: Literal["certificate_stored"] = "certificate_stored"
+    serial: Annotated[str, Field(pattern=r"^[0-9a-f]{1,40}$")]
+    """Lower-case hex."""
+
+
+class CertificateDue(_Message):
+    """
+    Relay → agent: renew soon, such as when the CA is changed.
+
+    Acknowledged by a `certificate_request`. Twice is once.
+    """
+
+    kind: Literal["certificate_due"] = "certificate_due"
+    within_seconds: float = Field(ge=0, le=86_400)
+    """The agent takes a random moment of this span, so that a fleet does not renew at once."""
 
 
 class GoAway(_Message):
@@ -413,11 +480,11 @@ class Error(_Message):
 
 
 Message = (
-    CaRequest | CaAnswer | Enrol | Enrolled
+    CaRequest | CaAnswer | Enrol | Enrolled | ChallengeRequest | Challenge | Rejoin
     | Hello | Welcome | Heartbeat | HeartbeatAck
     | JobOffer | JobAccept | JobRefuse | JobCancel | Progress | Ack
     | BulkRequest | BulkCredit | BulkEnd | BulkRefuse
-    | CertificateRequest | CertificateIssued
+    | CertificateRequest | CertificateIssued | CertificateStored | CertificateDue
     | GoAway | Unsupported | Error
 )  # fmt: skip
 MESSAGE_TYPES: tuple[type[_Message], ...] = Message.__args__

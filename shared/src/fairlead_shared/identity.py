@@ -16,6 +16,7 @@ from typing import NewType
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from fairlead_shared.errors import NameInvalid
 
@@ -27,6 +28,8 @@ EnvironmentName = NewType("EnvironmentName", str)
 DeploymentId = NewType("DeploymentId", str)
 JobId = NewType("JobId", str)
 
+CLOCK_SKEW_SECONDS = 300.0
+"""How far the clocks of relay and agent may differ: certificates are valid so long before they are made."""
 URI_SCHEME = "fairlead"
 NAME_RULE = "1-63 characters, lower-case letters, digits and '-', starting and ending with a letter or digit"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -119,3 +122,24 @@ def key_fingerprint(key: ed25519.Ed25519PublicKey | x25519.X25519PublicKey) -> s
     """Return `SHA256:` and the unpadded base64 of the raw key's SHA-256, the form that ssh made familiar."""
     digest = hashlib.sha256(key.public_bytes_raw()).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def public_key_sha256(key: PublicKeyTypes) -> str:
+    """Return the lower-case hex SHA-256 of a public key's DER form (SubjectPublicKeyInfo)."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return hashlib.sha256(key.public_bytes(serialization.Encoding.DER, form)).hexdigest()
+
+
+def identity_fingerprint(sha256: str) -> str:
+    """Return the form of an agent's identity key's SHA-256 that people compare when they approve it."""
+    return "SHA256:" + base64.b64encode(bytes.fromhex(sha256)).decode().rstrip("=")
+
+
+def issued_at(certificate: x509.Certificate) -> float:
+    """
+    Return when a certificate was made, seconds since the epoch: its validity begins earlier, for skewed clocks.
+
+    One that lives for less than the skew that is allowed and was not made by a relay is taken as it is.
+    """
+    begins, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+    return begins + CLOCK_SKEW_SECONDS if begins + CLOCK_SKEW_SECONDS < ends else begins

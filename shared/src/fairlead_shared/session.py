@@ -40,8 +40,12 @@ from fairlead_shared.frames import (
     BulkRequest,
     CaAnswer,
     CaRequest,
+    CertificateDue,
     CertificateIssued,
     CertificateRequest,
+    CertificateStored,
+    Challenge,
+    ChallengeRequest,
     Chunk,
     Enrol,
     Enrolled,
@@ -56,6 +60,7 @@ from fairlead_shared.frames import (
     JobRefuse,
     Message,
     Progress,
+    Rejoin,
     UnknownMessage,
     Unsupported,
     Welcome,
@@ -160,14 +165,14 @@ class _InStream:
 
 _FROM_AGENT = (
     CaRequest, Enrol, Hello, Heartbeat, JobAccept, JobRefuse, Progress, BulkRequest, BulkCredit, BulkEnd, BulkRefuse,
-    CertificateRequest, Unsupported, Error,
+    CertificateRequest, CertificateStored, ChallengeRequest, Rejoin, Unsupported, Error,
 )  # fmt: skip
 _FROM_RELAY = (
     CaAnswer, Enrolled, Welcome, HeartbeatAck, JobOffer, JobCancel, Ack, BulkRequest, BulkCredit, BulkEnd, BulkRefuse,
-    CertificateIssued, GoAway, Unsupported, Error,
+    CertificateIssued, CertificateDue, Challenge, GoAway, Unsupported, Error,
 )  # fmt: skip
-_OPENING = (CaRequest, CaAnswer, Enrol, Enrolled, Hello, Welcome, GoAway, Unsupported, Error)
-_ONLY_OPENING = (CaRequest, CaAnswer, Enrol, Enrolled, Hello, Welcome)
+_ONLY_OPENING = (CaRequest, CaAnswer, Enrol, Enrolled, ChallengeRequest, Challenge, Rejoin, Hello, Welcome)
+_OPENING = (*_ONLY_OPENING, CertificateIssued, GoAway, Unsupported, Error)
 
 
 class Session:

@@ -31,17 +31,20 @@ from fairlead_shared.jobs import JobKind
 JOB = {"job_id": "j", "token": 3}
 STEP = {"type": "step", "key": "step/apply/started", "at": 1.5, "step": "apply", "status": "started"}
 SAMPLES: list[dict[str, object]] = [
-    {"kind": "ca_request"},
+    {"kind": "ca_request", "fingerprint": "0" * 64},
     {"kind": "ca", "root_pem": "pem"},
     {"kind": "enrol", "token_id": "t", "secret": "s", "csr_pem": "pem", "sealing_key": "k"},
     {"kind": "enrolled", "certificate_pem": "pem", "root_pem": "pem", "relay_signer": "k"},
+    {"kind": "challenge_request"},
+    {"kind": "challenge", "nonce": "0" * 64, "at": 1.5},
+    {"kind": "rejoin", "certificate_pem": "pem", "csr_pem": "pem", "signature": "s"},
     {
         "kind": "hello", "versions": [1, 2], "agent_version": "0", "replica": "pod", "sealing_key": "k",
         "jobs": [{**JOB, "attempt": 1, "last_seq": 0}],
     },
     {
         "kind": "welcome", "version": 1, "session_id": "s", "relay_version": "0", "store_epoch": "e",
-        "heartbeat_seconds": 1, "reconnect_window_seconds": 1,
+        "heartbeat_seconds": 1, "reconnect_window_seconds": 1, "at": 1.5,
         "jobs": [{"job_id": "j", "verdict": "abandon", "acknowledged_seq": 2}],
     },
     {"kind": "heartbeat", "number": 1, "jobs": [JOB]},
@@ -61,6 +64,8 @@ SAMPLES: list[dict[str, object]] = [
     {"kind": "bulk_refuse", "transfer": 1, "code": "bundle_unavailable"},
     {"kind": "certificate_request", "csr_pem": "pem"},
     {"kind": "certificate", "certificate_pem": "pem", "root_pem": "pem"},
+    {"kind": "certificate_stored", "serial": "0a"},
+    {"kind": "certificate_due", "within_seconds": 5},
     {"kind": "go_away", "reason": "drain"},
     {"kind": "unsupported", "unknown": "teleport"},
     {"kind": "error", "code": "internal"},

@@ -34,8 +34,9 @@ def cluster() -> None:
 )
 @NameArgument
 @TokenFileOption
+@click.option("--require-approval", is_flag=True, help="Let an agent in only after 'fairlead cluster approve'.")
 @with_output
-def create(name: str, token_file: Path | None, terminal: Terminal) -> None:
+def create(name: str, token_file: Path | None, require_approval: bool, terminal: Terminal) -> None:  # noqa: FBT001
     """
     Create a cluster, with a token its agent enrols with.
 
@@ -45,8 +46,10 @@ def create(name: str, token_file: Path | None, terminal: Terminal) -> None:
     from fairlead_cli.connecting import connect
 
     with connect() as client:
-        made = client.create_cluster(name)
+        made = client.create_cluster(name, require_approval=require_approval)
     terminal.say(f"cluster {made.cluster.name} created; it is pending until its agent enrols")
+    if require_approval:
+        terminal.say(f"its agent then waits for approval: 'fairlead cluster show {name}' shows the key's fingerprint")
     _show_enrolment(terminal, name, made.enrolment, token_file)
 
 
@@ -90,6 +93,54 @@ def show(name: str, terminal: Terminal) -> None:
     terminal.show(found, _columns(), lambda row: row.name)
 
 
+@cluster.command()
+@NameArgument
+@with_output
+def disable(name: str, terminal: Terminal) -> None:
+    """
+    Disconnect a cluster's agent within seconds and let none in.
+
+    What the agent was doing in the cluster goes on to its end; nothing new reaches it. 'enable' undoes it.
+    """
+    from fairlead_cli.connecting import connect
+
+    with connect() as client:
+        found = client.disable_cluster(name)
+    terminal.say(f"cluster {name} is disabled")
+    terminal.show(found, _columns(), lambda row: row.name)
+
+
+@cluster.command()
+@NameArgument
+@with_output
+def enable(name: str, terminal: Terminal) -> None:
+    """Let the agent of a disabled cluster in again; it comes by itself."""
+    from fairlead_cli.connecting import connect
+
+    with connect() as client:
+        found = client.enable_cluster(name)
+    terminal.say(f"cluster {name} is enabled")
+    terminal.show(found, _columns(), lambda row: row.name)
+
+
+@cluster.command(epilog=examples("fairlead cluster approve prod SHA256:2jmj7l5rSw0yVb/vlWAYkK/YBwk="))
+@NameArgument
+@click.argument("fingerprint")
+@with_output
+def approve(name: str, fingerprint: str, terminal: Terminal) -> None:
+    """
+    Let the agent in that waits, if its key has this FINGERPRINT.
+
+    Take the fingerprint from the cluster, not from here: 'fairlead-agent keys' and the agent's log show it there.
+    """
+    from fairlead_cli.connecting import connect
+
+    with connect() as client:
+        found = client.approve_agent(name, fingerprint)
+    terminal.say(f"the agent of cluster {name} is approved; it enrols within seconds")
+    terminal.show(found, _columns(), lambda row: row.name)
+
+
 def _columns() -> list[Column[Cluster]]:
     from datetime import UTC, datetime
 
@@ -103,6 +154,7 @@ def _columns() -> list[Column[Cluster]]:
         Column("Kubernetes", lambda row: row.agent and row.agent.kubernetes_version),
         Column("Last seen", lambda row: age(row.agent.last_seen_at if row.agent else None, now)),
         Column("Age", lambda row: age(row.created_at, now)),
+        Column("Waits for approval", lambda row: row.approval and row.approval.fingerprint, is_wide=True),
         Column("Certificate expires", lambda row: row.agent and row.agent.certificate_expires_at, is_wide=True),
         Column(
             "Sealing key",

@@ -6,7 +6,7 @@ from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from fairlead_relay import __version__
-from fairlead_relay.api import applications, bundles, clusters, deployments, jobs, problems, service, streams
+from fairlead_relay.api import agents, applications, bundles, clusters, deployments, jobs, problems, service, streams
 from fairlead_relay.api.access import authorize
 from fairlead_relay.api.request_log import RequestLog
 from fairlead_relay.api.services import Services
@@ -30,6 +30,6 @@ def make_api(services: Services) -> ASGIApp:
     )
     app.state.services = services
     problems.install(app)
-    for module in (service, clusters, applications, bundles, deployments, jobs, streams):
+    for module in (service, clusters, agents, applications, bundles, deployments, jobs, streams):
         app.include_router(module.router)
     return RequestLog(problems.LargeBodies(app))

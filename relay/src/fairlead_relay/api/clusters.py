@@ -7,14 +7,17 @@ from typing import Annotated, Literal, cast
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from fastapi import APIRouter, Path
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+from sqlalchemy import Connection
 
 from fairlead_relay.api.access import needs
 from fairlead_relay.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page
 from fairlead_relay.api.services import Services, ServicesOf
 from fairlead_relay.pki.random_text import random_base32
+from fairlead_relay.store.access import approve
 from fairlead_relay.store.clusters import (
     Agent,
+    Approval,
     Cluster,
     EnrolmentGrant,
     create_cluster,
@@ -23,16 +26,17 @@ from fairlead_relay.store.clusters import (
     list_clusters,
 )
 from fairlead_relay.store.outbox import iso_time
+from fairlead_relay.store.revocation import disable_cluster, enable_cluster
 from fairlead_relay.store.tokens import Role
 from fairlead_shared.enrolment import EnrolmentToken
-from fairlead_shared.identity import check_name, key_fingerprint
+from fairlead_shared.identity import check_name, identity_fingerprint, key_fingerprint
 
 router = APIRouter(prefix="/v1/organizations/{organization}/clusters", tags=["clusters"])
 
 ENROLMENT_SECONDS = 3600.0
 """Life of an enrolment token: long enough to install a chart, short enough that a leaked one is soon worthless."""
 
-ClusterState = Literal["pending", "connected", "offline"]
+ClusterState = Literal["pending", "unapproved", "connected", "offline", "disabled", "revoked"]
 OrganizationPath = Annotated[str, Path(max_length=63)]
 NamePath = Annotated[str, Path(max_length=63)]
 
@@ -55,8 +59,19 @@ class AgentShown(BaseModel):
     replica: str
     connected_at: str | None
     last_seen_at: str | None
+    certificate_serial: str
     certificate_expires_at: str
+    revoked_at: str | None
     sealing_key: SealingKey
+
+
+class ApprovalShown(BaseModel):
+    """An agent that waits until a person lets it in."""
+
+    fingerprint: str
+    """Of its identity key, as the agent in the cluster shows it: approve it only if the two are the same."""
+    kind: Literal["enrol", "rejoin"]
+    requested_at: str
 
 
 class ClusterShown(BaseModel):
@@ -65,6 +80,10 @@ class ClusterShown(BaseModel):
     name: str
     state: ClusterState
     created_at: str
+    require_approval: bool
+    disabled_at: str | None
+    approval: ApprovalShown | None
+    """None while nobody waits."""
     agent: AgentShown | None
 
 
@@ -81,6 +100,15 @@ class ClusterCreate(BaseModel):
     """A new cluster."""
 
     name: str
+    require_approval: bool = False
+    """Whether a person must approve the key of each agent that enrols."""
+
+
+class Approve(BaseModel):
+    """Which key to let in."""
+
+    fingerprint: Annotated[str, Field(max_length=100)]
+    """As the agent in the cluster shows it."""
 
 
 class ClusterCreated(BaseModel):
@@ -96,7 +124,9 @@ async def create(organization: OrganizationPath, body: ClusterCreate, services: 
     """Create a cluster and a token with which its agent enrols."""
     name = check_name("name", body.name)
     now = services.clock()
-    cluster = await services.store.write(lambda connection: create_cluster(connection, organization, name, now))
+    cluster = await services.store.write(
+        lambda connection: create_cluster(connection, organization, name, now, require_approval=body.require_approval)
+    )
     return ClusterCreated(cluster=show_cluster(cluster), enrolment=await _enrolment(services, organization, name))
 
 
@@ -124,13 +154,57 @@ async def create_token(organization: OrganizationPath, name: NamePath, services:
     return await _enrolment(services, organization, name)
 
 
+@router.post("/{name}/disable")
+@needs(Role.ADMIN)
+async def disable(organization: OrganizationPath, name: NamePath, services: ServicesOf) -> ClusterShown:
+    """Disconnect the cluster's agent within seconds, and let none in until the cluster is enabled."""
+    now = services.clock()
+
+    def write(connection: Connection) -> Cluster:
+        disable_cluster(connection, organization, name, now)
+        return find_cluster(connection, organization, name)
+
+    return show_cluster(await services.store.write(write))
+
+
+@router.post("/{name}/enable")
+@needs(Role.ADMIN)
+async def enable(organization: OrganizationPath, name: NamePath, services: ServicesOf) -> ClusterShown:
+    """Let the agent of a disabled cluster in again; it comes by itself."""
+
+    def write(connection: Connection) -> Cluster:
+        enable_cluster(connection, organization, name)
+        return find_cluster(connection, organization, name)
+
+    return show_cluster(await services.store.write(write))
+
+
+@router.post("/{name}/approve")
+@needs(Role.ADMIN)
+async def approve_agent(
+    organization: OrganizationPath, name: NamePath, body: Approve, services: ServicesOf
+) -> ClusterShown:
+    """Let the agent in that waits, if its key has this fingerprint."""
+    now = services.clock()
+
+    def write(connection: Connection) -> Cluster:
+        find_cluster(connection, organization, name)
+        approve(connection, organization, name, body.fingerprint, now)
+        return find_cluster(connection, organization, name)
+
+    return show_cluster(await services.store.write(write))
+
+
 def show_cluster(cluster: Cluster) -> ClusterShown:
     """Render a cluster."""
     return ClusterShown(
         name=cluster.name,
         state=cast("ClusterState", cluster.state),
         created_at=iso_time(cluster.created_at),
-        agent=_show_agent(cluster.agent) if cluster.agent else None,
+        require_approval=cluster.require_approval,
+        disabled_at=None if cluster.disabled_at is None else iso_time(cluster.disabled_at),
+        approval=_show_approval(cluster.approval),
+        agent=show_agent(cluster.agent) if cluster.agent else None,
     )
 
 
@@ -140,7 +214,18 @@ def show_sealing_key(public_key: str) -> SealingKey:
     return SealingKey(public_key=public_key, fingerprint=key_fingerprint(key))
 
 
-def _show_agent(agent: Agent) -> AgentShown:
+def _show_approval(approval: Approval | None) -> ApprovalShown | None:
+    if approval is None or approval.approved_at is not None:
+        return None
+    return ApprovalShown(
+        fingerprint=identity_fingerprint(approval.key_sha256),
+        kind=cast("Literal['enrol', 'rejoin']", approval.kind),
+        requested_at=iso_time(approval.requested_at),
+    )
+
+
+def show_agent(agent: Agent) -> AgentShown:
+    """Render an agent."""
     return AgentShown(
         name=agent.name,
         version=agent.version,
@@ -148,7 +233,9 @@ def _show_agent(agent: Agent) -> AgentShown:
         replica=agent.replica,
         connected_at=iso_time(agent.connected_at) if agent.connected_at is not None else None,
         last_seen_at=iso_time(agent.last_seen_at) if agent.last_seen_at is not None else None,
+        certificate_serial=agent.certificate_serial,
         certificate_expires_at=iso_time(agent.certificate_expires_at),
+        revoked_at=None if agent.revoked_at is None else iso_time(agent.revoked_at),
         sealing_key=show_sealing_key(agent.sealing_key),
     )
 

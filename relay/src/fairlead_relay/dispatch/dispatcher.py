@@ -22,8 +22,9 @@ from sqlalchemy import Connection
 
 from fairlead_relay.bus import LAGGED, WORK, LocalBus
 from fairlead_relay.dispatch.link import AgentLink, Connected, DispatchLimits
-from fairlead_relay.errors import SessionReplaced, StoreError
+from fairlead_relay.errors import AgentRefused, NotFound, SessionReplaced, StoreError
 from fairlead_relay.store import Store
+from fairlead_relay.store.access import Presented, check_agent
 from fairlead_relay.store.jobs import Job
 from fairlead_relay.store.leases import (
     Holding,
@@ -74,11 +75,16 @@ class _Linked:
     """A connection that is open in this relay."""
 
     session_id: str
-    cluster: tuple[str, str]
+    identity: AgentIdentity
     link: AgentLink
     takes_offers: bool = False
     told_to_stop: dict[str, float] = field(default_factory=dict)
     """Job id → when the cancel was last sent."""
+
+    @property
+    def cluster(self) -> tuple[str, str]:
+        """Whose jobs it takes."""
+        return self.identity.organization, self.identity.cluster
 
 
 @dataclass(slots=True)
@@ -156,7 +162,9 @@ class Dispatcher:
 
     # What the gateway calls, in the order of a connection's life.
 
-    async def connect(self, identity: AgentIdentity, hello: Hello, link: AgentLink) -> Connected:
+    async def connect(
+        self, identity: AgentIdentity, hello: Hello, link: AgentLink, certificate: Presented | None = None
+    ) -> Connected:
         """
         Make a connection the one that speaks for its agent, and settle the agent's jobs.
 
@@ -164,13 +172,14 @@ class Dispatcher:
             identity: From the client certificate.
             hello: The agent's first message.
             link: How to reach it. Nothing is offered before `start_offers`.
+            certificate: What it showed.
         Returns: The session, with the verdicts for the welcome.
-        Raises: NotFound: the agent was removed. StoreUnavailable: let it come back.
+        Raises: NotFound: the agent was removed. AgentRefused: it may not connect. StoreUnavailable: let it come back.
         """
-        session = NewSession(secrets.token_hex(16), self._relay_id, identity)
+        session = NewSession(secrets.token_hex(16), self._relay_id, identity, certificate)
         now = self._clock()
         verdicts = await self._store.write(lambda c: open_session(c, session, hello, self._limits.lease_seconds, now))
-        linked = _Linked(session.id, (identity.organization, identity.cluster), link)
+        linked = _Linked(session.id, identity, link)
         former = self._by_cluster.get(linked.cluster)
         self._sessions[session.id] = self._by_cluster[linked.cluster] = linked
         if former is not None:
@@ -267,16 +276,21 @@ class Dispatcher:
         now, seen, self._seen = self._clock(), self._seen, {}
         before = list(self._sessions.values())
 
-        def look(connection: Connection) -> set[str]:
+        def look(connection: Connection) -> dict[str, AgentRefused | None]:
             note_seen(connection, seen)
             hand_back_unanswered(connection, self._limits.answer_seconds, now)
             lose_overdue(connection, self._limits.overdue_seconds, now)
             expire_overdue(connection, now)
-            return sessions_of_relay(connection, self._relay_id)
+            current = sessions_of_relay(connection, self._relay_id)
+            return {one.session_id: _refusal(connection, one) for one in before if one.session_id not in current}
 
-        current = await self._store.write(look)
+        replaced = await self._store.write(look)
         for linked in before:
-            if linked.session_id not in current:
+            if linked.session_id not in replaced:
+                continue
+            if (refused := replaced[linked.session_id]) is not None:
+                linked.link.close(refused.reason, refused.code)
+            else:
                 linked.link.close("the agent has a newer connection, or a lease of this one ran out")
         for cluster in await self._store.read(lambda c: clusters_with_work(c, now)):
             self._wake_cluster(cluster)
@@ -380,6 +394,17 @@ class Dispatcher:
             except StoreError as error:
                 self._logger.warning("dispatch_waits_for_store", error=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _refusal(connection: Connection, linked: _Linked) -> AgentRefused | None:
+    """Return why an agent lost its session, if it was cut off."""
+    try:
+        check_agent(connection, linked.identity)
+    except AgentRefused as refused:
+        return refused
+    except NotFound:
+        return None
+    return None
 
 
 def _offer_of(leased: LeasedJob, lease_seconds: float) -> JobOffer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import JobCancel, JobOffer, JobVerdict
 
 
@@ -21,8 +22,12 @@ class AgentLink(Protocol):
     def cancel(self, message: JobCancel) -> None:
         """Queue a cancel for the agent; sent again after a while if the job has not ended."""
 
-    def close(self, reason: str) -> None:
-        """End the connection: another took over, or its leases ran out. The gateway then calls `disconnect`."""
+    def close(self, reason: str, code: ErrorCode = ErrorCode.OVERLOADED) -> None:
+        """
+        End the connection: another took over, its leases ran out, or the agent was cut off.
+
+        The gateway then calls `disconnect`.
+        """
 
 
 @dataclass(frozen=True, slots=True)

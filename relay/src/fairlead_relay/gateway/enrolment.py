@@ -15,13 +15,16 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from sqlalchemy import Connection
 
-from fairlead_relay.errors import EnrolmentRefused, SigningRequestInvalid
+from fairlead_relay.errors import AgentRefused, EnrolmentRefused, SigningRequestInvalid
 from fairlead_relay.pki.authority import CertificateAuthority, IssuedCertificate, request_key
 from fairlead_relay.store import Store
+from fairlead_relay.store.access import check_enabled, is_approved, needs_approval
+from fairlead_relay.store.clusters import Enrolled as NewlyEnrolled
 from fairlead_relay.store.clusters import enrol_agent, use_enrolment_token
+from fairlead_relay.store.revocation import disconnect_agent
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import Enrol, Enrolled
-from fairlead_shared.identity import AgentIdentity, AgentName, ClusterName, OrganizationName
+from fairlead_shared.identity import AgentIdentity, AgentName, ClusterName, OrganizationName, identity_fingerprint
 
 DEFAULT_AGENT = AgentName("default")
 """A cluster has one agent for now."""
@@ -48,7 +51,8 @@ class Enrolment:
         Spend a token, once; the same key may ask again until the token expires, since the answer may have been lost.
 
         Returns: Whom the certificate names, and the answer.
-        Raises: EnrolmentRefused: the token or the request is not good.
+        Raises: EnrolmentRefused: the token or the request is not good. AgentRefused: the cluster is disabled, or a
+            person has yet to approve the key.
         """
         if not is_sealing_key(request.sealing_key):
             raise EnrolmentRefused(ErrorCode.MALFORMED, "the sealing key is no base64 of a raw X25519 public key")
@@ -58,23 +62,45 @@ class Enrolment:
             raise EnrolmentRefused(ErrorCode.MALFORMED, str(error)) from error
         secret_sha256 = hashlib.sha256(request.secret.encode()).hexdigest()
 
-        def write(connection: Connection) -> tuple[AgentIdentity, IssuedCertificate]:
+        def write(connection: Connection) -> tuple[AgentIdentity, IssuedCertificate | None]:
             now = self._clock()
             grant = use_enrolment_token(connection, request.token_id, secret_sha256, key_sha256, now)
             identity = AgentIdentity(OrganizationName(grant.organization), ClusterName(grant.cluster), DEFAULT_AGENT)
-            certificate = self._authority.issue_agent(request.csr_pem, identity)
-            enrol_agent(connection, identity, request.sealing_key, certificate.serial, certificate.not_after, now)
-            return identity, certificate
+            check_enabled(connection, grant.organization, grant.cluster)
+            if needs_approval(connection, grant.organization, grant.cluster) and not is_approved(
+                connection, identity, "enrol", key_sha256, now
+            ):
+                # A result, not an error: the wish must be committed.
+                return identity, None
+            issued = self._authority.issue_agent(request.csr_pem, identity)
+            keys = (request.sealing_key, key_sha256)
+            enrolled = NewlyEnrolled(*keys, issued.serial, issued.made_at, issued.not_after)
+            enrol_agent(connection, identity, enrolled, now)
+            # Another agent that serves the cluster until now has lost its place.
+            disconnect_agent(connection, grant.organization, grant.cluster, now)
+            return identity, issued
 
         try:
             identity, certificate = await self._store.write(write)
         except SigningRequestInvalid as error:
             raise EnrolmentRefused(ErrorCode.MALFORMED, str(error)) from error
+        if certificate is None:
+            raise awaiting_approval(identity, key_sha256)
         return identity, Enrolled(
             certificate_pem=certificate.chain_pem,
             root_pem=self._authority.root_pem,
             relay_signer=base64.b64encode(self._authority.signer.public_key().public_bytes_raw()).decode(),
         )
+
+
+def awaiting_approval(identity: AgentIdentity, key_sha256: str) -> AgentRefused:
+    """Return what an agent is told while a person has yet to approve its key."""
+    fingerprint = identity_fingerprint(key_sha256)
+    return AgentRefused(
+        ErrorCode.APPROVAL_PENDING,
+        f"waits for approval: fingerprint {fingerprint}; 'fairlead cluster approve {identity.cluster} {fingerprint}' "
+        "lets it in",
+    )
 
 
 def is_sealing_key(text: str) -> bool:

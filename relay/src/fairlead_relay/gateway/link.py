@@ -10,30 +10,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 import structlog
 from sqlalchemy import Connection
 
 from fairlead_relay import __version__
 from fairlead_relay.dispatch import Dispatcher
-from fairlead_relay.errors import EnrolmentRefused, NotFound, SessionReplaced, SigningRequestInvalid, StoreUnavailable
+from fairlead_relay.errors import (
+    AgentRefused,
+    NotFound,
+    SessionReplaced,
+    StoreUnavailable,
+)
 from fairlead_relay.gateway.bundle_sender import BundleSender
 from fairlead_relay.gateway.channel import Channel
-from fairlead_relay.gateway.enrolment import Enrolment, is_sealing_key
+from fairlead_relay.gateway.credentials import SOON_SECONDS, Credentials, Identities
+from fairlead_relay.gateway.enrolment import is_sealing_key
 from fairlead_relay.gateway.wire import Monotonic, Wire
-from fairlead_relay.pki.authority import CertificateAuthority
+from fairlead_relay.pki.authority import AgentCertificate
 from fairlead_relay.store import Store
 from fairlead_relay.store.blobs import Blobs
 from fairlead_relay.store.bundles import serves_cluster
-from fairlead_relay.store.clusters import renew_certificate
 from fairlead_shared.errors import ErrorCode, QueueFull, SessionMisuse
 from fairlead_shared.frames import (
-    CaAnswer,
-    CaRequest,
-    CertificateIssued,
-    CertificateRequest,
-    Enrol,
     GoAway,
     Heartbeat,
     Hello,
@@ -45,13 +44,9 @@ from fairlead_shared.frames import (
     Progress,
     Welcome,
 )
-from fairlead_shared.identity import AgentIdentity
 from fairlead_shared.progress import ResultEvent
 from fairlead_shared.session import Event, Phase, Received, Session, SessionLimits, Side
 from fairlead_shared.transfers import TransferCredit, TransferWanted
-
-UNIDENTIFIED_SECONDS: Final = 15.0
-"""How long a client without a certificate may stay: enrolling takes two round trips and one write."""
 
 _log = structlog.get_logger(__name__)
 
@@ -63,8 +58,7 @@ class LinkPorts:
     store: Store
     blobs: Blobs
     dispatcher: Dispatcher
-    authority: CertificateAuthority
-    enrolment: Enrolment
+    identities: Identities
     monotonic: Monotonic
     store_epoch: str
     heartbeat_seconds: float
@@ -76,7 +70,7 @@ class Link:
 
     Args:
         channel: The accepted connection.
-        identity: Whom its client certificate names; None without one.
+        certificate: Its client certificate, verified by TLS; None without one.
         ports: What every connection works with.
         reconnect_window_seconds: How long the agent may spread its reconnects, sized to the fleet.
 
@@ -85,11 +79,10 @@ class Link:
     def __init__(
         self,
         channel: Channel,
-        identity: AgentIdentity | None,
+        certificate: AgentCertificate | None,
         ports: LinkPorts,
         reconnect_window_seconds: Callable[[], float],
     ) -> None:
-        self._identity = identity
         self._session_id = ""
         self._ports = ports
         self._reconnect_window_seconds = reconnect_window_seconds
@@ -98,7 +91,9 @@ class Link:
         self._wire = Wire(channel, self._session, ports.monotonic)
         self._senders: dict[int, BundleSender] = {}
         self._sending: set[asyncio.Task[None]] = set()
+        identity = self._identity = None if certificate is None else certificate.identity
         self._log = _log.bind(agent=str(identity) if identity else None, transport=channel.transport)
+        self._credentials = Credentials(certificate, ports.identities, self._send, self.close)
 
     @property
     def _is_open(self) -> bool:
@@ -106,17 +101,11 @@ class Link:
 
     async def run(self) -> None:
         """Serve until the connection ends."""
-        timer = None
-        if self._identity is None:
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(
-                UNIDENTIFIED_SECONDS, self.close, "a client without a certificate may not stay", ErrorCode.SILENCE
-            )
+        self._credentials.watch()
         try:
             closed = await self._wire.run(self._consume)
         finally:
-            if timer is not None:
-                timer.cancel()
+            self._credentials.forget()
             for task in self._sending:
                 task.cancel()
             if self._session_id:
@@ -129,6 +118,11 @@ class Link:
         if self._is_open:
             self._ports.dispatcher.stop_offers(self._session_id)
             self._send(GoAway(reason=reason, retry_after_seconds=retry_after_seconds))
+
+    def ask_to_renew(self, within_seconds: float) -> None:
+        """Have the agent renew soon, unless its last certificate is of the CA in force already."""
+        if self._is_open:
+            self._credentials.ask_to_renew(within_seconds)
 
     async def _disconnect(self) -> None:
         try:
@@ -200,10 +194,6 @@ class Link:
 
     async def _on_message(self, message: Message) -> None:
         match message:
-            case CaRequest():
-                self._send(CaAnswer(root_pem=self._ports.authority.root_pem))
-            case Enrol():
-                await self._on_enrol(message)
             case Hello():
                 await self._on_agent_hello(message)
             case Heartbeat():
@@ -214,32 +204,26 @@ class Link:
             case JobRefuse():
                 self._session.end_stream(message.job_id)
                 await self._ports.dispatcher.refuse(self._session_id, message)
-            case CertificateRequest():
-                await self._on_certificate_request(message)
+            case _ if await self._credentials.take(message):
+                pass
             case _:
                 self._log.warning("message without a meaning here", kind=message.kind)
 
-    async def _on_enrol(self, message: Enrol) -> None:
-        try:
-            identity, answer = await self._ports.enrolment.enrol(message)
-        except EnrolmentRefused as error:
-            self._log.warning("enrolment refused", code=error.code, reason=error.reason, token_id=message.token_id)
-            self.close(error.reason, error.code)
-            return
-        self._log.info("agent enrolled", enrolled=str(identity), token_id=message.token_id)
-        self._send(answer)
-
     async def _on_agent_hello(self, hello: Hello) -> None:
-        if self._identity is None:
-            self.close("a client certificate of this relay is needed; enrol first", ErrorCode.UNAUTHORIZED)
-            return
         if not is_sealing_key(hello.sealing_key):
             self.close("the sealing key is no base64 of a raw X25519 public key", ErrorCode.MALFORMED)
             return
+        presented = self._credentials.present()
+        if self._identity is None or presented is None:
+            return
         try:
-            connected = await self._ports.dispatcher.connect(self._identity, hello, self)
+            connected = await self._ports.dispatcher.connect(self._identity, hello, self, presented)
         except NotFound:
             self.close("this relay knows no such agent; enrol again", ErrorCode.REVOKED)
+            return
+        except AgentRefused as error:
+            self._log.warning("agent refused", code=error.code, reason=error.reason)
+            self.close(error.reason, error.code)
             return
         self._session_id = connected.session_id
         self._log = self._log.bind(session=connected.session_id)
@@ -250,10 +234,12 @@ class Link:
             store_epoch=self._ports.store_epoch,
             heartbeat_seconds=self._ports.heartbeat_seconds,
             reconnect_window_seconds=self._reconnect_window_seconds(),
+            at=self._ports.identities.clock(),
             jobs=connected.verdicts,
         )
         self._send(welcome)
         self._log.info("agent connected", version=hello.agent_version, replica=hello.replica, jobs=len(hello.jobs))
+        self._credentials.ask_to_renew(SOON_SECONDS)
         self._ports.dispatcher.start_offers(connected.session_id)
 
     async def _on_progress(self, messages: list[Progress]) -> None:
@@ -295,20 +281,6 @@ class Link:
             self._log.error("sending a bundle failed", exc_info=error)
             self._session.refuse_bulk(transfer, ErrorCode.INTERNAL, "the relay failed; its log has the reason")
             self._wire.wake()
-
-    async def _on_certificate_request(self, message: CertificateRequest) -> None:
-        identity = self._identity
-        if identity is None:
-            return
-        try:
-            issued = self._ports.authority.issue_agent(message.csr_pem, identity)
-        except SigningRequestInvalid as error:
-            self.close(str(error), ErrorCode.MALFORMED)
-            return
-        await self._ports.store.write(
-            lambda connection: renew_certificate(connection, identity, issued.serial, issued.not_after)
-        )
-        self._send(CertificateIssued(certificate_pem=issued.chain_pem, root_pem=self._ports.authority.root_pem))
 
     def _send(self, message: Message) -> None:
         self._session.send(message)

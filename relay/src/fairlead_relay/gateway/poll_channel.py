@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from http import HTTPStatus
 
 from fairlead_relay.errors import ChannelClosed, RequestInvalid
+from fairlead_relay.pki.authority import AgentCertificate
 from fairlead_shared.frames import MAX_FRAME_BYTES
-from fairlead_shared.identity import AgentIdentity
 from fairlead_shared.poll_batches import MAX_BATCH_BYTES, join_frames
 
 HOLD_SECONDS = 10.0
@@ -33,14 +33,14 @@ class PollChannel:
     One series of requests.
 
     Args:
-        identity: Whom the certificate of its first request names; each further one must name the same.
+        certificate: Of its first request, None without one; each further one must name the same agent.
 
     """
 
     transport = "long-poll"
 
-    def __init__(self, identity: AgentIdentity | None) -> None:
-        self.identity = identity
+    def __init__(self, certificate: AgentCertificate | None) -> None:
+        self.certificate = certificate
         self._inbox: deque[bytes] = deque()
         self._outbox: deque[bytes] = deque()
         self._outbox_bytes = 0
@@ -54,6 +54,12 @@ class PollChannel:
         """Counts requests for frames: the latest one alone is held."""
         self._closed = False
         self._changed = asyncio.Condition()
+
+    def belongs_to(self, certificate: AgentCertificate | None) -> bool:
+        """Tell whether a request with this certificate, perhaps a renewed one, is part of the series."""
+        if certificate is None or self.certificate is None:
+            return certificate is self.certificate
+        return certificate.identity == self.certificate.identity
 
     # The session's side.
 

@@ -20,8 +20,8 @@ from fairlead_relay.errors import RequestInvalid
 from fairlead_relay.gateway.http_request import RequestHead, RequestReader, response
 from fairlead_relay.gateway.poll_channel import PollChannel
 from fairlead_relay.gateway.secure_stream import SecureStream
+from fairlead_relay.pki.authority import AgentCertificate
 from fairlead_shared.errors import FrameInvalid
-from fairlead_shared.identity import AgentIdentity
 from fairlead_shared.poll_batches import (
     MAX_BATCH_BYTES,
     POLL_PATH,
@@ -55,37 +55,37 @@ class Polling:
         self._channels.pop(session, None)
 
     async def serve(
-        self, stream: SecureStream, reader: RequestReader, head: RequestHead, identity: AgentIdentity | None
+        self, stream: SecureStream, reader: RequestReader, head: RequestHead, certificate: AgentCertificate | None
     ) -> None:
         """Answer the request whose head was read, and those that follow on the same connection."""
         while True:
             body = await reader.body(head.body_bytes(MAX_BATCH_BYTES), BODY_SECONDS)
             if body is None:
                 return
-            stream.write(await self._answer(head, body, identity))
+            stream.write(await self._answer(head, body, certificate))
             await stream.drain()
             following = await reader.head(IDLE_SECONDS)
             if following is None:
                 return
             head = following[0]
 
-    async def _answer(self, head: RequestHead, body: bytes, identity: AgentIdentity | None) -> bytes:
+    async def _answer(self, head: RequestHead, body: bytes, certificate: AgentCertificate | None) -> bytes:
         try:
             if head.path != POLL_PATH or head.method not in ("POST", "DELETE"):
                 raise RequestInvalid(HTTPStatus.NOT_FOUND, f"agents POST to {POLL_PATH}")
             name = head.headers.get(SESSION_HEADER.lower())
             if name is None:
-                return self._open(identity)
+                return self._open(certificate)
             channel = self._channels.get(name)
-            if channel is None or channel.identity != identity:
+            if channel is None or not channel.belongs_to(certificate):
                 raise RequestInvalid(HTTPStatus.GONE, "this long-poll session is over; begin another")
             return await self._exchange(channel, head, body)
         except RequestInvalid as error:
             return response(error.status, f"{error.reason}\n".encode(), {"Content-Type": "text/plain"})
 
-    def _open(self, identity: AgentIdentity | None) -> bytes:
+    def _open(self, certificate: AgentCertificate | None) -> bytes:
         name = secrets.token_urlsafe(18)
-        channel = self._channels[name] = PollChannel(identity)
+        channel = self._channels[name] = PollChannel(certificate)
         self._begin(name, channel)
         return response(HTTPStatus.OK, headers={SESSION_HEADER: name})
 

@@ -26,8 +26,7 @@ from fairlead_relay.gateway.poll_channel import PollChannel
 from fairlead_relay.gateway.polling import Polling
 from fairlead_relay.gateway.secure_stream import SecureStream
 from fairlead_relay.gateway.websocket_channel import WebsocketChannel
-from fairlead_relay.pki.authority import identity_of
-from fairlead_shared.identity import AgentIdentity
+from fairlead_relay.pki.authority import AgentCertificate, read_agent_certificate
 from fairlead_shared.poll_batches import POLL_PATH, SESSION_HEADER
 
 PATH = "/v1/agent"
@@ -42,6 +41,9 @@ YOUNGEST_SHARE = 0.8
 """Connections are moved at a random age between this share of the greatest age and all of it: never all at once."""
 MOVE_SECONDS = 60.0
 """After being told to move, an agent that is still here is cut off."""
+RENEWAL_SECONDS = 5.0
+RENEWALS_PER_SECOND = 50
+"""Renewals that follow a change of the CA: each is a signature and a commit."""
 
 _log = structlog.get_logger(__name__)
 
@@ -81,6 +83,12 @@ class Gateway:
         for link in list(self._links):
             link.go_away("the relay stops or restarts", FEWEST_SECONDS)
 
+    def ask_to_renew(self) -> None:
+        """Have every agent renew its certificate soon, since the CA has changed; spread over the fleet's size."""
+        within_seconds = max(RENEWAL_SECONDS, len(self._links) / RENEWALS_PER_SECOND)
+        for link in list(self._links):
+            link.ask_to_renew(within_seconds)
+
     async def stop(self) -> None:
         """Close every connection and the listener; complete on return, idempotent."""
         self._draining = True
@@ -97,33 +105,33 @@ class Gateway:
         await asyncio.gather(*self._polls, return_exceptions=True)
 
     async def _serve(self, stream: SecureStream) -> None:
-        certificate = stream.peer_certificate()
-        identity = None if certificate is None else identity_of(certificate)
+        shown = stream.peer_certificate()
+        certificate = None if shown is None else read_agent_certificate(shown)
         reader = RequestReader(stream)
         try:
             found = await reader.head(HEAD_SECONDS)
             if found is None:
                 return
             head, raw = found
-            refusal = self._refusal(head, identity, has_certificate=certificate is not None)
+            refusal = self._refusal(head, certificate, has_certificate=shown is not None)
             if refusal is not None:
                 stream.write(refusal)
                 return
             if head.is_upgrade:
-                await self._serve_websocket(WebsocketChannel(stream, raw + reader.rest()), identity)
+                await self._serve_websocket(WebsocketChannel(stream, raw + reader.rest()), certificate)
             else:
-                await self._polling.serve(stream, reader, head, identity)
+                await self._polling.serve(stream, reader, head, certificate)
         except RequestInvalid as error:
             stream.write(_refuse(error.status, f"{error.reason}\n"))
 
-    async def _serve_websocket(self, channel: WebsocketChannel, identity: AgentIdentity | None) -> None:
+    async def _serve_websocket(self, channel: WebsocketChannel, certificate: AgentCertificate | None) -> None:
         if channel.accept():
-            await self._run(channel, identity)
+            await self._run(channel, certificate)
 
     def _begin_poll(self, session: str, channel: PollChannel) -> None:
         async def run() -> None:
             try:
-                await self._run(channel, channel.identity)
+                await self._run(channel, channel.certificate)
             except Exception:  # noqa: BLE001  (task boundary: a defect must not end the others)
                 _log.exception("connection failed", transport=channel.transport)
             finally:
@@ -133,8 +141,8 @@ class Gateway:
         self._polls.add(task)
         task.add_done_callback(self._polls.discard)
 
-    async def _run(self, channel: Channel, identity: AgentIdentity | None) -> None:
-        link = Link(channel, identity, self._ports, self._reconnect_window_seconds)
+    async def _run(self, channel: Channel, certificate: AgentCertificate | None) -> None:
+        link = Link(channel, certificate, self._ports, self._reconnect_window_seconds)
         self._links.add(link)
         loop = asyncio.get_running_loop()
         share = YOUNGEST_SHARE + (1 - YOUNGEST_SHARE) * random.random()  # noqa: S311  (jitter, not a secret)
@@ -154,7 +162,9 @@ class Gateway:
         """Size the reconnect window: a lone agent is back in a second, 10,000 do not stampede."""
         return min(MOST_SECONDS, max(FEWEST_SECONDS, len(self._links) / HANDSHAKES_PER_SECOND))
 
-    def _refusal(self, head: RequestHead, identity: AgentIdentity | None, *, has_certificate: bool) -> bytes | None:
+    def _refusal(
+        self, head: RequestHead, certificate: AgentCertificate | None, *, has_certificate: bool
+    ) -> bytes | None:
         """Return the answer to a connection that is not served, None to one that is."""
         if head.path != (PATH if head.is_upgrade else POLL_PATH):
             return _refuse(HTTPStatus.NOT_FOUND, f"agents connect to {PATH}; people use the API's port\n")
@@ -162,7 +172,7 @@ class Gateway:
         if self._draining and not is_begun:
             return _refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the relay stops or restarts\n", FEWEST_SECONDS)
         if has_certificate:
-            if identity is None:
+            if certificate is None:
                 return _refuse(HTTPStatus.FORBIDDEN, "the client certificate names no agent\n")
             return None
         if is_begun:

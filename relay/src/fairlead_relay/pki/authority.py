@@ -1,41 +1,53 @@
 """
-The certificate authority: a root, an issuing CA below it, and the certificates of servers and agents.
+The certificate authority: the certificates of servers and agents, and which of them it takes for its own.
 
 Made on the first start, in one step, with mode 0600. The root signs only issuing CAs, so that a change of the issuing
-key needs no new enrolment. Keys are ECDSA P-256: every TLS library takes them, and a signature costs a tenth of RSA's.
-This module knows certificates and files; it opens no sockets and asks no store.
+key needs no new enrolment. While the CA is changed there are two generations of both: the newer issues, both count.
+This module knows certificates; it opens no sockets and asks no store, and its files are `generations`' business.
 
 Certificate lives: root 20 years, issuing CA 5 years, servers 30 days, agents 24 hours.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from fairlead_relay.errors import AuthorityDamaged, DataDirectoryUnusable, SigningRequestInvalid
-from fairlead_relay.pki.private_files import create_folder
+from fairlead_relay.errors import DataDirectoryUnusable, SigningRequestInvalid
+from fairlead_relay.pki.certificates import (
+    certificate_builder,
+    certificate_pem,
+    common_name,
+    from_epoch,
+    host_name,
+    issued_by,
+    key_pem,
+    key_usage,
+)
+from fairlead_relay.pki.generations import (
+    Generation,
+    create_first,
+    read_generations,
+    read_issuing_key,
+    read_signer,
+    stamp,
+)
 from fairlead_shared.errors import NameInvalid
-from fairlead_shared.identity import AgentIdentity, certificate_fingerprint
+from fairlead_shared.identity import AgentIdentity, certificate_fingerprint, issued_at
 
 Clock = Callable[[], float]
 """Seconds since the epoch."""
 
 AGENT_LIFE = timedelta(hours=24)
 SERVER_LIFE = timedelta(days=30)
-_ROOT_LIFE = timedelta(days=20 * 365)
-_ISSUING_LIFE = timedelta(days=5 * 365)
-BACKDATE = timedelta(minutes=5)
-"""Certificates are valid a little before they are made: clocks of clusters differ by minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,45 +58,73 @@ class IssuedCertificate:
     """Leaf first, then the issuing CA."""
     serial: str
     """Lower-case hex."""
+    issuer: str
+    """Fingerprint of the issuing CA, lower-case hex."""
+    made_at: float
+    """Seconds since the epoch, to the second."""
     not_after: float
     """Seconds since the epoch."""
 
 
+@dataclass(frozen=True, slots=True)
+class AgentCertificate:
+    """A certificate that names an agent. Who signed it is not yet known."""
+
+    identity: AgentIdentity
+    certificate: x509.Certificate
+
+    @property
+    def serial(self) -> str:
+        """Lower-case hex."""
+        return f"{self.certificate.serial_number:x}"
+
+    @property
+    def made_at(self) -> float:
+        """Seconds since the epoch, to the second."""
+        return issued_at(self.certificate)
+
+    @property
+    def expires_at(self) -> float:
+        """Seconds since the epoch."""
+        return self.certificate.not_valid_after_utc.timestamp()
+
+
 class CertificateAuthority:
     """
-    Root and issuing CA, with the relay's statement signer beside them.
+    Roots and issuing CAs, with the relay's statement signer beside them.
 
     Args:
-        root: The root certificate; its key stays on disk.
-        issuing: The issuing CA's certificate.
-        issuing_key: Its key.
-        signer: Ed25519 key that signs deployment statements.
+        folder: Where their files are.
         clock: Seconds since the epoch.
+        agent_life: Of agents' certificates.
+
+    Raises: AuthorityDamaged: a file is missing, unreadable or does not belong to the others.
 
     """
 
-    def __init__(
-        self,
-        root: x509.Certificate,
-        issuing: x509.Certificate,
-        issuing_key: ec.EllipticCurvePrivateKey,
-        signer: ed25519.Ed25519PrivateKey,
-        clock: Clock,
-    ) -> None:
-        self.root = root
-        self.issuing = issuing
-        self.signer = signer
-        self._issuing_key = issuing_key
+    def __init__(self, folder: Path, clock: Clock, agent_life: timedelta = AGENT_LIFE) -> None:
+        self._folder = folder
         self._clock = clock
+        self._agent_life = agent_life
+        self.signer = read_signer(folder)
+        self._read()
+
+    def _read(self) -> None:
+        read = stamp(self._folder)
+        generations = read_generations(self._folder)
+        self._issuing_key = read_issuing_key(generations[-1])
+        self.generations: tuple[Generation, ...] = generations
+        self._stamp = read
 
     @classmethod
-    def open(cls, folder: Path, clock: Clock) -> CertificateAuthority:
+    def open(cls, folder: Path, clock: Clock, agent_life: timedelta = AGENT_LIFE) -> CertificateAuthority:
         """
         Load the authority, made first if there is none.
 
         Args:
-            folder: Where its five files are or will be.
+            folder: Where its files are or will be.
             clock: Seconds since the epoch.
+            agent_life: Of agents' certificates.
 
         Raises:
             DataDirectoryUnusable: the folder cannot be made or read.
@@ -93,48 +133,66 @@ class CertificateAuthority:
         """
         try:
             if not folder.exists():
-                create_folder(folder, _new_files(_from_epoch(clock())))
+                create_first(folder, from_epoch(clock()))
         except OSError as error:
             raise DataDirectoryUnusable(str(folder), error.strerror or str(error)) from error
-        return cls.load(folder, clock)
+        return cls(folder, clock, agent_life)
 
-    @classmethod
-    def load(cls, folder: Path, clock: Clock) -> CertificateAuthority:
+    def refresh(self) -> bool:
         """
-        Load an authority that exists.
+        Take up what `fairlead-relay ca rotate` or `ca finish` changed on disk.
 
-        Raises: AuthorityDamaged: a file is missing, unreadable or does not belong to the others.
+        Returns: Whether anything did.
+        Raises: AuthorityDamaged: what is there cannot be used; what was read before stays in force.
         """
-        try:
-            root = x509.load_pem_x509_certificate((folder / "root.pem").read_bytes())
-            issuing = x509.load_pem_x509_certificate((folder / "issuing.pem").read_bytes())
-            issuing_key = serialization.load_pem_private_key((folder / "issuing.key").read_bytes(), None)
-            signer = serialization.load_pem_private_key((folder / "signer.key").read_bytes(), None)
-            issuing.verify_directly_issued_by(root)
-        except OSError as error:
-            raise AuthorityDamaged(str(folder), f"{error.filename}: {error.strerror}") from error
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
-            raise AuthorityDamaged(str(folder), "a file is no PEM, or was not made with the others") from error
-        if not isinstance(issuing_key, ec.EllipticCurvePrivateKey) or issuing_key.public_key() != issuing.public_key():
-            raise AuthorityDamaged(str(folder), "issuing.key is not the key of issuing.pem")
-        if not isinstance(signer, ed25519.Ed25519PrivateKey):
-            raise AuthorityDamaged(str(folder), "signer.key is no Ed25519 key")
-        return cls(root, issuing, issuing_key, signer, clock)
+        if stamp(self._folder) == self._stamp:
+            return False
+        self._read()
+        return True
+
+    @property
+    def root(self) -> x509.Certificate:
+        """The root in force."""
+        return self.generations[-1].root
+
+    @property
+    def issuing(self) -> x509.Certificate:
+        """The issuing CA in force."""
+        return self.generations[-1].issuing
+
+    @property
+    def issuer(self) -> str:
+        """Fingerprint of the issuing CA in force, lower-case hex."""
+        return self.generations[-1].issuer
 
     @property
     def root_pem(self) -> str:
-        """The root certificate, which agents pin."""
-        return _pem(self.root).decode()
+        """The root in force, which agents pin."""
+        return certificate_pem(self.root).decode()
+
+    def root_pem_of(self, fingerprint: str) -> str:
+        """Return the root with that fingerprint, if it still counts; else the one in force."""
+        for generation in self.generations:
+            if certificate_fingerprint(generation.root) == fingerprint:
+                return certificate_pem(generation.root).decode()
+        return self.root_pem
 
     @property
     def trust_pem(self) -> str:
-        """Root and issuing CA: what a client certificate may end in, so that one sent without its chain passes too."""
-        return (_pem(self.root) + _pem(self.issuing)).decode()
+        """Roots and issuing CAs: what a client certificate may end in; one sent without its chain passes too."""
+        every = dict.fromkeys(
+            certificate_pem(one) for generation in self.generations for one in (generation.root, generation.issuing)
+        )
+        return b"".join(every).decode()
 
     @property
     def root_fingerprint(self) -> str:
-        """Hex SHA-256 of the root, as in enrolment tokens."""
+        """Hex SHA-256 of the root in force, as in enrolment tokens."""
         return certificate_fingerprint(self.root)
+
+    def issuer_of(self, certificate: x509.Certificate) -> str | None:
+        """Return the fingerprint of the issuing CA that signed a certificate; None if it is none that counts."""
+        return next((one.issuer for one in reversed(self.generations) if one.has_issued(certificate)), None)
 
     def issue_server(self, names: Sequence[str]) -> bytes:
         """
@@ -147,17 +205,19 @@ class CertificateAuthority:
 
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        now = _from_epoch(self._clock())
+        now = from_epoch(self._clock())
+        cross = self.generations[-1].cross
         certificate = (
-            _builder(_name(names[0][:64]), self.issuing.subject, key.public_key(), now, SERVER_LIFE)
-            .add_extension(x509.SubjectAlternativeName([_host(name) for name in names]), critical=False)
+            certificate_builder(common_name(names[0][:64]), self.issuing.subject, key.public_key(), now, SERVER_LIFE)
+            .add_extension(x509.SubjectAlternativeName([host_name(name) for name in names]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(_issued_by(self.issuing), critical=False)
+            .add_extension(issued_by(self.issuing), critical=False)
             .sign(self._issuing_key, hashes.SHA256())
         )
-        return _key_pem(key) + _pem(certificate) + _pem(self.issuing)
+        chain = [certificate, self.issuing, *([] if cross is None else [cross])]
+        return key_pem(key) + b"".join(map(certificate_pem, chain))
 
     def issue_agent(self, csr_pem: str, identity: AgentIdentity) -> IssuedCertificate:
         """
@@ -173,22 +233,26 @@ class CertificateAuthority:
 
         """
         csr = read_request(csr_pem)
-        now = _from_epoch(self._clock())
+        now = from_epoch(self._clock())
         certificate = (
-            _builder(_name(identity.agent), self.issuing.subject, _strong_key(csr), now, AGENT_LIFE)
+            certificate_builder(
+                common_name(identity.agent), self.issuing.subject, _strong_key(csr), now, self._agent_life
+            )
             .add_extension(
                 x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity.uri)]),
                 critical=False,
             )
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-            .add_extension(_issued_by(self.issuing), critical=False)
+            .add_extension(issued_by(self.issuing), critical=False)
             .sign(self._issuing_key, hashes.SHA256())
         )
         return IssuedCertificate(
-            chain_pem=(_pem(certificate) + _pem(self.issuing)).decode(),
+            chain_pem=(certificate_pem(certificate) + certificate_pem(self.issuing)).decode(),
             serial=f"{certificate.serial_number:x}",
+            issuer=self.issuer,
+            made_at=now.timestamp(),
             not_after=certificate.not_valid_after_utc.timestamp(),
         )
 
@@ -231,97 +295,21 @@ def request_key(csr_pem: str) -> bytes:
     )
 
 
-def identity_of(certificate_der: bytes) -> AgentIdentity | None:
-    """Read whom a verified client certificate speaks for; None when it names no agent."""
+def read_agent_certificate(content: bytes | str) -> AgentCertificate | None:
+    """
+    Read whom a certificate speaks for.
+
+    Args:
+        content: DER as TLS has it, or PEM as a frame has it, leaf first.
+
+    Returns: None when it is no certificate, or names no agent.
+
+    """
     try:
-        return AgentIdentity.from_certificate(x509.load_der_x509_certificate(certificate_der))
+        if isinstance(content, bytes):
+            certificate = x509.load_der_x509_certificate(content)
+        else:
+            certificate = x509.load_pem_x509_certificates(content.encode())[0]
+        return AgentCertificate(AgentIdentity.from_certificate(certificate), certificate)
     except (NameInvalid, ValueError):
         return None
-
-
-def _new_files(now: datetime) -> dict[str, bytes]:
-    root_key, issuing_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root_name = _name("Fairlead root CA")
-    root = (
-        _builder(root_name, root_name, root_key.public_key(), now, _ROOT_LIFE)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
-        .sign(root_key, hashes.SHA256())
-    )
-    issuing = (
-        _builder(_name("Fairlead issuing CA"), root_name, issuing_key.public_key(), now, _ISSUING_LIFE)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
-        .add_extension(_issued_by(root), critical=False)
-        .sign(root_key, hashes.SHA256())
-    )
-    return {
-        "root.key": _key_pem(root_key),
-        "root.pem": _pem(root),
-        "issuing.key": _key_pem(issuing_key),
-        "issuing.pem": _pem(issuing),
-        "signer.key": _key_pem(ed25519.Ed25519PrivateKey.generate()),
-    }
-
-
-def _builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey,
-    now: datetime,
-    life: timedelta,
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATE)
-        .not_valid_after(now + life)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _issued_by(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    subject_key = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(subject_key)
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _host(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
-
-
-def _from_epoch(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=0)
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )

@@ -43,6 +43,18 @@ class ServerTls:
         self.agent_port.load_verify_locations(cadata=authority.trust_pem)
         self.api = _context()
 
+    def change_authority(self) -> None:
+        """
+        Trust and present what the authority has now. What was trusted before passes the handshake until the restart.
+
+        The gateway looks at the issuer once more, and says why it refuses one that counts no more.
+
+        Raises: OSError: the file cannot be written; the certificate in use stays.
+        """
+        self.agent_port.load_verify_locations(cadata=self._authority.trust_pem)
+        self._renew_at = 0.0
+        self.renew_if_due()
+
     def renew_if_due(self) -> bool:
         """
         Issue and load a certificate at the first call, and again when two thirds of its life are over.

@@ -30,6 +30,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -88,6 +89,8 @@ clusters = Table(
     Column("organization", Text, primary_key=True),
     Column("name", Text, primary_key=True),
     Column("created_at", Double, nullable=False),
+    Column("require_approval", Boolean, nullable=False, server_default=false()),
+    Column("disabled_at", Double),
     ForeignKeyConstraint(["organization"], ["organizations.name"]),
 )
 
@@ -104,6 +107,11 @@ agents = Table(
     Column("sealing_key", Text, nullable=False),
     Column("certificate_serial", Text, nullable=False),
     Column("certificate_expires_at", Double, nullable=False),
+    Column("certificate_issuer", Text),
+    Column("enrolled_key_sha256", Text),
+    Column("enrolled_from", Double, nullable=False, server_default=text("0")),
+    Column("presented_from", Double, nullable=False, server_default=text("0")),
+    Column("revoked_at", Double),
     Column("session_id", Text),
     Column("relay_id", Text),
     Column("connected_at", Double),
@@ -126,6 +134,19 @@ enrolment_tokens = Table(
     Column("used_key_sha256", Text),
     ForeignKeyConstraint(["organization", "cluster"], ["clusters.organization", "clusters.name"]),
     CheckConstraint("(used_at IS NULL) = (used_key_sha256 IS NULL)", name="used_by_a_key"),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("organization", Text, primary_key=True),
+    Column("cluster", Text, primary_key=True),
+    Column("key_sha256", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("requested_at", Double, nullable=False),
+    Column("approved_at", Double),
+    ForeignKeyConstraint(["organization", "cluster"], ["clusters.organization", "clusters.name"]),
+    CheckConstraint(_one_of("kind", ("enrol", "rejoin")), name="kind"),
 )
 
 applications = Table(

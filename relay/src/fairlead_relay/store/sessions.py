@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from sqlalchemy import Connection, bindparam, func, select, tuple_, update
 
-from fairlead_relay.errors import NotFound
+from fairlead_relay.store.access import Presented, check_agent, note_presented
 from fairlead_relay.store.jobs import JOB_COLUMNS, Job, job_of, transition
 from fairlead_relay.store.leases import HELD
 from fairlead_relay.store.schema import agents, jobs
@@ -39,6 +39,8 @@ class NewSession:
     """Which relay holds the connection."""
     identity: AgentIdentity
     """From the certificate."""
+    certificate: Presented | None = None
+    """What it showed; None only where a test has none."""
 
 
 def open_session(
@@ -54,10 +56,14 @@ def open_session(
         lease_seconds: Lease length of the jobs that go on.
         now: Seconds since the epoch.
     Returns: A verdict for each job in the hello.
-    Raises: NotFound: no such agent, e.g. it was removed after its certificate was issued.
+    Raises: NotFound: no such agent, e.g. it was removed after its certificate was issued. AgentRefused: it may not
+        connect.
     """
-    identity = session.identity
-    changed = connection.execute(
+    identity, presented = session.identity, session.certificate
+    check_agent(connection, identity, None if presented is None else presented.made_at)
+    if presented is not None:
+        note_presented(connection, identity, presented)
+    connection.execute(
         update(agents)
         .where(
             agents.c.organization == identity.organization,
@@ -75,8 +81,6 @@ def open_session(
             last_seen_at=now,
         )
     )
-    if changed.rowcount == 0:
-        raise NotFound("agent", str(identity))
     of_cluster = (jobs.c.organization == identity.organization, jobs.c.cluster == identity.cluster)
     transition(
         connection,

@@ -25,8 +25,14 @@ def waiting_reason(connection: Connection, job: Job, job_limit: int, now: float)
     if job.state not in (JobState.QUEUED, JobState.UNREACHABLE):
         return ""
     cluster = find_cluster(connection, job.organization, job.cluster)
+    if cluster.disabled_at is not None:
+        return f"waits for cluster: disabled since {iso_time(cluster.disabled_at)}"
+    if cluster.state == "unapproved":
+        return "waits for agent: its enrolment is not approved yet"
     if cluster.agent is None:
         return "waits for agent: none has enrolled for this cluster yet"
+    if cluster.agent.revoked_at is not None:
+        return f"waits for agent: revoked since {iso_time(cluster.agent.revoked_at)}"
     if cluster.agent.session_id is None:
         since = cluster.agent.last_seen_at
         return "waits for agent: " + ("never connected" if since is None else f"offline since {iso_time(since)}")

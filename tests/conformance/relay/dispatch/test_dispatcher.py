@@ -63,7 +63,7 @@ class Link:
         """Keep a cancel."""
         self.cancels.append(message)
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, code: ErrorCode = ErrorCode.OVERLOADED) -> None:
         """Keep the reason."""
         self.closed.append(reason)
 

@@ -16,7 +16,7 @@ from fairlead_relay.store.clusters import (
     use_enrolment_token,
 )
 from fairlead_shared.errors import ErrorCode
-from tests.conformance.domain import ORGANIZATION, START, identity_of
+from tests.conformance.domain import ORGANIZATION, START, enrolled, identity_of
 
 TOKEN = "token0000000000000"
 
@@ -25,14 +25,14 @@ async def test_a_cluster_is_pending_until_its_agent_enrols(store: Store) -> None
     """Then it is offline until the agent connects."""
     made = await store.write(lambda c: create_cluster(c, ORGANIZATION, "new", START))
     assert made.state == "pending"
-    await store.write(lambda c: enrol_agent(c, identity_of("new"), "key", "0a", START + 9, START))
+    await store.write(lambda c: enrol_agent(c, identity_of("new"), enrolled(sealing_key="key"), START))
     cluster = await store.read(lambda c: find_cluster(c, ORGANIZATION, "new"))
     assert (cluster.state, cluster.agent and cluster.agent.sealing_key) == ("offline", "key")
 
 
 async def test_an_agent_that_enrols_again_replaces_its_key(store: Store) -> None:
     """A reinstalled agent has new keys and stays the same agent."""
-    await store.write(lambda c: enrol_agent(c, identity_of("one"), "new-key", "0b", START + 9, START))
+    await store.write(lambda c: enrol_agent(c, identity_of("one"), enrolled(sealing_key="new-key"), START))
     await store.write(lambda c: renew_certificate(c, identity_of("one"), "0c", START + 99))
     agent = (await store.read(lambda c: find_cluster(c, ORGANIZATION, "one"))).agent
     assert agent is not None

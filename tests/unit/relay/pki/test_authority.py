@@ -14,12 +14,12 @@ from cryptography.x509.verification import PolicyBuilder, Store
 from fairlead_relay.errors import AuthorityDamaged, SigningRequestInvalid
 from fairlead_relay.pki.authority import (
     AGENT_LIFE,
-    BACKDATE,
     CertificateAuthority,
-    identity_of,
+    read_agent_certificate,
     read_request,
     request_key,
 )
+from fairlead_relay.pki.certificates import BACKDATE
 from fairlead_shared.identity import AgentIdentity, certificate_fingerprint
 
 NOW = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
@@ -137,9 +137,15 @@ def test_only_a_certificate_of_an_agent_has_an_identity(authority: CertificateAu
     """The root names none, and bytes that are no certificate name none."""
     issued = authority.issue_agent(signing_request(ec.generate_private_key(ec.SECP256R1())), IDENTITY)
     leaf = x509.load_pem_x509_certificates(issued.chain_pem.encode())[0]
-    assert identity_of(leaf.public_bytes(serialization.Encoding.DER)) == IDENTITY
-    assert identity_of(authority.root.public_bytes(serialization.Encoding.DER)) is None
-    assert identity_of(b"nonsense") is None
+    for content in (leaf.public_bytes(serialization.Encoding.DER), issued.chain_pem):
+        found = read_agent_certificate(content)
+        assert found is not None
+        assert (found.identity, found.serial, found.made_at) == (IDENTITY, issued.serial, issued.made_at)
+        assert found.expires_at == issued.not_after
+    assert read_agent_certificate(authority.root.public_bytes(serialization.Encoding.DER)) is None
+    assert read_agent_certificate(authority.root_pem) is None
+    assert read_agent_certificate(b"nonsense") is None
+    assert read_agent_certificate("nonsense") is None
 
 
 @pytest.mark.parametrize("name", ["root.pem", "issuing.pem", "issuing.key", "signer.key"])
