@@ -15,7 +15,7 @@ import ssl
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,6 +33,11 @@ from fairlead_shared.enrolment import EnrolmentToken
 from fairlead_shared.frames import (
     CaAnswer,
     CaRequest,
+    CertificateIssued,
+    CertificateRequest,
+    CertificateStored,
+    Challenge,
+    ChallengeRequest,
     Enrol,
     Enrolled,
     Heartbeat,
@@ -44,10 +49,12 @@ from fairlead_shared.frames import (
     JobOffer,
     Message,
     Progress,
+    Rejoin,
     Welcome,
 )
 from fairlead_shared.identity import certificate_fingerprint
 from fairlead_shared.progress import Outcome, ProgressEvent, ResultEvent, Step, StepEvent
+from fairlead_shared.rejoin import sign_proof
 from fairlead_shared.session import (
     Acknowledged,
     Closed,
@@ -233,7 +240,7 @@ class ScriptedAgent:
         """
         token = EnrolmentToken.parse(token_text)
         async with open_wire(url, unverified_context()) as wire:
-            await wire.send(CaRequest())
+            await wire.send(CaRequest(fingerprint=token.ca_fingerprint))
             root_pem = (await wire.wait_message(CaAnswer)).root_pem
         root = x509.load_pem_x509_certificate(root_pem.encode())
         assert certificate_fingerprint(root) == token.ca_fingerprint
@@ -249,6 +256,28 @@ class ScriptedAgent:
             await wire.send(request)
             enrolled = await wire.wait_message(Enrolled)
         return cls(url, enrolled.root_pem, enrolled.certificate_pem, key, enrolled.relay_signer, sealing_key)
+
+    async def rejoin(
+        self, certificate_pem: str | None = None, signer: ec.EllipticCurvePrivateKey | None = None
+    ) -> ScriptedAgent:
+        """
+        Prove the key without showing the certificate to TLS, and return the agent with its new certificate.
+
+        Args:
+            certificate_pem: Another than its own.
+            signer: Another key than the certificate's.
+        Raises: SessionEnded: the relay said no.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        csr_pem = make_request(key)
+        async with open_wire(self.url, ssl.create_default_context(cadata=self.root_pem)) as wire:
+            await wire.send(ChallengeRequest())
+            nonce = (await wire.wait_message(Challenge)).nonce
+            proof = sign_proof(signer or self.key, nonce, csr_pem)
+            shown = certificate_pem or self.certificate_pem
+            await wire.send(Rejoin(certificate_pem=shown, csr_pem=csr_pem, signature=proof))
+            issued = await wire.wait_message(CertificateIssued)
+        return replace(self, key=key, certificate_pem=issued.certificate_pem, root_pem=issued.root_pem)
 
     def context(self) -> ssl.SSLContext:
         """Return a context that trusts the relay's root and shows the agent's certificate."""
@@ -289,6 +318,15 @@ class AgentConnection:
     agent: ScriptedAgent
     wire: AgentWire
     welcome: Welcome
+
+    async def renew(self) -> ScriptedAgent:
+        """Get a certificate for a new key over this connection, say that it is stored, and return the agent with it."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        await self.wire.send(CertificateRequest(csr_pem=make_request(key)))
+        issued = await self.wire.wait_message(CertificateIssued)
+        leaf = x509.load_pem_x509_certificate(issued.certificate_pem.encode())
+        await self.wire.send(CertificateStored(serial=f"{leaf.serial_number:x}"))
+        return replace(self.agent, key=key, certificate_pem=issued.certificate_pem, root_pem=issued.root_pem)
 
     async def wait_offer(self) -> JobOffer:
         """Return the next offer, after checking that its statement is signed by the relay's key."""

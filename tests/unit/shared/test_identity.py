@@ -10,11 +10,15 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from fairlead_shared.errors import NameInvalid
 from fairlead_shared.identity import (
+    CLOCK_SKEW_SECONDS,
     AgentIdentity,
     certificate_fingerprint,
     check_id,
     check_name,
+    identity_fingerprint,
+    issued_at,
     key_fingerprint,
+    public_key_sha256,
 )
 
 
@@ -88,3 +92,18 @@ def test_fingerprints_have_their_familiar_forms() -> None:
     key = ed25519.Ed25519PrivateKey.from_private_bytes(b"1" * 32).public_key()
     assert key_fingerprint(key).startswith("SHA256:")
     assert len(key_fingerprint(key)) == len("SHA256:") + 43
+
+
+def test_an_identity_key_has_one_fingerprint_on_both_sides() -> None:
+    """The relay stores the hash in hex, people compare its base64."""
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(b"1" * 32).public_key()
+    sha256 = public_key_sha256(key)
+    assert len(sha256) == 64
+    assert identity_fingerprint(sha256).startswith("SHA256:")
+    assert not identity_fingerprint(sha256).endswith("=")
+
+
+def test_a_certificates_age_is_counted_from_its_making() -> None:
+    """Its validity begins five minutes earlier, unless it lives for less."""
+    made = certificate("fairlead://acme/east/default")
+    assert issued_at(made) == made.not_valid_before_utc.timestamp() + CLOCK_SKEW_SECONDS

@@ -90,7 +90,10 @@ def show(name: str, terminal: Terminal) -> None:
 
     with connect() as client:
         found = client.cluster(name)
-    terminal.show(found, _columns(), lambda row: row.name)
+    columns = _columns()
+    if found.approval is not None:
+        columns.insert(2, Column("Waits for approval", lambda row: row.approval and row.approval.fingerprint))
+    terminal.show(found, columns, lambda row: row.name)
 
 
 @cluster.command()
@@ -154,7 +157,6 @@ def _columns() -> list[Column[Cluster]]:
         Column("Kubernetes", lambda row: row.agent and row.agent.kubernetes_version),
         Column("Last seen", lambda row: age(row.agent.last_seen_at if row.agent else None, now)),
         Column("Age", lambda row: age(row.created_at, now)),
-        Column("Waits for approval", lambda row: row.approval and row.approval.fingerprint, is_wide=True),
         Column("Certificate expires", lambda row: row.agent and row.agent.certificate_expires_at, is_wide=True),
         Column(
             "Sealing key",

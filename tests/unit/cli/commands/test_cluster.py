@@ -89,3 +89,25 @@ def test_a_name_that_is_none_is_not_sent(fairlead: Fairlead, relay: ScriptedRela
     assert result.exit_code == 2
     assert "lower-case letters" in result.stderr
     assert relay.requests == []
+
+
+def test_a_cluster_may_ask_for_approval(fairlead: Fairlead, relay: ScriptedRelay) -> None:
+    """The fingerprint is shown, and given back to approve it."""
+    waiting = PENDING | {"state": "unapproved", "approval": {"fingerprint": "SHA256:abc", "kind": "enrol"}}
+    relay.answer(f"POST {CLUSTERS}", {"cluster": PENDING, "enrolment": ENROLMENT})
+    relay.answer(f"GET {CLUSTERS}/prod", waiting)
+    relay.answer(f"POST {CLUSTERS}/prod/approve", PENDING)
+    assert "waits for approval" in fairlead("cluster", "create", "prod", "--require-approval").stderr
+    assert relay.bodies(f"POST {CLUSTERS}") == [{"name": "prod", "require_approval": True}]
+    shown = fairlead("cluster", "show", "prod").stdout
+    assert "SHA256:abc" in shown
+    assert fairlead("cluster", "approve", "prod", "SHA256:abc").exit_code == 0
+    assert relay.bodies(f"POST {CLUSTERS}/prod/approve") == [{"fingerprint": "SHA256:abc"}]
+
+
+def test_disable_and_enable(fairlead: Fairlead, relay: ScriptedRelay) -> None:
+    """One undoes the other."""
+    relay.answer(f"POST {CLUSTERS}/edge/disable", CONNECTED | {"state": "disabled"})
+    relay.answer(f"POST {CLUSTERS}/edge/enable", CONNECTED)
+    assert "cluster edge is disabled" in fairlead("cluster", "disable", "edge").stderr
+    assert "cluster edge is enabled" in fairlead("cluster", "enable", "edge").stderr

@@ -1,0 +1,143 @@
+"""A change of the CA on disk: begun, seen by the relay that serves, ended, and whole after a crash anywhere."""
+
+from __future__ import annotations
+
+import ssl
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fairlead_relay.errors import AuthorityDamaged, Conflict
+from fairlead_relay.pki.authority import CertificateAuthority
+from fairlead_relay.pki.certificates import from_epoch
+from fairlead_relay.pki.generations import begin_change, create_first, finish_change, read_generations, stamp
+from fairlead_shared.identity import AgentIdentity
+
+NOW = 1_800_000_000.0
+IDENTITY = AgentIdentity.parse("fairlead://acme/harbour/default")
+
+
+def clock() -> float:
+    """Return the time of these tests."""
+    return NOW
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Make an authority."""
+    create_first(tmp_path / "pki", from_epoch(time.time()))
+    return tmp_path / "pki"
+
+
+def issue(authority: CertificateAuthority) -> x509.Certificate:
+    """Issue a certificate to an agent."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    request = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    return x509.load_pem_x509_certificates(authority.issue_agent(request, IDENTITY).chain_pem.encode())[0]
+
+
+def test_a_change_is_taken_up_by_a_relay_that_serves(folder: Path) -> None:
+    """The new CA issues, the old one's certificates still count, until the change is finished."""
+    authority = CertificateAuthority.open(folder, clock)
+    old, first = issue(authority), authority.generations[-1]
+    assert not authority.refresh()
+    begin_change(folder, from_epoch(NOW), keep_root=False)
+    assert authority.refresh()
+    assert not authority.refresh()
+    new = issue(authority)
+    assert authority.issuer_of(old) == first.issuer
+    assert authority.issuer_of(new) == authority.issuer != first.issuer
+    assert authority.root_pem_of(first_root := fingerprint(first.root)) != authority.root_pem
+    assert authority.trust_pem.count("BEGIN") == 4
+    finish_change(folder)
+    assert authority.refresh()
+    assert authority.issuer_of(old) is None
+    assert authority.issuer_of(new) == authority.issuer
+    assert authority.root_pem_of(first_root) == authority.root_pem
+    again = CertificateAuthority.open(folder, clock)
+    assert (again.root_pem, again.issuer_of(new)) == (authority.root_pem, authority.issuer)
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return a certificate's fingerprint, lower-case hex."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def test_the_new_root_is_accepted_by_who_trusts_the_old_one(folder: Path) -> None:
+    """OpenSSL builds the chain over the cross-signed root; and without it for who trusts the new root."""
+    authority = CertificateAuthority.open(folder, time.time)
+    old_root = authority.root_pem
+    begin_change(folder, from_epoch(time.time()), keep_root=False)
+    authority.refresh()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    file = folder / "server.pem"
+    file.write_bytes(authority.issue_server(["relay.example.com"]))
+    server.load_cert_chain(file)
+    for root in (old_root, authority.root_pem):
+        assert shakes_hands(server, root)
+
+
+def shakes_hands(server_context: ssl.SSLContext, root_pem: str) -> bool:
+    """Tell whether a client that trusts one root accepts a server, without a network."""
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context(cadata=root_pem).wrap_bio(down, up, server_hostname="relay.example.com")
+    server = server_context.wrap_bio(up, down, server_side=True)
+    for _ in range(6):
+        for side in (client, server):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+    return client.version() == "TLSv1.3" and client.getpeercert() is not None
+
+
+def test_only_the_issuing_ca_may_change(folder: Path) -> None:
+    """Then who trusts the root notices nothing, and what the old issuing CA signed counts until the change is over."""
+    authority = CertificateAuthority.open(folder, clock)
+    root, old = authority.root_pem, issue(authority)
+    made = begin_change(folder, from_epoch(NOW), keep_root=True)
+    authority.refresh()
+    assert (authority.root_pem, made.cross) == (root, None)
+    assert authority.issuer_of(old) is not None
+    finish_change(folder)
+    authority.refresh()
+    assert authority.issuer_of(old) is None
+
+
+def test_changes_follow_one_another(folder: Path) -> None:
+    """One at a time; nothing of the old ones' keys stays on disk, and all files are their owner's alone."""
+    with pytest.raises(Conflict, match="no change"):
+        finish_change(folder)
+    for number in (2, 3):
+        begin_change(folder, from_epoch(NOW), keep_root=False)
+        with pytest.raises(Conflict, match="under way"):
+            begin_change(folder, from_epoch(NOW), keep_root=False)
+        assert finish_change(folder).number == number
+    assert sorted(path.name for path in folder.iterdir()) == ["ca-3", "signer.key"]
+    assert [one.number for one in read_generations(folder)] == [3]
+    for path in folder.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_a_finish_that_was_cut_short_is_a_finish(folder: Path) -> None:
+    """The mark counts; what could not be deleted any more is ignored."""
+    begin_change(folder, from_epoch(NOW), keep_root=False)
+    before = stamp(folder)
+    (folder / "ca-2" / "alone").touch()
+    assert stamp(folder) != before
+    assert [one.number for one in read_generations(folder)] == [2]
+
+
+def test_a_root_without_its_key_cannot_be_changed(folder: Path) -> None:
+    """It could not vouch for the new one, and who trusts it would be locked out."""
+    (folder / "root.key").unlink()
+    with pytest.raises(AuthorityDamaged, match=r"root\.key"):
+        begin_change(folder, from_epoch(NOW), keep_root=False)
+    assert stamp(folder) == ()
+    assert stamp(folder / "nowhere") == ()
