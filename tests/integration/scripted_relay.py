@@ -75,11 +75,11 @@ class ThrowawayCa:
         )
         self.root_pem = self.root.public_bytes(serialization.Encoding.PEM).decode()
 
-    def issue_agent(self, csr_pem: str, life_seconds: float) -> str:
+    def issue_agent(self, csr_pem: str, life_seconds: float, cluster: str = CLUSTER) -> str:
         """Issue an agent's certificate for the key of a request."""
         request = x509.load_pem_x509_csr(csr_pem.encode())
         assert request.is_signature_valid
-        uri = x509.UniformResourceIdentifier(f"fairlead://{ORGANIZATION}/{CLUSTER}/default")
+        uri = x509.UniformResourceIdentifier(f"fairlead://{ORGANIZATION}/{cluster}/default")
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "agent")])
         certificate = (
             self._builder(request.public_key(), subject, self.root.subject, life_seconds)

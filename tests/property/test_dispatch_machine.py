@@ -67,7 +67,7 @@ class Link:
         """Take a cancel."""
         self.cancels.append(message)
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, code: ErrorCode = ErrorCode.OVERLOADED) -> None:
         """Be closed by the relay."""
         assert reason
         self.open = False

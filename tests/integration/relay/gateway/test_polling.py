@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from fairlead_relay.errors import RequestInvalid
 from fairlead_relay.gateway import poll_channel
@@ -12,9 +13,11 @@ from fairlead_relay.gateway.http_request import RequestReader, response
 from fairlead_relay.gateway.poll_channel import PollChannel
 from fairlead_relay.gateway.polling import Polling
 from fairlead_relay.gateway.secure_stream import SecureStream
-from fairlead_shared.identity import AgentIdentity
+from fairlead_relay.pki.authority import AgentCertificate, read_agent_certificate
 from fairlead_shared.poll_batches import MAX_BATCH_BYTES, POLL_PATH, join_frames, split_frames
 from tests.integration.relay.gateway.agent_port import Port, Requests, agent_port
+from tests.integration.scripted_agent import make_request
+from tests.integration.scripted_relay import ThrowawayCa
 
 
 @pytest.fixture(autouse=True)
@@ -24,12 +27,20 @@ def short_holds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     return iter([None])
 
 
+def certificate_of(cluster: str) -> AgentCertificate:
+    """Return the certificate of a cluster's agent."""
+    csr_pem = make_request(ec.generate_private_key(ec.SECP256R1()))
+    found = read_agent_certificate(ThrowawayCa().issue_agent(csr_pem, 3600, cluster))
+    assert found is not None
+    return found
+
+
 class Polls:
     """A port that answers polls, for whom a test says it is."""
 
     def __init__(self) -> None:
         self.channels: list[PollChannel] = []
-        self.identity = AgentIdentity("acme", "blue", "default")
+        self.certificate = certificate_of("blue")
         self.polling = Polling(lambda _, channel: self.channels.append(channel))
 
     async def serve(self, stream: SecureStream) -> None:
@@ -38,7 +49,7 @@ class Polls:
         try:
             found = await reader.head(10)
             if found is not None:
-                await self.polling.serve(stream, reader, found[0], self.identity)
+                await self.polling.serve(stream, reader, found[0], self.certificate)
         except RequestInvalid as error:
             stream.write(response(error.status))
 
@@ -78,7 +89,7 @@ async def test_a_series_belongs_to_the_agent_that_began_it() -> None:
     polls = Polls()
     async with connected(polls) as (port, requests):
         name = (await requests.ask("POST", POLL_PATH)).headers["Fairlead-Session"]
-        polls.identity = AgentIdentity("acme", "green", "default")
+        polls.certificate = certificate_of("green")
         other = Requests(*await port.open())
         stolen = await other.ask("POST", POLL_PATH, Fairlead_Session=name, Fairlead_Receive="1")
         assert stolen.status == 410
