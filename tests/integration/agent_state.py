@@ -41,11 +41,13 @@ class MemoryState:
     async def select(self, kind: StateKind, label_selector: str) -> list[dict[str, Any]]:
         """Return copies of the objects with one label."""
         await asyncio.sleep(0)
-        label, _, value = label_selector.partition("=")
+        label, wanted, value = label_selector.partition("=")
         return [
             copy.deepcopy(found)
             for (of_kind, _), found in self.objects.items()
-            if of_kind is kind and found["metadata"].get("labels", {}).get(label) == value
+            if of_kind is kind
+            and label in (labels := found["metadata"].get("labels", {}))
+            and (not wanted or labels[label] == value)
         ]
 
     async def create(self, kind: StateKind, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,9 +69,12 @@ class MemoryState:
             raise Conflict(name)
         return self._store(kind, name, manifest)
 
-    async def delete(self, kind: StateKind, name: str) -> None:
+    async def delete(self, kind: StateKind, name: str, resource_version: str = "") -> None:
         """Delete an object."""
         await self._before_write()
+        live = self.objects.get((kind, name))
+        if live is not None and resource_version not in ("", live["metadata"]["resourceVersion"]):
+            raise Conflict(name)
         self.objects.pop((kind, name), None)
 
     def names(self, kind: StateKind) -> list[str]:

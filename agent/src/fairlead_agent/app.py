@@ -1,9 +1,9 @@
 """
 The agent put together: the only place that builds its parts, and the order in which they start and stop.
 
-Start: probes, policy, API server, identity, stored jobs, link. A stop by signal cancels everything and leaves every
-job to be
-resumed: its checkpoint is in the cluster, its journal on disk.
+Start: probes, policy, API server, leadership, identity, stored jobs, link. A stop by signal cancels everything, gives
+up leadership and leaves every job to be resumed: its checkpoint is in the cluster, its journal on disk. A replica that
+loses its leadership stops in the same way and stands by.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from fairlead_agent.identity_store import IdentityStore
 from fairlead_agent.journal import Spool
 from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.gate import WriteGate
 from fairlead_agent.kube.state import StateObjects
+from fairlead_agent.kube.transport import PATIENCE_SECONDS
+from fairlead_agent.leadership import Leadership, ReplicaName, Term
 from fairlead_agent.link import Link
 from fairlead_agent.logs import Logger
 from fairlead_agent.policy_file import PolicyFile
@@ -44,19 +47,34 @@ RETRY_BASE_SECONDS, RETRY_CAP_SECONDS = 1.0, 30.0
 T = TypeVar("T")
 
 
-def kube_client(settings: Settings) -> KubeClient:
-    """Return a client of this cluster's API server with the agent's own rights. Raises: Unreachable."""
+def kube_client(
+    settings: Settings, *, gate: WriteGate | None = None, patience_seconds: float = PATIENCE_SECONDS
+) -> KubeClient:
+    """
+    Return a client of this cluster's API server with the agent's own rights.
+
+    Args:
+        settings: Where it is.
+        gate: What every write passes.
+        patience_seconds: How long one request is tried again.
+    Raises: Unreachable: the settings are not those of a pod.
+    """
     variables = {
         "KUBERNETES_SERVICE_HOST": settings.kubernetes_host,
         "KUBERNETES_SERVICE_PORT": str(settings.kubernetes_port),
     }
-    return KubeClient(ClusterAccess.in_cluster(variables, settings.service_account_dir))
+    access = ClusterAccess.in_cluster(variables, settings.service_account_dir)
+    return KubeClient(access, patience_seconds=patience_seconds, gate=gate)
 
 
 def state_objects(client: KubeClient, settings: Settings) -> StateObjects:
+    """Return the agent's own namespace as a store. Raises: SettingsInvalid: nothing names it."""
+    return StateObjects(client, own_namespace(settings))
+
+
+def own_namespace(settings: Settings) -> str:
     """Return the agent's own namespace. Raises: SettingsInvalid: nothing names it."""
-    namespace = settings.state_namespace or _read_namespace(settings.service_account_dir / "namespace")
-    return StateObjects(client, namespace)
+    return settings.state_namespace or _read_namespace(settings.service_account_dir / "namespace")
 
 
 class Agent:
@@ -74,6 +92,7 @@ class Agent:
         self._logger = logger
         self._policy = PolicyFile(settings.policy_file, logger)
         self._link: Link | None = None
+        self._leadership: Leadership | None = None
         self._phase = "starting"
 
     async def run(self) -> None:
@@ -100,20 +119,55 @@ class Agent:
             work.result()
 
     async def _work(self) -> None:
+        replica = ReplicaName(self._settings.spool_dir, self._settings.replica)
         try:
-            async with serve_probes(self._settings.probe_port, self._readiness), kube_client(self._settings) as client:
-                await self._serve(client)
+            async with (
+                serve_probes(self._settings.probe_port, self._readiness),
+                # Renewals get a client of their own: they must never wait behind sixteen slow requests.
+                kube_client(self._settings, patience_seconds=0) as client,
+            ):
+                namespace = own_namespace(self._settings)
+                leadership = self._leadership = Leadership(client, namespace, str(replica), self._logger)
+                while True:
+                    await self._lead(await leadership.acquire())
         except BaseExceptionGroup as group:
             raise _first_of(group) from group
+        finally:
+            replica.close()
 
-    async def _serve(self, client: KubeClient) -> None:
+    async def _lead(self, term: Term) -> None:
+        """Work for one term: returns when it is lost. Nothing of the work is left then, least of all a write."""
+        holding = asyncio.create_task(term.hold(), name="lease")
+        work = asyncio.create_task(self._serve(term), name="agent/term")
+        try:
+            await asyncio.wait({holding, work}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # The lease is renewed until the last write has ended: only then may the next replica begin.
+            work.cancel()
+            await asyncio.wait({work})
+            holding.cancel()
+            await asyncio.wait({holding})
+            self._link = None
+            await term.release()
+        if holding.done() and not holding.cancelled():
+            holding.result()
+        if not work.cancelled():
+            work.result()
+        self._phase = "standing by: the lease was lost"
+
+    async def _serve(self, term: Term) -> None:
+        async with kube_client(self._settings, gate=term) as client:
+            await self._work_with(client, term)
+
+    async def _work_with(self, client: KubeClient, term: Term) -> None:
         state = state_objects(client, self._settings)
         identities = IdentityStore(state)
+        inventory = InventoryStore(state)
         self._phase = "reading the agent's identity from the API server"
         version = await self._patiently(client.version)
+        await self._patiently(lambda: inventory.claim(term.name))
         await self._patiently(identities.open)
-        link = self._link = Link(self._settings, identities, version, self._logger)
-        inventory = InventoryStore(state)
+        link = self._link = Link(self._settings, identities, version, self._logger, leading=term.opened)
         workshop = Workshop(
             policy=self._policy,
             identities=identities,
@@ -125,8 +179,13 @@ class Agent:
             courier=link,
             clock=time.time,
             logger=self._logger,
+            is_over=lambda: term.is_over,
         )
-        runner = Runner(workshop, Spool(self._settings.spool_dir / "events"))
+        spool = Spool(self._settings.spool_dir / "events")
+        if not term.continues:
+            # Another replica may have told other steps under the same numbers: what it left is derived again.
+            spool.discard_others(set())
+        runner = Runner(workshop, spool)
         checkpoints = await self._patiently(workshop.checkpoints.load_all)
         async with asyncio.TaskGroup() as group:
             resumed = asyncio.Event()
@@ -153,7 +212,8 @@ class Agent:
 
     def _readiness(self) -> tuple[bool, str]:
         if self._link is None:
-            return False, self._phase
+            leader = "" if self._leadership is None else self._leadership.leader
+            return bool(leader), f"standing by: {leader} leads" if leader else self._phase
         return self._link.is_connected, self._link.state
 
 

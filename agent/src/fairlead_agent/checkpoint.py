@@ -95,8 +95,17 @@ class CheckpointStore:
     async def delete(self, job_id: str) -> None:
         """Delete a job's checkpoint; none is fine. Raises: KubeError."""
         name = f"{_PREFIX}{job_id}"
-        await self._state.delete(StateKind.CONFIG_MAP, name)
-        self._versions.pop(name, None)
+        for attempt in range(1, _WRITE_ATTEMPTS + 1):
+            try:
+                await self._state.delete(StateKind.CONFIG_MAP, name, self._versions.pop(name, ""))
+            except Conflict:
+                live = await self._state.read(StateKind.CONFIG_MAP, name)
+                if attempt == _WRITE_ATTEMPTS:
+                    raise
+                if live is not None:
+                    self._versions[name] = live["metadata"]["resourceVersion"]
+            else:
+                return
 
     def _read(self, manifest: dict[str, Any]) -> Checkpoint | None:
         self._versions[manifest["metadata"]["name"]] = manifest["metadata"]["resourceVersion"]

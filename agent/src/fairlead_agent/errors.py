@@ -18,6 +18,7 @@ Tree:
     │   ├── WatchExpired       410: list again
     │   ├── Throttled          429 for longer than our patience; temporary
     │   ├── Unreachable        no answer, or 5xx, for longer than our patience; temporary
+    │   ├── LeadershipLost     another replica leads now: this one may not write; temporary
     │   └── Unexpected         an answer this client has no word for
     ├── SettingsInvalid        a flag or variable is missing or wrong
     ├── PolicyInvalid          the operator's policy file cannot be used
@@ -225,6 +226,16 @@ class Unreachable(KubeError):
 
     def __str__(self) -> str:
         return f"the API server {self.server} cannot be reached: {self.reason}"
+
+
+class LeadershipLost(KubeError):
+    """This replica may not write any more: another leads, or may. Temporary: the work goes on there."""
+
+    code = ErrorCode.API_SERVER_UNREACHABLE
+    temporary = True
+
+    def __str__(self) -> str:
+        return "another replica of this agent leads now, so this one may not write"
 
 
 class Unexpected(KubeError):

@@ -74,6 +74,8 @@ class Workshop:
     courier: Courier
     clock: Clock
     logger: Logger
+    is_over: Callable[[], bool] = bool
+    """Whether another replica may lead: nothing that happens here since is part of any job's story."""
     turns: dict[EnvironmentKey, asyncio.Lock] = field(default_factory=dict)
     """Held while a job works on its environment: one deployment at a time."""
 
@@ -308,7 +310,7 @@ class Execution:
         await asyncio.sleep(0)
 
     def _record(self, event: ProgressEvent) -> None:
-        if self.journal.append(event):
+        if not self._workshop.is_over() and self.journal.append(event):
             self._workshop.courier.events_ready(self.job_id)
 
     async def _persist(self, write: Callable[[], Awaitable[None]], complaint: str) -> None:

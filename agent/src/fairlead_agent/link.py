@@ -13,7 +13,7 @@ import contextlib
 import random
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from fairlead_agent import __version__
@@ -63,6 +63,7 @@ class Link:
         kubernetes_version: The API server's, for the hello; empty if unknown.
         logger: Bound to nothing yet.
         clock: Seconds since the epoch.
+        leading: Returns once this replica may speak for the agent; asked before each connection.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class Link:
         kubernetes_version: str,
         logger: Logger,
         clock: Callable[[], float] = time.time,
+        leading: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self._leading = leading
         self._settings = settings
         self._dialler = Dialler.of(settings)
         self._identities = identities
@@ -108,6 +111,8 @@ class Link:
             while True:
                 self._welcomed = False
                 try:
+                    if self._leading is not None:
+                        await self._leading()
                     await self._enrol_if_needed()
                     closed = await self._serve(desk)
                 except (ConnectFailed, KubeError, IdentityInvalid) as error:

@@ -188,5 +188,5 @@ class StatePort(Protocol):
     async def update(self, kind: StateKind, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Replace an object. Raises: Conflict: metadata.resourceVersion is no longer current. NotFound: it is gone."""
 
-    async def delete(self, kind: StateKind, name: str) -> None:
-        """Delete an object; none is fine."""
+    async def delete(self, kind: StateKind, name: str, resource_version: str = "") -> None:
+        """Delete an object; none is fine. Raises: Conflict: it is not at that resourceVersion, where one is given."""

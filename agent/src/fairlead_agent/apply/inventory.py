@@ -2,15 +2,17 @@
 Inventory: what each environment owns in this cluster, kept in ConfigMaps of the agent's namespace.
 
 One head per environment, `fairlead-environment-<owner>`, changed by compare-and-set: it is the commit point. Lists too
-long for one object go into shards named by their content, written before the head that names them and removed after; a
-crash in between leaves shards nobody names, which the next change removes. An object is listed before its first write,
-so that what a killed attempt made is never forgotten. Only this module knows the layout.
+long for one object go into shards named by their content and writer, written before the head that names them and
+removed after; a crash in between leaves shards nobody names, which the next change removes. An object is listed before
+its first write, so that what a killed attempt made is never forgotten. Only this module knows the layout.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +23,7 @@ from fairlead_agent.ports import EnvironmentKey, OwnedObject, ReplayMark, StateK
 OWNER_LABEL = "fairlead.dev/owner"
 ENVIRONMENT_ANNOTATION = "fairlead.dev/environment"
 INVENTORY_LABEL = "fairlead.dev/inventory-of"
+LEADER_ANNOTATION = "fairlead.dev/leader"
 _SHARD_BYTES = 400 * 1024
 """Well below 512 KiB, so that metadata and JSON escaping fit too (etcd takes 1.5 MiB, some clusters less)."""
 _MARKS = 32
@@ -76,10 +79,46 @@ class _Stored:
 
 
 class InventoryStore:
-    """Reads and changes inventories; also answers ports.ReplayPort."""
+    """
+    Reads and changes inventories; also answers ports.ReplayPort.
+
+    Args:
+        state: The agent's own namespace.
+    """
 
     def __init__(self, state: StatePort) -> None:
         self._state = state
+        self._salt = secrets.token_hex(4)
+        """In the names of this store's shards: a delete that another process sent long ago can never hit one."""
+
+    async def claim(self, leader: str) -> None:
+        """
+        Write a new leader's name into every inventory, so that what an earlier one still has under way conflicts.
+
+        Args:
+            leader: The same for no two leaders.
+        Raises: Conflict: somebody else keeps writing. KubeError: the API server said no.
+        """
+        for head in await self._state.select(StateKind.CONFIG_MAP, INVENTORY_LABEL):
+            if "environment" in (head.get("data") or {}):
+                await self._claim(head, leader)
+
+    async def _claim(self, head: dict[str, Any] | None, leader: str) -> None:
+        for _ in range(_TRIES):
+            if head is None:
+                return
+            metadata = head["metadata"]
+            annotations = {**(metadata.get("annotations") or {}), LEADER_ANNOTATION: leader}
+            try:
+                claimed = {**head, "metadata": {**metadata, "annotations": annotations}}
+                await self._state.update(StateKind.CONFIG_MAP, claimed)
+            except Conflict:
+                head = await self._state.read(StateKind.CONFIG_MAP, metadata["name"])
+            except NotFound:
+                return
+            else:
+                return
+        raise Conflict(f"inventory {head['metadata']['name'] if head else ''}")
 
     async def load(self, environment: EnvironmentKey) -> Inventory:
         """Return an environment's inventory, an empty one before its first deployment."""
@@ -169,18 +208,21 @@ class InventoryStore:
             await self._remove_shards(environment, keep=[_head_name(environment), *shards])
 
     async def _write_shard(self, environment: EnvironmentKey, part: str) -> str:
-        name = f"{_head_name(environment)}-{hashlib.sha256(part.encode()).hexdigest()[:12]}"
+        name = f"{_head_name(environment)}-{hashlib.sha256(part.encode()).hexdigest()[:12]}-{self._salt}"
         metadata = {"name": name, "labels": {INVENTORY_LABEL: environment.owner}}
         try:
             await self._state.create(StateKind.CONFIG_MAP, {"metadata": metadata, "data": {"objects": part}})
         except AlreadyExists:
-            return name  # named by its content: it is the same
+            return name  # named by its content and by this store: it is the same
         return name
 
     async def _remove_shards(self, environment: EnvironmentKey, keep: Sequence[str]) -> None:
         for shard in await self._state.select(StateKind.CONFIG_MAP, f"{INVENTORY_LABEL}={environment.owner}"):
             if shard["metadata"]["name"] not in keep:
-                await self._state.delete(StateKind.CONFIG_MAP, shard["metadata"]["name"])
+                metadata = shard["metadata"]
+                # A part that changed since is another store's to remove.
+                with contextlib.suppress(Conflict):
+                    await self._state.delete(StateKind.CONFIG_MAP, metadata["name"], metadata["resourceVersion"])
 
 
 def _head_name(environment: EnvironmentKey) -> str:

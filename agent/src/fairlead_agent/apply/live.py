@@ -32,6 +32,7 @@ class Live:
     """One live object."""
 
     uid: str
+    resource_version: str
     digest: bytes
     deleted: bool
     """Whether it is being deleted."""
@@ -42,7 +43,13 @@ def live_of(manifest: Mapping[str, Any]) -> Live:
     """Return what is kept of a live object."""
     metadata = manifest["metadata"]
     finalizers = tuple(metadata.get("finalizers") or ())
-    return Live(metadata["uid"], digest_of(manifest), bool(metadata.get("deletionTimestamp")), finalizers)
+    return Live(
+        metadata["uid"],
+        metadata["resourceVersion"],
+        digest_of(manifest),
+        bool(metadata.get("deletionTimestamp")),
+        finalizers,
+    )
 
 
 def digest_of(manifest: Mapping[str, Any]) -> bytes:

@@ -49,6 +49,8 @@ class Planned:
     """Whether it needs a write."""
     uid: str = ""
     """Of the live object; empty if there is none."""
+    resource_version: str = ""
+    """Of the live object that is to be changed, as it was compared: the write is bound to it."""
 
 
 @dataclass(slots=True)
@@ -231,7 +233,7 @@ class Preflight:
             return None
         if live.digest == digest_of(applied.manifest):
             return Planned(Action.UNCHANGED, write=False, uid=live.uid)
-        return Planned(Action.CHANGED, write=True, uid=live.uid)
+        return Planned(Action.CHANGED, write=True, uid=live.uid, resource_version=live.resource_version)
 
     async def _check_watches(self, places: Iterable[int], proof: Proof) -> None:
         """Prove that health can be watched later: without the right, waiting would find out after the writes."""

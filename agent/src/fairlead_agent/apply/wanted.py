@@ -32,6 +32,11 @@ class WantedObjects(Sequence[dict[str, Any]]):
         self.refs = [ObjectRef.of(json.loads(line)) for line in self._lines]
         """Of each object; the namespace is settled by `settle`."""
 
+    @property
+    def owner(self) -> str:
+        """The owner label that these objects carry."""
+        return self._work.environment.owner
+
     def __len__(self) -> int:
         return len(self._lines)
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 from fairlead_agent.apply.findings import Finding, findings_of
 from fairlead_agent.apply.graph import Graph
+from fairlead_agent.apply.inventory import OWNER_LABEL
 from fairlead_agent.apply.preflight import Planned
 from fairlead_agent.apply.wanted import WantedObjects
-from fairlead_agent.errors import KubeError
-from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.errors import Conflict, KubeError
+from fairlead_agent.kube.client import Applied, KubeClient
 from fairlead_agent.kube.condition import until
 from fairlead_agent.kube.resources import CRDS, Resource
 from fairlead_agent.ports import Clock, Report
@@ -26,6 +27,8 @@ from fairlead_shared.progress import Action, ObjectEvent
 
 _WORKERS = 16
 """As many as the client sends at once."""
+_TRIES = 8
+"""Writes of an object that others keep changing, such as a Deployment whose status moves."""
 _ESTABLISHED_SECONDS = 30.0
 """How long a CRD may take to be established; well under a second is usual."""
 
@@ -138,7 +141,7 @@ class Writer:
             raise AssertionError(f"{ref} was not resolved")  # preflight let it through: a defect here, not input
         uid = ""
         try:
-            applied = await self._client.apply(resource, self._wanted.prepared(place))
+            applied = await self._write(resource, place, planned.resource_version)
             uid = applied.manifest["metadata"]["uid"]
             if resource == CRDS:
                 await until(self._client, resource, applied.manifest, "Established", seconds=_ESTABLISHED_SECONDS)
@@ -154,6 +157,28 @@ class Writer:
         for finding in findings:
             await self._report(finding.event(self._clock()))
         return Written(Action.FAILED, uid), findings[0].message
+
+    async def _write(self, resource: Resource, place: int, version: str) -> Applied:
+        """
+        Apply an object at the version that was compared; at a newer one if only others' fields changed since.
+
+        A write of a process that no longer leads comes too late for its version, and changes nothing.
+        """
+        ref = self._wanted.refs[place]
+        for _ in range(_TRIES):
+            manifest = self._wanted.prepared(place)
+            if version:
+                manifest["metadata"]["resourceVersion"] = version
+            try:
+                return await self._client.apply(resource, manifest)
+            except Conflict:
+                live = await self._client.find(resource, ref.namespace, ref.name)
+                metadata = {} if live is None else live["metadata"]
+                owner = (metadata.get("labels") or {}).get(OWNER_LABEL)
+                if live is not None and owner != self._wanted.owner:
+                    raise
+                version = metadata.get("resourceVersion", "")
+        raise Conflict(f"{ref} changed {_TRIES} times while it was being written")
 
     def _failed(self, place: int) -> bool:
         written = self.written.get(place)

@@ -17,6 +17,7 @@ from typing import Any, Self
 from fairlead_agent.errors import NotFound
 from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.discovery import Discovery
+from fairlead_agent.kube.gate import WriteGate
 from fairlead_agent.kube.resources import Resource
 from fairlead_agent.kube.transport import PATIENCE_SECONDS, SocketFactory, Transport
 
@@ -45,7 +46,15 @@ class Page:
 
 
 class KubeClient:
-    """Verbs on the objects of one cluster. Use as an asynchronous context manager."""
+    """
+    Verbs on the objects of one cluster. Use as an asynchronous context manager.
+
+    Args:
+        access: The API server and the identity there.
+        socket_factory: Makes sockets; None: the usual ones.
+        patience_seconds: How long one request is tried again.
+        gate: What every write passes; None: this client writes whenever it is asked to.
+    """
 
     def __init__(
         self,
@@ -53,8 +62,9 @@ class KubeClient:
         *,
         socket_factory: SocketFactory | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
+        gate: WriteGate | None = None,
     ) -> None:
-        self.transport = Transport(access, socket_factory=socket_factory, patience_seconds=patience_seconds)
+        self.transport = Transport(access, socket_factory=socket_factory, patience_seconds=patience_seconds, gate=gate)
         self._discovery = Discovery(self.transport)
 
     async def __aenter__(self) -> Self:
@@ -137,10 +147,12 @@ class KubeClient:
 
         Args:
             resource: Where its kind is served.
-            manifest: The fields wanted; apiVersion, kind, metadata.name, and metadata.namespace if namespaced.
+            manifest: The fields wanted; apiVersion, kind, metadata.name, and metadata.namespace if namespaced. With
+                metadata.resourceVersion, only the object as it was read is changed.
             dry_run: Run everything but the write.
         Returns: The object after it, and whether it was (would be) created.
-        Raises: FieldConflict, InvalidObject, MissingRight, AdmissionDenied, NotFound (its namespace) and the like.
+        Raises: Conflict: it changed meanwhile. FieldConflict, InvalidObject, MissingRight, AdmissionDenied, NotFound
+            (its namespace) and the like.
         Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/
         """
         metadata = manifest["metadata"]

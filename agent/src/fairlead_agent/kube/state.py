@@ -45,10 +45,10 @@ class StateObjects:
         """Replace an object. Raises: Conflict: metadata.resourceVersion is not current. NotFound: it is gone."""
         return await self._client.update(_RESOURCES[kind], self._complete(kind, manifest))
 
-    async def delete(self, kind: StateKind, name: str) -> None:
-        """Delete an object; none is fine."""
+    async def delete(self, kind: StateKind, name: str, resource_version: str = "") -> None:
+        """Delete an object; none is fine. Raises: Conflict: it is not at that resourceVersion, where one is given."""
         try:
-            await self._client.delete(_RESOURCES[kind], self._namespace, name)
+            await self._client.delete(_RESOURCES[kind], self._namespace, name, resource_version=resource_version)
         except NotFound:
             return
 

@@ -20,9 +20,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 
 from fairlead_agent.errors import KubeError, Throttled, Unexpected, Unreachable
 from fairlead_agent.kube.access import ClusterAccess, TokenSource
+from fairlead_agent.kube.gate import WriteGate
 from fairlead_agent.kube.status import error_of
 from fairlead_shared.backoff import full_jitter
 
@@ -47,12 +49,46 @@ _RETRIED = frozenset(
     }
 )
 
+_TRANSIT_MILLISECONDS = 2_000
+"""Bytes of a write that the API server's host does not acknowledge for so long are given up, by the kernel itself: also
+while this process is frozen. See leadership.TRANSIT_SECONDS."""
+
 SocketFactory = Callable[[tuple[Any, ...]], socket.socket]
 """Makes the socket for an address; tests put it into another network namespace."""
 
 
+class _GateShut(Exception):
+    """The gate shut before the write began."""
+
+
+class _GuardedBody(aiohttp.BytesPayload):
+    """The body of a write. It looks at the gate right before it leaves; without its body a request is never begun."""
+
+    def __init__(self, content: bytes, content_type: str, gate: WriteGate) -> None:
+        super().__init__(content, content_type=content_type)
+        self._gate = gate
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if self._gate.seconds_left() <= 0:
+            raise _GateShut
+        await super().write_with_length(writer, content_length)
+
+
 class Transport:
-    """One session with one API server. Use as an asynchronous context manager."""
+    """
+    One session with one API server. Use as an asynchronous context manager.
+
+    Args:
+        access: The API server and the identity there.
+        socket_factory: Makes sockets; None: the usual ones.
+        concurrency: Requests under way at once.
+        patience_seconds: How long one request is tried again.
+        gate: What writes pass; None: they need not ask. With a gate, a write is bounded by what the gate leaves it, on
+            this side and by the API server.
+    """
 
     def __init__(
         self,
@@ -61,10 +97,12 @@ class Transport:
         socket_factory: SocketFactory | None = None,
         concurrency: int = CONCURRENCY,
         patience_seconds: float = PATIENCE_SECONDS,
+        gate: WriteGate | None = None,
     ) -> None:
         self.server = access.server
         self._access = access
-        self._socket_factory = socket_factory
+        self._gate = gate
+        self._socket_factory = socket_factory or (None if gate is None else _impatient_socket)
         self._token = TokenSource(access)
         self._slots = asyncio.Semaphore(concurrency)
         self._patience_seconds = patience_seconds
@@ -122,6 +160,7 @@ class Transport:
         """
         content = None if body is None else json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
         headers = {"Accept": accept} if content is None else {"Accept": accept, "Content-Type": content_type}
+        gate = None if method == "GET" or (query and "dryRun" in query) else self._gate
         ends = time.monotonic() + self._patience_seconds
         renewed = False
         attempt = 0
@@ -129,7 +168,10 @@ class Transport:
             status, answer, retry_after = 0, b"", 0.0
             trouble: KubeError
             try:
-                status, answer, retry_after = await self._send(method, path, query, content, headers)
+                await self._pass_gate(gate, ends)
+                status, answer, retry_after = await self._send(method, path, query, content, headers, gate)
+            except _GateShut:
+                continue
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 trouble = Unreachable(self.server, _reason(error))
             else:
@@ -152,22 +194,44 @@ class Transport:
             await asyncio.sleep(pause)
 
     async def _send(
-        self, method: str, path: str, query: Mapping[str, str] | None, content: bytes | None, headers: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        content: bytes | None,
+        headers: Mapping[str, str],
+        gate: WriteGate | None,
     ) -> tuple[int, bytes, float]:
-        limits = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
-        async with (
-            self._slots,
-            self._session.request(
+        async with self._slots:
+            seconds = REQUEST_SECONDS
+            body: bytes | _GuardedBody | None = content
+            if gate is not None:
+                seconds = gate.seconds_left()
+                if seconds <= 0:
+                    raise _GateShut
+                # The API server's limit holds even if this process is frozen now and never hangs up.
+                query = {**(query or {}), "timeout": f"{seconds * 1000:.0f}ms"}
+                body = _GuardedBody(content or b"", headers.get("Content-Type", "application/json"), gate)
+            async with self._session.request(
                 method,
                 self.server + path,
                 params=query,
-                data=content,
+                data=body,
                 headers={**headers, **self._authorization()},
-                timeout=limits,
+                timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
                 allow_redirects=False,
-            ) as response,
-        ):
-            return response.status, await response.read(), _retry_after(response)
+            ) as response:
+                return response.status, await response.read(), _retry_after(response)
+
+    async def _pass_gate(self, gate: WriteGate | None, ends: float) -> None:
+        """Wait for the gate as long as for an API server that is away, which is why it is shut as a rule."""
+        if gate is None:
+            return
+        try:
+            async with asyncio.timeout(max(0.0, ends - time.monotonic())):
+                await gate.opened()
+        except TimeoutError:
+            raise Unreachable(self.server, "the agent's Lease could not be renewed, so it may not write") from None
 
     @asynccontextmanager
     async def stream(
@@ -208,6 +272,12 @@ class Transport:
 
     def _authorization(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token.current()}"}
+
+
+def _impatient_socket(address: tuple[Any, ...]) -> socket.socket:
+    made = socket.socket(*address[:3])
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _TRANSIT_MILLISECONDS)
+    return made
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:

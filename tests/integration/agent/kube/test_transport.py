@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,97 @@ async def test_closed_client_says_so(tmp_path: Path) -> None:
     async with scripted_api_server(tmp_path) as server:
         with pytest.raises(errors.Unreachable, match="closed"):
             await client_of(server, 0.1).get(CONFIG_MAPS, "shop", "a")
+
+
+@dataclass
+class Gate:
+    """A gate as the test sets it."""
+
+    left: float = 3.0
+    is_lost: bool = False
+    asked: int = 0
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    shuts_after: int = 1_000_000
+    """Looks at `seconds_left` that find it open."""
+
+    def seconds_left(self) -> float:
+        self.asked += 1
+        return self.left if self.asked <= self.shuts_after else 0.0
+
+    async def opened(self) -> None:
+        if self.is_lost:
+            raise errors.LeadershipLost
+        if self.left <= 0 or self.asked >= self.shuts_after:
+            await self.news.wait()
+
+
+async def test_write_is_bounded_by_what_the_gate_leaves(tmp_path: Path) -> None:
+    """By the API server too, which goes on when this process is frozen; reads and dry-runs are not."""
+    async with (
+        scripted_api_server(tmp_path) as server,
+        KubeClient(server.access, gate=Gate(left=2.5)) as client,
+    ):
+        server.answers = [says(200, FOUND)]
+        await client.apply(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "shop"}})
+        await client.delete(CONFIG_MAPS, "shop", "a", uid="1")
+        await client.apply(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "shop"}}, dry_run=True)
+        await client.get(CONFIG_MAPS, "shop", "a")
+        assert [one.query.get("timeout") for one in server.asked] == ["2500ms", "2500ms", None, None]
+
+
+async def test_write_hangs_up_when_its_time_is_over(tmp_path: Path) -> None:
+    """Nothing this process began may be under way when another leads."""
+
+    async def never(_: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    async with (
+        scripted_api_server(tmp_path) as server,
+        KubeClient(server.access, patience_seconds=0, gate=Gate(left=0.3)) as client,
+    ):
+        server.answers = [never]
+        began = time.monotonic()
+        with pytest.raises(errors.Unreachable):
+            await client.create(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "shop"}})
+        assert time.monotonic() - began < 2
+
+
+async def test_write_waits_at_a_shut_gate_and_is_not_begun(tmp_path: Path) -> None:
+    """Reads pass meanwhile."""
+    gate = Gate(left=0)
+    async with scripted_api_server(tmp_path) as server, KubeClient(server.access, gate=gate) as client:
+        server.answers = [says(200, FOUND)]
+        writing = asyncio.create_task(client.update(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "shop"}}))
+        await client.get(CONFIG_MAPS, "shop", "a")
+        assert [one.method for one in server.asked] == ["GET"]
+        gate.left = 3.0
+        gate.news.set()
+        await writing
+        assert [one.method for one in server.asked] == ["GET", "PUT"]
+
+
+async def test_gate_that_shuts_while_a_connection_is_made_stops_the_write(tmp_path: Path) -> None:
+    """The last look is right before the body leaves: the API server sees no request."""
+    gate = Gate(shuts_after=1)
+    async with (
+        scripted_api_server(tmp_path) as server,
+        KubeClient(server.access, patience_seconds=0.5, gate=gate) as client,
+    ):
+        server.answers = [says(200, FOUND)]
+        with pytest.raises(errors.Unreachable, match="Lease could not be renewed"):
+            await client.update(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "shop"}})
+        assert gate.asked == 2
+        assert server.asked == []
+
+
+async def test_lost_leadership_ends_a_write_at_once(tmp_path: Path) -> None:
+    """No patience: the work goes on elsewhere."""
+    async with (
+        scripted_api_server(tmp_path) as server,
+        KubeClient(server.access, gate=Gate(is_lost=True)) as client,
+    ):
+        server.answers = [says(200, FOUND)]
+        with pytest.raises(errors.LeadershipLost):
+            await client.delete(CONFIG_MAPS, "shop", "a")
+        assert server.asked == []

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -33,8 +33,12 @@ class MemoryState:
 
     async def select(self, kind: StateKind, label_selector: str) -> list[dict[str, Any]]:
         """Return the objects with one label."""
-        label, _, value = label_selector.partition("=")
-        return [one for one in self.objects.values() if one["metadata"].get("labels", {}).get(label) == value]
+        label, wanted, value = label_selector.partition("=")
+        return [
+            one
+            for one in self.objects.values()
+            if label in (labels := one["metadata"].get("labels", {})) and (not wanted or labels[label] == value)
+        ]
 
     async def create(self, kind: StateKind, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Create unless there."""
@@ -57,9 +61,12 @@ class MemoryState:
             raise Conflict(name)
         return self._store(name, manifest)
 
-    async def delete(self, kind: StateKind, name: str) -> None:
+    async def delete(self, kind: StateKind, name: str, resource_version: str = "") -> None:
         """Delete if there."""
         self._write()
+        live = self.objects.get(name)
+        if live is not None and resource_version not in ("", live["metadata"]["resourceVersion"]):
+            raise Conflict(name)
         self.objects.pop(name, None)
 
     def _write(self) -> None:
@@ -215,3 +222,48 @@ def test_marks_are_kept_in_order_and_bounded() -> None:
 
 def _names(head: Mapping[str, Any]) -> list[str]:
     return list(json.loads(head["data"]["shards"]))
+
+
+async def test_new_leader_writes_its_name_into_every_inventory_and_nothing_else() -> None:
+    """What an earlier leader read before is no longer current; parts are no inventories."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    await store.change(KEY, lambda old: old.owns([owned(f"object-{number:05d}", "1" * 36) for number in range(6000)]))
+    parts = [name for name in state.objects if name != HEAD]
+    before = {name: dict(one["metadata"]) for name, one in state.objects.items()}
+    await InventoryStore(state).claim("replica-b/2")
+    after = state.objects[HEAD]["metadata"]
+    assert after["annotations"]["fairlead.dev/leader"] == "replica-b/2"
+    assert after["resourceVersion"] != before[HEAD]["resourceVersion"]
+    assert parts
+    assert all(state.objects[name]["metadata"] == before[name] for name in parts)
+    assert len((await store.load(KEY)).objects) == 6000
+
+
+async def test_write_of_an_earlier_leader_conflicts_after_the_claim() -> None:
+    """It was on its way when the new leader took over: compare-and-set refuses it."""
+    state = MemoryState()
+    earlier = InventoryStore(state)
+    await earlier.change(KEY, lambda old: old.owns([owned("a", "1")]))
+    conflicts = []
+
+    async def take_over() -> None:
+        await InventoryStore(state).claim("replica-b/2")
+        conflicts.append(state.objects[HEAD]["metadata"]["resourceVersion"])
+
+    state.before_update = take_over
+    writes = state.writes
+    await earlier.change(KEY, lambda old: old.owns([owned("b", "2")]))
+    assert conflicts
+    assert state.writes == writes + 3, "the claim, the refused write and the write at the new version"
+
+
+async def test_parts_of_two_leaders_never_share_a_name() -> None:
+    """So a late delete of an earlier leader cannot hit what a newer head names."""
+    state = MemoryState()
+    many = [owned(f"object-{number:05d}", "1" * 36) for number in range(6000)]
+    await InventoryStore(state).change(KEY, lambda old: old.owns(many))
+    first = set(state.objects) - {HEAD}
+    await InventoryStore(state).change(KEY, lambda old: replace(old, bundle_sha256="f" * 64))
+    assert not first & set(state.objects)
+    assert len((await InventoryStore(state).load(KEY)).objects) == 6000
