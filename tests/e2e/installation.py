@@ -43,11 +43,15 @@ class AgentProcess:
     rights: ChartRights
     process: Process | None = None
     lives: int = 0
+    suffix: str = ""
+    """Sets the logs of several replicas apart."""
+    program: tuple[str, ...] = (sys.executable, "-m", "fairlead_agent")
+    """The installed command, or what a test wraps it with."""
 
     @property
     def log(self) -> str:
         """Everything it wrote, over all its lives."""
-        return "".join(path.read_text() for path in sorted(self._logs.glob(f"{self._name}-*.log")))
+        return "".join(path.read_text() for path in sorted(self._logs.glob(f"{self._name}-[0-9][0-9][0-9].log")))
 
     @property
     def token_file(self) -> Path:
@@ -94,7 +98,7 @@ class AgentProcess:
             "FAIRLEAD_TOKEN_HOLD_SECONDS": "0",
             **variables,
         }
-        argv = [sys.executable, "-m", "fairlead_agent", "run"]
+        argv = [*self.program, "run"]
         self.process = self.cluster.spawn(f"{self._name}-{self.lives:03d}", argv, env=environment)
         return self
 
@@ -129,7 +133,7 @@ class AgentProcess:
 
     @property
     def _name(self) -> str:
-        return f"agent-{self.rights.namespace}"
+        return f"agent-{self.rights.namespace}{self.suffix}"
 
     @property
     def _logs(self) -> Path:

@@ -63,6 +63,7 @@ def test_helm_finds_nothing_to_complain_about(chart: str, options: tuple[str, ..
         ("fairlead-agent", AGENT | {"rights": [{"apiGroups": [""], "resources": ["x"], "verbs": ["*"]}]}, "verbs"),
         ("fairlead-agent", AGENT | {"clusterRights": [{"apiGroup": "", "resource": "namespaces"}]}, "names"),
         ("fairlead-agent", AGENT | {"enrolment": {"token": "fle1_a", "existingSecret": "b"}}, "not both"),
+        ("fairlead-agent", AGENT | {"replicas": 0}, "replicas"),
         ("fairlead-agent", AGENT | {"image": {"digest": "sha256:abc"}}, "digest"),
         ("fairlead-relay", {"agents": {"url": "https://h:1"}}, "agents/url"),
         ("fairlead-relay", {"replicas": 3}, "replicas"),
@@ -140,6 +141,26 @@ def test_pods_are_locked_down(chart: str) -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert container["resources"]["limits"]["memory"]
+
+
+def test_several_replicas_are_replaced_one_by_one_and_spread() -> None:
+    """One stands by before another ends; a lone one has no second beside it."""
+    (lone,) = of_kind(rendered("fairlead-agent", AGENT), "Deployment")
+    (many,) = of_kind(rendered("fairlead-agent", AGENT | {"replicas": 2}), "Deployment")
+    assert (lone["spec"]["replicas"], lone["spec"]["strategy"]["type"]) == (1, "Recreate")
+    assert (many["spec"]["replicas"], many["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"]) == (2, 0)
+    assert "topologySpreadConstraints" not in lone["spec"]["template"]["spec"]
+    assert many["spec"]["template"]["spec"]["topologySpreadConstraints"]
+
+
+def test_the_lease_right_is_for_one_lease() -> None:
+    """Only a creation cannot be limited to a name."""
+    (role,) = of_kind(rendered("fairlead-agent", {"relay": AGENT["relay"]}), "Role")
+    rules = [rule for rule in role["rules"] if rule["resources"] == ["leases"]]
+    assert [(rule.get("resourceNames"), rule["verbs"]) for rule in rules] == [
+        (["fairlead-agent"], ["get", "update"]),
+        (None, ["create"]),
+    ]
 
 
 def test_an_image_is_pinned_by_digest_where_one_is_given() -> None:
