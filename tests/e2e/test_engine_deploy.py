@@ -1,11 +1,14 @@
 """The deploy engine on a real API server: create, change, leave alone, prune, order, and what it never touches."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fairlead_agent.kube.client import Applied, KubeClient
+from fairlead_agent.kube.resources import Resource
 from fairlead_agent.ports import DeployResult
 from fairlead_shared.progress import Action, Outcome
 from tests.cluster.cluster import Cluster
@@ -269,3 +272,44 @@ async def _says(place: World, writes: int) -> bool:
 
 async def _has(story: Story, key: str) -> bool:
     return key in story.events
+
+
+class MeddledClient(KubeClient):
+    """A client to whose objects something happens right before each write."""
+
+    meddle: Callable[[str], Awaitable[None]] | None = None
+
+    async def apply(self, resource: Resource, manifest: Mapping[str, Any], *, dry_run: bool = False) -> Applied:
+        """Meddle once, then apply."""
+        if not dry_run and MeddledClient.meddle is not None:
+            meddle, MeddledClient.meddle = MeddledClient.meddle, None
+            await meddle(manifest["metadata"]["name"])
+        return await super().apply(resource, manifest, dry_run=dry_run)
+
+
+@pytest.mark.parametrize(
+    ("command", "outcome"),
+    [
+        (("annotate", "moved=yes"), Outcome.SUCCEEDED),
+        (("delete",), Outcome.SUCCEEDED),
+        (("label", "--overwrite", "fairlead.dev/owner=somebody"), Outcome.FAILED),
+    ],
+)
+async def test_what_happens_between_proof_and_write_is_seen(
+    control_plane: Cluster, tmp_path: Path, command: tuple[str, ...], outcome: Outcome
+) -> None:
+    """A write is bound to the version that was compared: others' fields are kept, somebody else's object is left."""
+    async with world(control_plane, tmp_path, client_type=MeddledClient) as place:
+        await place.deploy([config_map("a", colour="blue")])
+
+        async def meddle(name: str) -> None:
+            verb, *rest = command
+            await place.kubectl(verb, "configmap", name, "-n", place.namespace, *rest)
+
+        MeddledClient.meddle = meddle
+        result, _ = await place.deploy([config_map("a", colour="red")])
+        assert result.outcome is outcome, result.cause
+        live = await place.live("configmap", "a")
+        assert live["data"] == {"colour": "red" if outcome is Outcome.SUCCEEDED else "blue"}
+        if command[0] == "annotate":
+            assert live["metadata"]["annotations"]["moved"] == "yes"

@@ -169,6 +169,34 @@ def freeze_and_wake(twins: Twins, number: int, when: str) -> bool:
     return True
 
 
+def test_late_creation_is_the_one_write_that_may_land(twins: Twins) -> None:
+    """The API server knows no creation that must not change what is there: see decision 11. Nothing else is touched."""
+    place = twins.place
+    place.agent = twins.leader.agent
+    place.succeed(config_maps(kept="1"))
+    place.until_no_checkpoint()
+    followed, opened = len(twins.leader.moments("lease.followed")), len(twins.follower.moments("link.open"))
+    twins.leader.freeze_at(4, "between")
+    place.deploy(config_maps(kept="1", created="2"))
+    assert twins.leader.until_frozen()
+    twins.follower.until_said("link.open", opened + 1, 30)
+    place.agent = twins.follower.agent
+    place.succeed(config_maps(kept="1", created="3"), 90)
+    place.until_no_checkpoint()
+    before = twins.versions()
+    twins.leader.thaw()
+    twins.leader.until_said("lease.followed", followed + 1, 60)
+    after = twins.versions()
+    late = {name for name in before | after if before.get(name) != after.get(name)}
+    print(f"landed late: {late or 'nothing'}")
+    assert late <= {"created"}
+    twins.swap()
+    # The next deployment of the same content finds and mends it.
+    mended = place.succeed(config_maps(kept="1", created="3"))
+    assert mended["counts"] == ({"unchanged": 1, "changed": 1} if late else {"unchanged": 2})
+    assert place.live("configmap", "created")["data"] == {"is": "3"}
+
+
 def hold_ended_once(twins: Twins, deployment_id: str, counts: dict[str, int]) -> None:
     """The deployment has one end, and each of its steps was told once."""
     shown = twins.place.until_final(deployment_id, 60)
