@@ -23,6 +23,7 @@ from fairlead_agent.settings import Settings
 from fairlead_agent.transport_choice import Transport, TransportChoice
 from fairlead_shared.bundle import Bundle, make_bundle
 from tests.integration.agent_state import MemoryEngine, MemoryState
+from tests.integration.relay_address import RelayAddress
 from tests.integration.scripted_relay import ScriptedRelay
 
 POLICY = """
@@ -32,12 +33,16 @@ bindings:
 """
 
 
-class OnlyPolls(TransportChoice):
-    """Never tries a websocket."""
+class Only(TransportChoice):
+    """Has no choice."""
+
+    def __init__(self, transport: Transport) -> None:
+        super().__init__(random.random)
+        self._transport = transport
 
     def next(self, now: float) -> Transport:
-        """Return long-poll."""
-        return Transport.LONG_POLL
+        """Return it."""
+        return self._transport
 
     def poll_seconds_left(self, now: float) -> float:
         """Return a time beyond any test."""
@@ -53,7 +58,7 @@ class AgentUnderTest:
         directory: Of its own.
     """
 
-    def __init__(self, relay: ScriptedRelay, directory: Path) -> None:
+    def __init__(self, relay: ScriptedRelay | RelayAddress, directory: Path) -> None:
         self.relay = relay
         self.directory = directory
         self.state = MemoryState()
@@ -64,8 +69,8 @@ class AgentUnderTest:
         self.token_file.write_text(relay.token())
         self.token_hold_seconds = 0.0
         self.https_proxy = ""
-        self.only_polls = False
-        """Whether it uses long-poll alone, as if no websocket could be kept."""
+        self.only: Transport | None = None
+        """The one transport to use, whatever happens; None: as the agent chooses."""
         self.url: str | None = None
         self.task: asyncio.Task[None] | None = None
         self.link: Link | None = None
@@ -92,8 +97,8 @@ class AgentUnderTest:
         self.identities = IdentityStore(self.state)
         await self.identities.open()
         self.link = Link(settings, self.identities, "v1.37.2", logger)
-        if self.only_polls:
-            self.link._choice = OnlyPolls(random.random)
+        if self.only is not None:
+            self.link._choice = Only(self.only)
         workshop = Workshop(
             policy=PolicyFile(self.policy_file, logger),
             identities=self.identities,

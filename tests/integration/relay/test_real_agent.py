@@ -9,24 +9,13 @@ from typing import Any, cast
 
 import pytest
 
+from fairlead_agent.transport_choice import Transport
 from tests.integration.agent_under_test import AgentUnderTest
 from tests.integration.bundles import config_maps, deploy, upload
 from tests.integration.conftest import Tenant, make_tenant
+from tests.integration.relay_address import RelayAddress
 from tests.integration.relay_process import RelayProcess
-from tests.integration.scripted_relay import ScriptedRelay
 from tests.polling import eventually
-
-
-@dataclass
-class Address:
-    """What an agent needs to know of its relay."""
-
-    url: str
-    enrolment_token: str
-
-    def token(self) -> str:
-        """Return the enrolment token."""
-        return self.enrolment_token
 
 
 @dataclass
@@ -37,13 +26,13 @@ class Pair:
     agent: AgentUnderTest
 
 
-@pytest.fixture(params=["websocket", "long-poll"])
+@pytest.fixture(params=list(Transport))
 async def pair(own_relay: RelayProcess, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
     """Start an agent that enrols with a real relay, over each transport."""
     tenant = await asyncio.to_thread(make_tenant, own_relay, "acme")
-    address = Address(own_relay.agent_url, tenant.enrolment_token)
-    agent = AgentUnderTest(cast("ScriptedRelay", address), tmp_path)
-    agent.only_polls = request.param == "long-poll"
+    address = RelayAddress(own_relay.agent_url, tenant.enrolment_token)
+    agent = AgentUnderTest(address, tmp_path)
+    agent.only = request.param
     await agent.start()
     yield Pair(tenant, agent)
     await agent.stop()
