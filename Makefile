@@ -74,6 +74,11 @@ WORKERS ?= 3
 test: $(READY) ## Every test, on real Kubernetes too (first run: 10-15 min to build it; TESTS=PATH for some)
 	@$(RUN) pytest $(TESTS) $(if $(filter tests,$(TESTS)),-q --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder)
 
+# The fault tests are part of `make test` in a short form; here they run in full.
+.PHONY: fault
+fault: $(READY) ## Broken networks, killed processes, renewals: the fault tests at full length (an hour)
+	@FAIRLEAD_FAULT=full $(RUN) pytest tests/fault
+
 .PHONY: coverage
 coverage: $(READY) ## What the unit and property tests execute, by line and branch
 	@$(RUN) coverage run -m pytest -q tests/unit tests/property; $(RUN) coverage report --skip-covered --show-missing

@@ -16,7 +16,7 @@ pytest_plugins = ["tests.cluster.fixtures"]
 
 TESTS = Path(__file__).parent
 
-FOLDERS = ("repository", "unit", "property", "conformance", "integration", "install", "cluster_tests", "e2e")
+FOLDERS = ("repository", "unit", "property", "conformance", "integration", "install", "fault", "cluster_tests", "e2e")
 """Order of a full run: what fails within seconds comes before what takes minutes. Unlisted folders come last."""
 
 LONGEST = (

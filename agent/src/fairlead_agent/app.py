@@ -38,6 +38,7 @@ from fairlead_agent.policy_file import PolicyFile
 from fairlead_agent.probes import serve_probes
 from fairlead_agent.runner import Runner
 from fairlead_agent.settings import Settings, variable_of
+from fairlead_agent.watchdog import Watchdog, end_process
 from fairlead_shared.backoff import full_jitter
 
 STOP_SECONDS = 15.0
@@ -105,6 +106,8 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        watchdog = Watchdog(end_process)
+        watchdog.start()
         work = asyncio.create_task(self._work(), name="agent")
         asked = asyncio.create_task(stop.wait(), name="stop")
         await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -115,6 +118,7 @@ class Agent:
             _, late = await asyncio.wait({work}, timeout=STOP_SECONDS)
             if late:
                 self._logger.warning("agent.stopped_hard", seconds=STOP_SECONDS)
+        watchdog.stop()
         if work.done() and not work.cancelled():
             work.result()
 
