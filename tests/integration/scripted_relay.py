@@ -36,6 +36,8 @@ from fairlead_shared.frames import (
     CaRequest,
     CertificateIssued,
     CertificateRequest,
+    Challenge,
+    ChallengeRequest,
     Enrol,
     Enrolled,
     Error,
@@ -50,10 +52,12 @@ from fairlead_shared.frames import (
     JobVerdict,
     Message,
     Progress,
+    Rejoin,
     Welcome,
 )
-from fairlead_shared.identity import certificate_fingerprint
+from fairlead_shared.identity import CLOCK_SKEW_SECONDS, certificate_fingerprint
 from fairlead_shared.progress import ProgressEvent, ResultEvent
+from fairlead_shared.rejoin import is_proof
 from fairlead_shared.session import Phase, Received, Session, Side
 from fairlead_shared.statement import PAYLOAD_TYPE, DeploymentStatement, Strategy
 from fairlead_shared.transfers import TransferCredit, TransferWanted
@@ -127,7 +131,7 @@ class ThrowawayCa:
             .issuer_name(issuer)
             .public_key(key.public_key() if isinstance(key, ec.EllipticCurvePrivateKey) else key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now)
+            .not_valid_before(now - dt.timedelta(seconds=CLOCK_SKEW_SECONDS))
             .not_valid_after(now + dt.timedelta(seconds=life))
         )
 
@@ -175,6 +179,7 @@ class ScriptedRelay:
         self.bundles: dict[str, bytes] = {}
         self.hellos: list[Hello] = []
         self.heartbeats: list[Heartbeat] = []
+        self.rejoins: list[Rejoin] = []
         self.messages: list[Message] = []
         self.certificate_seconds = 3600.0
         self.heartbeat_seconds = 1.0
@@ -185,6 +190,10 @@ class ScriptedRelay:
         self.drop_after_bytes: int | None = None
         """Abort the connection once, after so many bytes of bulk."""
         self.refuse_hello: ErrorCode | None = None
+        """Also what rejoins are refused with."""
+        self.refuse_rejoin: ErrorCode | None = None
+        self.approval = ""
+        """What enrolments are told to wait for."""
         self.port = 0
         self._addresses = addresses
         self._tokens: dict[str, tuple[str, float, bytes | None]] = {}
@@ -336,6 +345,23 @@ class ScriptedRelay:
         if self._connection is connection:
             self._connection = None
 
+    def _answer(self, message: Message) -> Message:
+        """Answer what is about certificates."""
+        match message:
+            case CaRequest():
+                return CaAnswer(root_pem=self.ca.root_pem)
+            case Enrol():
+                return self._answer_enrol(message)
+            case ChallengeRequest():
+                return Challenge(nonce="ab" * 32, at=time.time())
+            case Rejoin():
+                return self._answer_rejoin(message)
+            case CertificateRequest():
+                issued = self.ca.issue_agent(message.csr_pem, self.certificate_seconds)
+                return CertificateIssued(certificate_pem=issued, root_pem=self.ca.root_pem)
+            case _:
+                raise AssertionError(message)
+
     def _answer_enrol(self, message: Enrol) -> Message:
         known = self._tokens.get(message.token_id)
         token = EnrolmentToken(message.token_id, message.secret, "0" * 64)
@@ -348,11 +374,24 @@ class ScriptedRelay:
         if known[2] not in (None, raw):
             return Error(code=ErrorCode.TOKEN_INVALID, message="this token was used by another agent")
         self._tokens[message.token_id] = (known[0], known[1], raw)
+        if self.approval:
+            return Error(code=ErrorCode.APPROVAL_PENDING, message=self.approval)
         return Enrolled(
             certificate_pem=self.ca.issue_agent(message.csr_pem, self.certificate_seconds),
             root_pem=self.ca.root_pem,
             relay_signer=base64.b64encode(self.signer.public_key().public_bytes_raw()).decode(),
         )
+
+    def _answer_rejoin(self, message: Rejoin) -> Message:
+        self.rejoins.append(message)
+        if (refusal := self.refuse_rejoin or self.refuse_hello) is not None:
+            return Error(code=refusal, message="a test says so")
+        shown = x509.load_pem_x509_certificates(message.certificate_pem.encode())[0]
+        assert is_proof(shown.public_key(), "ab" * 32, message.csr_pem, message.signature)
+        if shown.issuer != self.ca.root.subject:
+            return Error(code=ErrorCode.UNAUTHORIZED, message="not from a CA of mine")
+        issued = self.ca.issue_agent(message.csr_pem, self.certificate_seconds)
+        return CertificateIssued(certificate_pem=issued, root_pem=self.ca.root_pem)
 
     def _verdict(self, job_id: str, token: int) -> JobVerdict:
         job = self.jobs.get(job_id)
@@ -466,10 +505,8 @@ class _AgentConnection:
     def _take_message(self, message: Message) -> None:
         certified = bool(self.websocket.transport.get_extra_info("peercert"))
         match message:
-            case CaRequest():
-                self.session.send(CaAnswer(root_pem=self.relay.ca.root_pem))
-            case Enrol():
-                self.session.send(self.relay._answer_enrol(message))
+            case CaRequest() | Enrol() | ChallengeRequest() | Rejoin() | CertificateRequest():
+                self.session.send(self.relay._answer(message))
             case Hello() if not certified:
                 self.session.close(ErrorCode.UNAUTHORIZED, "a certificate is needed")
             case Hello():
@@ -484,9 +521,6 @@ class _AgentConnection:
                 self.relay.jobs[message.job_id].refusal = message
             case Progress():
                 self._store(message)
-            case CertificateRequest():
-                issued = self.relay.ca.issue_agent(message.csr_pem, self.relay.certificate_seconds)
-                self.session.send(CertificateIssued(certificate_pem=issued, root_pem=self.relay.ca.root_pem))
             case _:
                 pass
 

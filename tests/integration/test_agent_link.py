@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from fairlead_agent import link as link_module
 from fairlead_agent.dialling import Dialler
 from fairlead_agent.errors import ConnectFailed, EnrolmentRefused
 from fairlead_agent.identity_store import SECRET_NAME, client_context
 from fairlead_agent.ports import StateKind
 from fairlead_shared.errors import ErrorCode
+from fairlead_shared.identity import CLOCK_SKEW_SECONDS
 from fairlead_shared.progress import Outcome
 from tests.integration.agent_under_test import AgentUnderTest, bundle_of
 from tests.integration.scripted_relay import ScriptedRelay, ThrowawayCa
@@ -158,13 +160,13 @@ async def test_certificate_is_renewed_over_the_live_connection(relay: ScriptedRe
     relay.drop()
     await relay.until_connected(2)
     leaf = x509.load_pem_x509_certificate(base64.b64decode(secret(agent)["tls.crt"]))
-    assert (leaf.not_valid_after_utc - leaf.not_valid_before_utc).total_seconds() == 3600
+    assert (leaf.not_valid_after_utc - leaf.not_valid_before_utc).total_seconds() == 3600 + CLOCK_SKEW_SECONDS
 
 
-async def test_expired_certificate_enrols_anew_and_keeps_the_sealing_key(
+async def test_expired_certificate_rejoins_without_a_token_and_keeps_the_sealing_key(
     relay: ScriptedRelay, agent: AgentUnderTest
 ) -> None:
-    """An agent that was away for longer than its certificate needs a token, and stays the same recipient."""
+    """An agent that was away for longer than its certificate proves its old key, and stays the same recipient."""
     relay.certificate_seconds = 1
     await agent.start()
     await relay.until_connected()
@@ -177,9 +179,10 @@ async def test_expired_certificate_enrols_anew_and_keeps_the_sealing_key(
         return dt.datetime.now(dt.UTC) > leaf.not_valid_after_utc
 
     await eventually(over, "the certificate to expire")
-    agent.token_file.write_text(relay.token())
+    agent.token_file.unlink()
     await agent.start()
     await relay.until_connected(2)
+    assert len(relay.rejoins) == 1
     assert secret(agent)["tls.crt"] != expired
     assert secret(agent)["sealing.key"] == sealing
 
@@ -217,6 +220,44 @@ async def test_refused_hello_names_authorization(relay: ScriptedRelay, agent: Ag
     await eventually(refused, "the refusal")
     relay.refuse_hello = None
     await relay.until_connected(2)
+    assert relay.rejoins, "the reason was not asked for"
+
+
+async def test_revoked_agent_enrols_anew_with_a_new_token_and_a_new_key(
+    relay: ScriptedRelay, agent: AgentUnderTest
+) -> None:
+    """A new token in the file is taken without a restart; the key that was revoked is not used again."""
+    await agent.start()
+    await relay.until_connected()
+    old = secret(agent)["tls.key"]
+    relay.refuse_hello = ErrorCode.REVOKED
+    relay.drop()
+
+    async def refused() -> bool:
+        return bool(relay.rejoins) and agent.link is not None and "a test says so" in agent.link.state
+
+    await eventually(refused, "the refusal", 20)
+    relay.refuse_rejoin, relay.refuse_hello = ErrorCode.REVOKED, None
+    agent.token_file.write_text(relay.token())
+    await relay.until_connected(3)
+    assert secret(agent)["tls.key"] != old
+    assert "next.key" not in secret(agent)
+
+
+async def test_agent_that_waits_for_approval_says_so_and_comes_in_when_approved(
+    relay: ScriptedRelay, agent: AgentUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the fingerprint that a person compares; it asks again with the same key and token."""
+    monkeypatch.setattr(link_module, "APPROVAL_POLL_SECONDS", 0.1)
+    relay.approval = "waits for approval: fingerprint SHA256:abc"
+    await agent.start()
+
+    async def waits() -> bool:
+        return agent.link is not None and agent.link.state == relay.approval
+
+    await eventually(waits, "the wait")
+    relay.approval = ""
+    await relay.until_connected()
 
 
 async def test_errors_name_the_hop(relay: ScriptedRelay, agent: AgentUnderTest) -> None:

@@ -14,6 +14,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "agent/src/fairlead_agent/apply/prune.py": "tests/e2e/test_engine_deploy.py",
     "agent/src/fairlead_agent/apply/writes.py": "tests/e2e/test_engine_deploy.py",
     "agent/src/fairlead_agent/connection.py": "tests/integration/test_agent_link.py",
+    "agent/src/fairlead_agent/conversation.py": "tests/integration/test_agent_link.py",
     "agent/src/fairlead_agent/dialling.py": "tests/integration/test_agent_link.py",
     "agent/src/fairlead_agent/execution.py": "tests/integration/test_agent_jobs.py",
     "agent/src/fairlead_agent/health/check.py": "tests/e2e/test_engine_health.py",
@@ -22,6 +23,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "agent/src/fairlead_agent/kube/state.py": "tests/e2e/test_engine_deploy.py",
     "agent/src/fairlead_agent/link.py": "tests/integration/test_agent_link.py",
     "agent/src/fairlead_agent/long_poll.py": "tests/integration/relay/test_real_agent.py",
+    "agent/src/fairlead_agent/rejoin.py": "tests/integration/test_agent_link.py",
     "agent/src/fairlead_agent/runner.py": "tests/integration/test_agent_jobs.py",
     "cli/src/fairlead_cli/__init__.py": "tests/install/test_wheels.py",
 }

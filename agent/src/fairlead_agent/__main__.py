@@ -119,9 +119,16 @@ async def _find_identity(settings: Settings) -> Identity | None:
 
 
 def _describe(identity: Identity) -> list[str]:
-    from fairlead_shared.identity import certificate_fingerprint, key_fingerprint
+    from fairlead_shared.identity import (
+        certificate_fingerprint,
+        identity_fingerprint,
+        key_fingerprint,
+        public_key_sha256,
+    )
 
+    identity_key = identity_fingerprint(public_key_sha256(identity.enrolment_key.public_key()))
     lines = [
+        f"identity key:  {identity_key}",
         f"sealing key:   {key_fingerprint(identity.sealing_key.public_key())}",
         f"               {identity.sealing_public}",
     ]

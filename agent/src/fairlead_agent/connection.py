@@ -19,6 +19,7 @@ from fairlead_agent.exchange import JobDesk, Sink
 from fairlead_agent.logs import Logger
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import (
+    CertificateDue,
     CertificateIssued,
     GoAway,
     Heartbeat,
@@ -57,6 +58,9 @@ class LinkEvents(Protocol):
 
     def certificate_issued(self, issued: CertificateIssued) -> None:
         """The relay answered a renewal."""
+
+    def certificate_due(self, due: CertificateDue) -> None:
+        """The relay asks to renew soon."""
 
 
 @dataclass(slots=True)
@@ -273,6 +277,8 @@ class Connection:
                 self._link.go_away(message)
             case CertificateIssued():
                 self._link.certificate_issued(message)
+            case CertificateDue():
+                self._link.certificate_due(message)
             case _:
                 self._logger.warning("link.unexpected_message", kind=message.kind)
 

@@ -24,7 +24,8 @@ Tree:
     ├── PolicyInvalid          the operator's policy file cannot be used
     ├── IdentityInvalid        the agent's identity Secret, or what the relay issued, cannot be used
     ├── OfferRefused           the agent's own rules or limits say no to a job
-    ├── EnrolmentRefused       the relay does not enrol this agent
+    ├── EnrolmentRefused       the relay does not enrol this agent, or let it rejoin
+    ├── ApprovalPending        a person has yet to let this agent in; temporary
     ├── ConnectFailed          the relay was not reached; names the hop; temporary
     ├── ChannelClosed          the transport under a session ended; temporary
     ├── ConnectionLost         the connection ended while something waited on it; temporary
@@ -311,6 +312,19 @@ class EnrolmentRefused(AgentError):
 
     def __str__(self) -> str:
         return f"enrolment was refused ({self.code}): {self.reason}"
+
+
+class ApprovalPending(AgentError):
+    """The relay waits until a person approves this agent's key. Temporary: ask again."""
+
+    temporary = True
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class ConnectFailed(AgentError):

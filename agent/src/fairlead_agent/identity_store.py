@@ -31,6 +31,7 @@ from fairlead_shared.identity import AgentIdentity
 
 SECRET_NAME: Final = "fairlead-agent-identity"  # noqa: S105  (the object's name)
 _TLS_KEY, _SEALING_KEY, _CHAIN, _ROOT, _SIGNER = "tls.key", "sealing.key", "tls.crt", "root.crt", "relay-signer"
+_NEXT_KEY: Final = "next.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,14 @@ class Identity:
     certificate: Certificate | None = None
     relay_signer: Ed25519PublicKey | None = None
     """The relay's statement signing key, pinned at enrolment."""
+    next_key: ec.EllipticCurvePrivateKey | None = field(default=None, repr=False)
+    """The key to enrol anew with, while the present one still has a certificate that may be of use."""
     resource_version: str = ""
+
+    @property
+    def enrolment_key(self) -> ec.EllipticCurvePrivateKey:
+        """The key to enrol with."""
+        return self.next_key or self.key
 
     @property
     def sealing_public(self) -> str:
@@ -136,6 +144,17 @@ class IdentityStore:
         found = await self._state.read(StateKind.SECRET, SECRET_NAME)
         return None if found is None else _parse(found)
 
+    async def prepare_enrolment(self) -> Identity:
+        """
+        Store the key to enrol with: a new one if the present one has a certificate, which may have been revoked.
+
+        Raises: Conflict: another process changed the Secret. KubeError.
+        """
+        current = self.current
+        if current.certificate is None or current.next_key is not None:
+            return current
+        return await self._replace(replace(current, next_key=new_key()))
+
     async def save_enrolled(self, chain_pem: str, root_pem: str, relay_signer: str) -> Identity:
         """
         Store what enrolment brought.
@@ -146,7 +165,9 @@ class IdentityStore:
         current = self.current
         enrolled = replace(
             current,
-            certificate=Certificate.read(chain_pem, root_pem, current.key),
+            key=current.enrolment_key,
+            next_key=None,
+            certificate=Certificate.read(chain_pem, root_pem, current.enrolment_key),
             relay_signer=_signer(relay_signer),
         )
         return await self._replace(enrolled)
@@ -223,6 +244,8 @@ def _render(identity: Identity) -> dict[str, Any]:
     if identity.certificate is not None:
         content[_CHAIN] = identity.certificate.chain_pem.encode()
         content[_ROOT] = identity.certificate.root_pem.encode()
+    if identity.next_key is not None:
+        content[_NEXT_KEY] = _key_pem(identity.next_key)
     if identity.relay_signer is not None:
         content[_SIGNER] = identity.relay_signer.public_bytes_raw()
     metadata = {"name": SECRET_NAME, "labels": {"fairlead.dev/state": "identity"}}
@@ -238,7 +261,8 @@ def _render(identity: Identity) -> dict[str, Any]:
 def _parse(secret: Mapping[str, Any]) -> Identity:
     try:
         content = {name: base64.b64decode(value) for name, value in (secret.get("data") or {}).items()}
-        key = serialization.load_pem_private_key(content[_TLS_KEY], password=None)
+        key = _read_key(content, _TLS_KEY)
+        next_key = _read_key(content, _NEXT_KEY) if _NEXT_KEY in content else None
         sealing_key = X25519PrivateKey.from_private_bytes(content[_SEALING_KEY])
         signer = Ed25519PublicKey.from_public_bytes(content[_SIGNER]) if _SIGNER in content else None
     except (KeyError, ValueError, TypeError, UnsupportedAlgorithm):
@@ -246,12 +270,17 @@ def _parse(secret: Mapping[str, Any]) -> Identity:
         raise IdentityInvalid(
             f"Secret {SECRET_NAME} is damaged: delete it and enrol the agent again with a new token"
         ) from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise IdentityInvalid(f"Secret {SECRET_NAME}: {_TLS_KEY} is no EC key")
     certificate = None
     if _CHAIN in content:
         certificate = Certificate.read(content[_CHAIN].decode(), content.get(_ROOT, b"").decode(), key)
-    return Identity(key, sealing_key, certificate, signer, secret["metadata"]["resourceVersion"])
+    return Identity(key, sealing_key, certificate, signer, next_key, secret["metadata"]["resourceVersion"])
+
+
+def _read_key(content: Mapping[str, bytes], name: str) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(content[name], password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise IdentityInvalid(f"Secret {SECRET_NAME}: {name} is no EC key")
+    return key
 
 
 def _signer(encoded: str) -> Ed25519PublicKey:

@@ -1,5 +1,5 @@
 """
-The link: keeps one connection to the relay for as long as the agent runs, and enrols when there is no certificate.
+The link: keeps one connection to the relay for as long as the agent runs, and sees to it that there is a certificate.
 
 Reconnects with full jitter over the window the relay's welcome names, so that a lone agent is back at once and a
 fleet does not stampede. Local work goes on while the relay is away. Fetches wait for the next connection; other
@@ -21,11 +21,19 @@ from fairlead_agent.channel import Channel
 from fairlead_agent.connection import Connection
 from fairlead_agent.dialling import Dialler
 from fairlead_agent.enrolment import enrol, read_token
-from fairlead_agent.errors import ConnectFailed, ConnectionLost, EnrolmentRefused, IdentityInvalid, KubeError
+from fairlead_agent.errors import (
+    ApprovalPending,
+    ConnectFailed,
+    ConnectionLost,
+    EnrolmentRefused,
+    IdentityInvalid,
+    KubeError,
+)
 from fairlead_agent.exchange import JobDesk, Sink
 from fairlead_agent.identity_store import IdentityStore, client_context
 from fairlead_agent.logs import Logger
 from fairlead_agent.long_poll import open_long_poll
+from fairlead_agent.rejoin import rejoin
 from fairlead_agent.renewal import Renewal
 from fairlead_agent.settings import Settings
 from fairlead_agent.transport_choice import Transport, TransportChoice
@@ -34,12 +42,14 @@ from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import (
     OLDEST_PROTOCOL_VERSION,
     PROTOCOL_VERSION,
+    CertificateDue,
     CertificateIssued,
     GoAway,
     Hello,
     Message,
     Welcome,
 )
+from fairlead_shared.identity import CLOCK_SKEW_SECONDS
 from fairlead_shared.session import Closed
 
 LONE_WINDOW_SECONDS = 1.0
@@ -50,7 +60,10 @@ TOKEN_POLL_SECONDS = 1.0
 """How often to look for a new token after one was refused."""
 
 
-_NOT_ALLOWED = {ErrorCode.UNAUTHORIZED, ErrorCode.REVOKED}
+APPROVAL_POLL_SECONDS = 5.0
+"""How often to ask again while a person has yet to approve this agent: cheap, and over within seconds of the yes."""
+
+_NOT_ALLOWED = {ErrorCode.UNAUTHORIZED, ErrorCode.REVOKED, ErrorCode.CERTIFICATE_EXPIRED}
 
 
 class Link:
@@ -90,7 +103,12 @@ class Link:
         """Whether the present connection got as far as a welcome."""
         self._window_seconds = LONE_WINDOW_SECONDS
         self._pause_seconds = 0.0
+        self._clock = clock
         self._renewal = Renewal(identities, self.send, logger, clock, self._random)
+        self._refused = False
+        """Whether the relay did not take the certificate last time."""
+        self._tried_token = b""
+        """The token that was refused while there is a certificate."""
         self.state = "starting"
         """One phrase for people: what the link does now."""
 
@@ -113,13 +131,20 @@ class Link:
                 try:
                     if self._leading is not None:
                         await self._leading()
-                    await self._enrol_if_needed()
+                    await self._see_to_certificate()
                     closed = await self._serve(desk)
                 except (ConnectFailed, KubeError, IdentityInvalid) as error:
                     self.state = f"cannot reach the relay: {error}"
                     if isinstance(error, ConnectFailed):
                         self._pause_seconds = error.retry_after_seconds
                     self._logger.warning("link.failed", error=str(error), failures=failures + 1)
+                    self._refused = isinstance(error, ConnectFailed) and error.hop in ("TLS", "authorization")
+                except ApprovalPending as error:
+                    if self.state != str(error):
+                        self._logger.warning("enrolment.waits_for_approval", reason=str(error))
+                    self.state = str(error)
+                    self._pause_seconds = APPROVAL_POLL_SECONDS
+                    failures = 0
                 except EnrolmentRefused:
                     raise
                 except Exception:  # task boundary: a defect, or a full disk, costs this connection and never the agent
@@ -177,6 +202,9 @@ class Link:
             relay_version=welcome.relay_version,
             transport=None if self._connection is None else self._connection.transport,
         )
+        self._refused = False
+        if welcome.at is not None:
+            self._compare_clocks(welcome.at)
         self._renewal.wake()
 
     def closed(self) -> None:
@@ -194,14 +222,36 @@ class Link:
         """Hand a renewed certificate on."""
         self._renewal.take(issued)
 
+    def certificate_due(self, due: CertificateDue) -> None:
+        """Renew soon."""
+        self._renewal.ask_within(due)
+
     # Inside.
 
-    async def _enrol_if_needed(self) -> None:
-        """Enrol unless there is a certificate that is still good."""
-        while not self._renewal.has_valid_certificate:
-            held = self._identities.current.certificate
-            if held is not None:
-                self._logger.warning("certificate.expired", expired=held.leaf.not_valid_after_utc.isoformat())
+    async def _see_to_certificate(self) -> None:
+        """
+        Enrol without a certificate; rejoin, or enrol anew by a token that is new, with one that ended or is refused.
+
+        Raises: EnrolmentRefused: there never was a certificate, and the token was not replaced in time.
+            ApprovalPending, ConnectFailed: try again later.
+        """
+        held = self._identities.current.certificate
+        if held is None:
+            await self._enrol_for_the_first_time()
+            return
+        if self._renewal.has_valid_certificate and not self._refused:
+            return
+        self.state = "rejoining"
+        self._logger.warning("certificate.lapsed", ends=held.leaf.not_valid_after_utc.isoformat())
+        try:
+            await self._rejoin()
+        except EnrolmentRefused as error:
+            if not await self._enrol_by_new_token():
+                raise ConnectFailed("authorization", self._dialler.address, f"{error.code}: {error.reason}") from error
+        self._refused = False
+
+    async def _enrol_for_the_first_time(self) -> None:
+        while self._identities.current.certificate is None:
             self.state = "enrolling"
             tried = _content_of(self._settings.enrolment_token_file)
             try:
@@ -211,12 +261,38 @@ class Link:
                 self._logger.warning("enrolment.refused", code=error.code, error=str(error))
                 await self._wait_for_another_token(tried, error)
 
+    async def _enrol_by_new_token(self) -> bool:
+        """Enrol anew, if there is a token that was not refused before; returns whether that went well."""
+        token = _content_of(self._settings.enrolment_token_file)
+        if not token or token == self._tried_token:
+            return False
+        try:
+            await self._enrol()
+        except EnrolmentRefused as error:
+            self._tried_token = token
+            self._logger.warning("enrolment.refused", code=error.code, error=str(error))
+            return False
+        return True
+
     async def _enrol(self) -> None:
         token = read_token(self._settings.enrolment_token_file)
-        answer = await enrol(self._dialler, token, self._identities.current, self._monotonic)
+        answer = await enrol(self._dialler, token, await self._identities.prepare_enrolment(), self._monotonic)
         identity = await self._identities.save_enrolled(answer.certificate_pem, answer.root_pem, answer.relay_signer)
         if identity.certificate is not None:
             self._logger.info("enrolment.done", agent=str(identity.certificate.agent))
+
+    async def _rejoin(self) -> None:
+        done = await rejoin(self._dialler, self._identities.current, self._monotonic)
+        self._compare_clocks(done.relay_clock)
+        await self._identities.save_renewed(done.key, done.issued.certificate_pem, done.issued.root_pem)
+        self._logger.info("certificate.rejoined")
+
+    def _compare_clocks(self, relay_clock: float) -> None:
+        ahead = self._clock() - relay_clock
+        if abs(ahead) > CLOCK_SKEW_SECONDS:
+            word = "ahead of" if ahead > 0 else "behind"
+            reason = f"this machine's clock is {abs(ahead):.0f} s {word} the relay's; set it, or certificates will fail"
+            self._logger.warning("clock.skewed", reason=reason, seconds=round(ahead))
 
     async def _wait_for_another_token(self, tried: bytes, refused: EnrolmentRefused) -> None:
         """Wait until the token's file holds another; a refused token never becomes good, and asking again is noise."""

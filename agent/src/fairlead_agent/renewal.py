@@ -2,12 +2,14 @@
 Renewal of the agent's certificate over the live connection, with a new key, before it lapses.
 
 Due when a random 20-25 % of the certificate's life is left, so that a fleet enrolled together does not renew
-together. The new pair is stored first and used from the next connection on; the present one lives on.
+together; or when the relay asks for it, since its CA changes. The new pair is stored first and used from the next
+connection on; the present connection lives on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -15,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fairlead_agent.errors import IdentityInvalid, KubeError
 from fairlead_agent.identity_store import Certificate, IdentityStore, new_key, signing_request
 from fairlead_agent.logs import Logger
-from fairlead_shared.frames import CertificateIssued, CertificateRequest, Message
+from fairlead_shared.frames import CertificateDue, CertificateIssued, CertificateRequest, CertificateStored, Message
+from fairlead_shared.identity import issued_at
 
 EARLIEST_LEFT, LATEST_LEFT = 0.25, 0.20
 """Share of the certificate's life that is left when it is renewed."""
@@ -23,6 +26,9 @@ ANSWER_SECONDS = 30.0
 """How long to wait for the relay's answer before asking again."""
 RETRY_SHARE = 0.02
 """Share of the certificate's life between two attempts: about ten fit into what is left."""
+LEAST_RETRY_SECONDS = 0.1
+LOOK_SECONDS = 60.0
+"""How often to look at the clock again: it may have been set, or the machine may have slept."""
 
 
 class Renewal:
@@ -51,7 +57,10 @@ class Renewal:
         self._clock = clock
         self._random = random_unit
         self._opened = asyncio.Event()
+        """A connection was opened, or the relay asked, since this was last looked at."""
         self._answer: asyncio.Future[CertificateIssued] | None = None
+        self._planned: tuple[Certificate, float] | None = None
+        """When to renew which certificate, seconds since the epoch."""
 
     @property
     def has_valid_certificate(self) -> bool:
@@ -68,48 +77,70 @@ class Renewal:
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(issued)
 
+    def ask_within(self, due: CertificateDue) -> None:
+        """Renew at a random moment of the span that the relay names, or when it is due anyway, if that is sooner."""
+        certificate = self._identities.current.certificate
+        if certificate is not None and self._answer is None:
+            asked = self._clock() + due.within_seconds * self._random()
+            self._planned = (certificate, min(asked, self._due_at(certificate)))
+            self._opened.set()
+
     async def run(self) -> None:
         """Renew for as long as the agent runs."""
-        await self._opened.wait()
         while True:
             certificate = self._identities.current.certificate
             if certificate is None:
-                self._opened.clear()
-                await self._opened.wait()
+                await self._wait(LOOK_SECONDS)
                 continue
-            life = _life(certificate)
-            left = LATEST_LEFT + (EARLIEST_LEFT - LATEST_LEFT) * self._random()
-            await asyncio.sleep(max(0.0, _expiry(certificate) - life * left - self._clock()))
-            if not await self._renew():
-                await asyncio.sleep(max(1.0, life * RETRY_SHARE))
+            left = self._due_at(certificate) - self._clock()
+            if left > 0:
+                await self._wait(min(left, LOOK_SECONDS))
+            elif not await self._renew():
+                life = _expiry(certificate) - issued_at(certificate.leaf)
+                await self._wait(max(LEAST_RETRY_SECONDS, life * RETRY_SHARE))
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait, but no longer than until a connection opens."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._opened.wait()
+        self._opened.clear()
+
+    def _due_at(self, certificate: Certificate) -> float:
+        if self._planned is None or self._planned[0] is not certificate:
+            share = LATEST_LEFT + (EARLIEST_LEFT - LATEST_LEFT) * self._random()
+            life = _expiry(certificate) - issued_at(certificate.leaf)
+            self._planned = (certificate, _expiry(certificate) - life * share)
+        return self._planned[1]
 
     async def _renew(self) -> bool:
         """Ask once; returns whether a new certificate is stored."""
         key = new_key()
-        self._answer = asyncio.get_running_loop().create_future()
+        self._opened.clear()
+        answer = self._answer = asyncio.get_running_loop().create_future()
         self._send(CertificateRequest(csr_pem=signing_request(key)))
+        reopened = asyncio.create_task(self._opened.wait(), name="link/renewal-reopened")
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                issued = await self._answer
-            return await self._store(key, issued)
-        except TimeoutError:
-            self._logger.warning("certificate.renewal_unanswered", seconds=ANSWER_SECONDS)
+            await asyncio.wait({answer, reopened}, timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return await self._store(key, answer.result())
+            if not reopened.done():
+                self._logger.warning("certificate.renewal_unanswered", seconds=ANSWER_SECONDS)
         except (IdentityInvalid, KubeError) as error:
             self._logger.warning("certificate.renewal_failed", error=str(error))
         finally:
+            reopened.cancel()
             self._answer = None
         return False
 
     async def _store(self, key: ec.EllipticCurvePrivateKey, issued: CertificateIssued) -> bool:
         identity = await self._identities.save_renewed(key, issued.certificate_pem, issued.root_pem)
         if identity.certificate is not None:
-            self._logger.info("certificate.renewed", expires=identity.certificate.leaf.not_valid_after_utc.isoformat())
+            leaf = identity.certificate.leaf
+            self._send(CertificateStored(serial=f"{leaf.serial_number:x}"))
+            self._logger.info("certificate.renewed", expires=leaf.not_valid_after_utc.isoformat())
         return True
 
 
 def _expiry(certificate: Certificate) -> float:
     return certificate.leaf.not_valid_after_utc.timestamp()
-
-
-def _life(certificate: Certificate) -> float:
-    return _expiry(certificate) - certificate.leaf.not_valid_before_utc.timestamp()

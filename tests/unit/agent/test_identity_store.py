@@ -165,3 +165,21 @@ async def test_agent_is_unknown_before_enrolment(state: MemoryState) -> None:
     await store.open()
     with pytest.raises(IdentityInvalid):
         _ = store.agent
+
+
+async def test_enrolling_anew_takes_a_new_key_and_keeps_the_old_pair_until_it_is_done(state: MemoryState) -> None:
+    """The old one may have been revoked for a leak, or be good again tomorrow; a crash between loses neither."""
+    store = IdentityStore(state)
+    first = await store.open()
+    assert (await store.prepare_enrolment()).enrolment_key == first.key
+    before = await store.save_enrolled(certificate(first.key), certificate(first.key), SIGNER)
+    prepared = await store.prepare_enrolment()
+    assert prepared.enrolment_key.public_key() != before.key.public_key()
+    assert prepared.certificate == before.certificate
+    again = IdentityStore(state)
+    await again.open()
+    key = (await again.prepare_enrolment()).enrolment_key
+    assert key.public_key() == prepared.enrolment_key.public_key()
+    after = await again.save_enrolled(certificate(key), certificate(key), SIGNER)
+    assert (after.key.public_key(), after.next_key) == (key.public_key(), None)
+    assert after.sealing_public == first.sealing_public

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fairlead_agent import renewal as module
 from fairlead_agent.identity_store import IdentityStore, signing_request
 from fairlead_agent.renewal import Renewal
-from fairlead_shared.frames import CertificateIssued, CertificateRequest, Message
+from fairlead_shared.frames import CertificateDue, CertificateIssued, CertificateRequest, CertificateStored, Message
 from tests.integration.agent_state import MemoryState
 from tests.integration.scripted_relay import ThrowawayCa
 from tests.polling import eventually
@@ -27,6 +27,7 @@ class World:
         self.identities = IdentityStore(MemoryState())
         self.now = time.time()
         self.sent: list[CertificateRequest] = []
+        self.stored: list[str] = []
         self.renewal = Renewal(self.identities, self._send, structlog.get_logger(), lambda: self.now, lambda: 0.5)
 
     async def enrol(self) -> None:
@@ -41,6 +42,9 @@ class World:
         return CertificateIssued(certificate_pem=self.ca.issue_agent(request.csr_pem, HOUR), root_pem=self.ca.root_pem)
 
     def _send(self, message: Message) -> None:
+        if isinstance(message, CertificateStored):
+            self.stored.append(message.serial)
+            return
         assert isinstance(message, CertificateRequest)
         self.sent.append(message)
 
@@ -96,4 +100,43 @@ async def test_nothing_is_asked_before_it_is_due() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
     assert world.sent == []
+    task.cancel()
+
+
+async def test_renews_when_the_relay_asks_and_says_that_it_stored_it() -> None:
+    """A CA change moves the fleet without a reconnect; the relay learns when this agent has moved."""
+    world = World()
+    await world.enrol()
+    task = asyncio.create_task(world.renewal.run())
+    world.renewal.ask_within(CertificateDue(within_seconds=0))
+
+    async def asked() -> bool:
+        return len(world.sent) == 1
+
+    await eventually(asked, "the request")
+    world.renewal.take(world.answer(world.sent[0]))
+
+    async def stored() -> bool:
+        return len(world.stored) == 1
+
+    await eventually(stored, "the word that it is stored")
+    certificate = world.identities.current.certificate
+    assert certificate is not None
+    assert world.stored == [f"{certificate.leaf.serial_number:x}"]
+    task.cancel()
+
+
+async def test_a_request_that_was_lost_with_its_connection_is_made_again_on_the_next() -> None:
+    """Not only when the answer is overdue: a short certificate would end first."""
+    world = World()
+    await world.enrol()
+    world.now += HOUR * 0.9
+    task = asyncio.create_task(world.renewal.run())
+
+    async def asked(times: int) -> bool:
+        return len(world.sent) >= times
+
+    await eventually(lambda: asked(1), "the request")
+    world.renewal.wake()
+    await eventually(lambda: asked(2), "another")
     task.cancel()

@@ -13,7 +13,7 @@ _COMMANDS: Final = {
     "serve": ("serve", "serve", "Run the relay."),
     "migrate": ("migrate", "migrate", "Bring the database up to date, then end."),
     "token": ("tokens", "token", "Create tokens for people and CI."),
-    "ca": ("authority", "authority", "Show the certificate authority."),
+    "ca": ("authority", "authority", "Show and change the certificate authority."),
 }
 """Name → (module, attribute, short help): `--help` need not import them."""
 

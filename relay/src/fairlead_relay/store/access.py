@@ -117,6 +117,32 @@ def note_presented(connection: Connection, identity: AgentIdentity, presented: P
     connection.execute(delete(approvals).where(_is(approvals, identity), approvals.c.approved_at.is_not(None)))
 
 
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """How far a fleet has come in a change of the CA."""
+
+    moved: int
+    """Agents whose certificate is by the CA in force."""
+    unmoved: tuple[str, ...]
+    """The others, as ORGANIZATION/CLUSTER; revoked ones do not count."""
+
+    @property
+    def agents(self) -> int:
+        """All of them."""
+        return self.moved + len(self.unmoved)
+
+
+def count_moves(connection: Connection, issuer: str) -> Moves:
+    """Count the agents that hold a certificate of an issuing CA, by its fingerprint."""
+    rows = connection.execute(
+        select(agents.c.organization, agents.c.cluster, agents.c.certificate_issuer)
+        .where(agents.c.revoked_at.is_(None))
+        .order_by(agents.c.organization, agents.c.cluster)
+    ).all()
+    unmoved = tuple(f"{row.organization}/{row.cluster}" for row in rows if row.certificate_issuer != issuer)
+    return Moves(len(rows) - len(unmoved), unmoved)
+
+
 def needs_approval(connection: Connection, organization: str, cluster: str) -> bool:
     """Tell whether a person must approve the enrolments of a cluster."""
     of_cluster = and_(clusters.c.organization == organization, clusters.c.name == cluster)
