@@ -64,11 +64,10 @@ def rotate(data_dir: Path | None, keep_root: bool, wait: bool) -> None:  # noqa:
     with 'fairlead-relay ca finish'.
     """
     settings = make_settings(data_dir=data_dir)
-    from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415
     from fairlead_relay.pki.certificates import from_epoch  # noqa: PLC0415
     from fairlead_relay.pki.generations import begin_change  # noqa: PLC0415
 
-    folder = DataDirectory(settings.data_dir).authority
+    folder = _folder(settings)
     try:
         made = begin_change(folder, from_epoch(time.time()), keep_root=keep_root)
     except OSError as error:
@@ -83,11 +82,10 @@ def rotate(data_dir: Path | None, keep_root: bool, wait: bool) -> None:  # noqa:
 def status(data_dir: Path | None) -> None:
     """Show whether the CA is being changed, and how many agents have moved."""
     settings = make_settings(data_dir=data_dir)
-    from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415
     from fairlead_relay.pki.generations import read_generations  # noqa: PLC0415
     from fairlead_shared.identity import certificate_fingerprint  # noqa: PLC0415
 
-    generations = read_generations(DataDirectory(settings.data_dir).authority)
+    generations = read_generations(_folder(settings))
     for one in generations:
         role = "issues" if one is generations[-1] else "still counts"
         click.echo(f"generation {one.number} {role}: root {certificate_fingerprint(one.root)}, issuing CA {one.issuer}")
@@ -109,10 +107,9 @@ def finish(data_dir: Path | None, leave_behind: bool) -> None:  # noqa: FBT001  
     The relay that serves takes it up within seconds.
     """
     settings = make_settings(data_dir=data_dir)
-    from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415
     from fairlead_relay.pki.generations import finish_change, read_generations  # noqa: PLC0415
 
-    folder = DataDirectory(settings.data_dir).authority
+    folder = _folder(settings)
     moves = _with_store(settings, lambda store: _count(store, read_generations(folder)[-1].issuer))
     if moves.unmoved and not leave_behind:
         names = ", ".join(moves.unmoved[:SHOWN])
@@ -125,6 +122,16 @@ def finish(data_dir: Path | None, leave_behind: bool) -> None:  # noqa: FBT001  
     except OSError as error:
         raise click.ClickException(f"{folder}: {error.strerror}") from error
     click.echo(f"only generation {last.number} of the CA counts from now on")
+
+
+def _folder(settings: Settings) -> Path:
+    """Return the authority's folder, made first if there is none."""
+    from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415
+    from fairlead_relay.pki.authority import CertificateAuthority  # noqa: PLC0415
+
+    folder = DataDirectory(settings.data_dir).authority
+    CertificateAuthority.open(folder, time.time)
+    return folder
 
 
 def _with_store(settings: Settings, use: Callable[[Store], Awaitable[T]]) -> T:
