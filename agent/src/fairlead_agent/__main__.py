@@ -8,6 +8,7 @@ Imports are lazy, so that `--help` and `--version` answer at once.
 # ruff: noqa: PLC0415  (each command imports what it needs when it runs)
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from fairlead_agent import __version__
 from fairlead_agent.errors import AgentError, EnrolmentRefused, MissingRight, PolicyInvalid, SettingsInvalid
 
 if TYPE_CHECKING:
+    from fairlead_agent.doctor import Finding
     from fairlead_agent.identity_store import Identity
     from fairlead_agent.settings import Settings
 
@@ -90,6 +92,62 @@ def run(**values: Any) -> None:  # noqa: ANN401  (click's)
     logger.info("agent.start", version=__version__, relay=settings.relay_url, replica=settings.replica)
     uvloop.run(agent.run())
     logger.info("agent.stopped")
+
+
+@cli.command()
+@_setting("--relay-url", "FAIRLEAD_RELAY_URL", "Address of the relay's agent port, wss://HOST:PORT.")
+@_setting(
+    "--enrolment-token-file",
+    "FAIRLEAD_ENROLMENT_TOKEN_FILE",
+    "File with the one-time token, for an agent that is not enrolled yet.",
+    type=click.Path(path_type=Path),
+)
+@_setting(
+    "--ca-bundle-file",
+    "FAIRLEAD_CA_BUNDLE_FILE",
+    "Further roots, PEM, for a proxy reached over TLS.",
+    type=click.Path(path_type=Path),
+)
+@_cluster_settings
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Form of the findings.")
+def doctor(output: str, **values: Any) -> None:  # noqa: ANN401  (click's)
+    """Walk the way to the relay hop by hop and say what fails. Changes nothing; exit code 1 when something fails."""
+    import uvloop
+
+    from fairlead_agent.proxy import proxy_variables
+    from fairlead_agent.settings import read_settings
+
+    settings = read_settings({**values, **proxy_variables(os.environ), "policy_file": "unused"})
+    findings = uvloop.run(_examine(settings))
+    is_well = all(finding.passed for finding in findings)
+    if output == "json":
+        click.echo(json.dumps({"well": is_well, "hops": [finding.as_fields() for finding in findings]}, indent=2))
+    else:
+        for finding in findings:
+            click.echo(finding.line)
+    sys.exit(0 if is_well else EXIT_FAILED)
+
+
+async def _examine(settings: Settings) -> list[Finding]:
+    from fairlead_agent.dialling import Dialler
+    from fairlead_agent.doctor import Doctor, Finding
+    from fairlead_agent.enrolment import read_token
+
+    before: list[Finding] = []
+    identity = token = None
+    try:
+        identity = await _find_identity(settings)
+    except AgentError as error:
+        remedy = "run it in the agent's pod: kubectl exec deploy/RELEASE -- fairlead-agent doctor"
+        before.append(Finding("kubernetes", passed=False, found=f"the stored identity: {error}", remedy=remedy))
+    if settings.enrolment_token_file is not None and (identity is None or identity.certificate is None):
+        try:
+            token = read_token(settings.enrolment_token_file)
+        except EnrolmentRefused as error:
+            before.append(Finding("token", passed=False, found=error.reason, remedy="make a new one"))
+    examination = Doctor(Dialler.of(settings), identity, token)
+    await examination.examine()
+    return [*before, *examination.findings]
 
 
 @cli.command()

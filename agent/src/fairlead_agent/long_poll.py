@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import ssl
 from collections import deque
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 from fairlead_agent.dialling import Dialler
@@ -138,8 +138,8 @@ class LongPollChannel:
         self._ended: ChannelClosed | None = None
         self._changed = asyncio.Condition()
         self._tasks = [
-            asyncio.create_task(self._run(self._send_all()), name="link/poll-send"),
-            asyncio.create_task(self._run(self._receive_all()), name="link/poll-receive"),
+            asyncio.create_task(self._run(self._send_all), name="link/poll-send"),
+            asyncio.create_task(self._run(self._receive_all), name="link/poll-receive"),
         ]
 
     async def send(self, frame: bytes) -> None:
@@ -177,9 +177,9 @@ class LongPollChannel:
         self._receiver.drop()
         await self._end(ChannelClosed("the long-poll session was closed"))
 
-    async def _run(self, work: Coroutine[None, None, None]) -> None:
+    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work
+            await work()
         except ChannelClosed as closed:
             await self._end(closed)
 
