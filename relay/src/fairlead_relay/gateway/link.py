@@ -210,11 +210,11 @@ class Link:
                 self._log.warning("message without a meaning here", kind=message.kind)
 
     async def _on_agent_hello(self, hello: Hello) -> None:
-        if not is_sealing_key(hello.sealing_key):
-            self.close("the sealing key is no base64 of a raw X25519 public key", ErrorCode.MALFORMED)
-            return
         presented = self._credentials.present()
         if self._identity is None or presented is None:
+            return
+        if not is_sealing_key(hello.sealing_key):
+            self.close("the sealing key is no base64 of a raw X25519 public key", ErrorCode.MALFORMED)
             return
         try:
             connected = await self._ports.dispatcher.connect(self._identity, hello, self, presented)

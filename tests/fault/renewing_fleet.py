@@ -16,24 +16,12 @@ from fairlead_agent.ports import StateKind
 from tests.integration.agent_under_test import POLICY, AgentUnderTest
 from tests.integration.bundles import config_maps, deploy, upload
 from tests.integration.conftest import Tenant, make_tenant
+from tests.integration.relay_address import RelayAddress
 from tests.integration.relay_process import RelayProcess
-from tests.integration.scripted_relay import ScriptedRelay
 from tests.polling import eventually
 
 CHANGE_SECONDS = 60.0
 """For one command of a change of the CA, with all agents moving meanwhile."""
-
-
-class Address:
-    """What an agent needs to know of its relay."""
-
-    def __init__(self, url: str, enrolment_token: str) -> None:
-        self.url = url
-        self._token = enrolment_token
-
-    def token(self) -> str:
-        """Return the enrolment token."""
-        return self._token
 
 
 class RenewingFleet:
@@ -69,8 +57,7 @@ class RenewingFleet:
         for tenant in self._tenants:
             folder = self._folder / tenant.organization
             folder.mkdir()
-            address = Address(self.relay.agent_url, tenant.enrolment_token)
-            agent = AgentUnderTest(cast("ScriptedRelay", address), folder)
+            agent = AgentUnderTest(RelayAddress(self.relay.agent_url, tenant.enrolment_token), folder)
             agent.policy_file.write_text(POLICY.replace("acme", tenant.organization))
             await agent.start()
             self._agents.append(agent)

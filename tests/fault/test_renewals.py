@@ -5,23 +5,31 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
+from tests.fault.renewing_fleet import RenewingFleet
+from tests.fault.scale import scaled
 from tests.integration.relay_process import RelayProcess
-from tests.integration.renewing_fleet import RenewingFleet
+
+AGENTS = scaled(4, 10)
+CERTIFICATE_SECONDS = scaled(10, 20)
+RENEWALS = scaled(20, 100)
 
 
+@pytest.mark.timeout(scaled(300, 900))
 async def test_renewals_and_a_change_of_the_ca_cost_no_job_and_no_connection(
     own_relay: RelayProcess, tmp_path: Path
 ) -> None:
-    """Twenty renewals of four agents: every deployment succeeds at the first attempt, over the first connection."""
+    """Every deployment succeeds at the first attempt, over the first connection of its agent."""
     own_relay.kill()
-    own_relay.environment["FAIRLEAD_RELAY_CERTIFICATE_SECONDS"] = "10"
+    own_relay.environment["FAIRLEAD_RELAY_CERTIFICATE_SECONDS"] = str(CERTIFICATE_SECONDS)
     await asyncio.to_thread(own_relay.start)
-    fleet = RenewingFleet(own_relay, tmp_path, agents=4)
+    fleet = RenewingFleet(own_relay, tmp_path, AGENTS)
     await fleet.start()
     try:
-        await fleet.work_until(renewals=8)
+        await fleet.work_until(RENEWALS // 2)
         await fleet.change_authority()
-        await fleet.work_until(renewals=20)
+        await fleet.work_until(RENEWALS)
         fleet.assert_nothing_was_lost()
     finally:
         await fleet.stop()
