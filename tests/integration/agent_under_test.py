@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -72,6 +73,7 @@ class AgentUnderTest:
         self.only: Transport | None = None
         """The one transport to use, whatever happens; None: as the agent chooses."""
         self.url: str | None = None
+        self.clock: Callable[[], float] = time.time
         self.task: asyncio.Task[None] | None = None
         self.link: Link | None = None
         self.runner: Runner | None = None
@@ -96,7 +98,7 @@ class AgentUnderTest:
         logger: Logger = structlog.get_logger()
         self.identities = IdentityStore(self.state)
         await self.identities.open()
-        self.link = Link(settings, self.identities, "v1.37.2", logger)
+        self.link = Link(settings, self.identities, "v1.37.2", logger, clock=self.clock)
         if self.only is not None:
             self.link._choice = Only(self.only)
         workshop = Workshop(

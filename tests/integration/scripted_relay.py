@@ -409,6 +409,7 @@ class ScriptedRelay:
             store_epoch="1",
             heartbeat_seconds=self.heartbeat_seconds,
             reconnect_window_seconds=1,
+            at=time.time(),
             jobs=tuple(self._verdict(job.job_id, job.token) for job in hello.jobs),
         )
 

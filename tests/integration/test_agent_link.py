@@ -4,11 +4,13 @@ import asyncio
 import base64
 import datetime as dt
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from structlog.testing import capture_logs
 
 from fairlead_agent import link as link_module
 from fairlead_agent.dialling import Dialler
@@ -315,3 +317,27 @@ async def test_secrets_leave_no_trace(
             assert private not in (Path(folder) / name).read_bytes()
     assert "PRIVATE KEY" not in written
     assert repr(agent.identities.current).find("PRIVATE") < 0 if agent.identities else False
+
+
+@pytest.mark.parametrize(("ahead_seconds", "is_named"), [(290, False), (-290, False), (310, True), (-310, True)])
+async def test_a_clock_that_is_wrong_by_minutes_does_no_harm_and_is_named_beyond_five(
+    relay: ScriptedRelay, agent: AgentUnderTest, ahead_seconds: float, *, is_named: bool
+) -> None:
+    """The certificate is valid five minutes before it was made, and renewed in time by either clock."""
+    agent.clock = lambda: time.time() + ahead_seconds
+    relay.certificate_seconds = 1200
+    with capture_logs() as logs:
+        await agent.start()
+        await relay.until_connected()
+    assert any(line["event"] == "clock.skewed" for line in logs) is is_named
+    assert not relay.rejoins
+
+
+async def test_a_clock_that_is_wrong_by_days_is_named_and_costs_one_rejoin_per_connection(
+    relay: ScriptedRelay, agent: AgentUnderTest
+) -> None:
+    """By its own clock every certificate has ended; the relay's word counts."""
+    agent.clock = lambda: time.time() + 2 * 86_400
+    await agent.start()
+    await relay.until_connected()
+    assert len(relay.rejoins) <= 1

@@ -14,6 +14,7 @@ does. Tree:
     ├── ChannelClosed        gateway: the transport under an agent's session ended
     ├── RequestInvalid       gateway: a request that no agent sends; holds the HTTP status
     ├── SigningRequestInvalid  pki: what an agent sent is no certificate signing request that may be answered
+    ├── AuthorityInvalid     pki: the operator's own CA cannot be used
     ├── AuthorityDamaged     pki: the certificate authority's files are incomplete or do not belong together
     ├── DataDirectoryUnusable  start: the data directory cannot be made, read or written
     ├── ListenFailed         start: an address or port that cannot be listened on
@@ -136,6 +137,19 @@ class SigningRequestInvalid(RelayError):
     def __str__(self) -> str:
         """Render one sentence."""
         return f"the certificate signing request is not valid: {self.reason}"
+
+
+class AuthorityInvalid(RelayError):
+    """The operator's own CA cannot be used. Layer: pki."""
+
+    def __init__(self, reason: str) -> None:
+        """Take one sentence that says what is wrong with its files."""
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"the CA that was given cannot be used: {self.reason}"
 
 
 class AuthorityDamaged(RelayError):

@@ -51,6 +51,34 @@ def show(data_dir: Path | None) -> None:
     click.echo(found.root_pem, nl=False)
 
 
+FileType = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@authority.command(name="use")
+@data_dir_option
+@click.option("--root-file", type=FileType, required=True, help="Certificate that agents and people trust, PEM.")
+@click.option("--issuing-file", type=FileType, required=True, help="Certificate of a CA that the root signed, PEM.")
+@click.option("--issuing-key-file", type=FileType, required=True, help="Its key, ECDSA, not encrypted, PEM.")
+def use_given(data_dir: Path | None, root_file: Path, issuing_file: Path, issuing_key_file: Path) -> None:
+    """
+    Use your own CA, before the relay's first start. The root's key stays with you.
+
+    The files are copied with mode 0600.
+    """
+    settings = make_settings(data_dir=data_dir)
+    from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415
+    from fairlead_relay.pki.generations import create_given  # noqa: PLC0415
+    from fairlead_shared.identity import certificate_fingerprint  # noqa: PLC0415
+
+    folder = DataDirectory(settings.data_dir).authority
+    try:
+        content = [file.read_bytes() for file in (root_file, issuing_file, issuing_key_file)]
+        made = create_given(folder, *content)
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+    click.echo(f"the relay will issue under the root {certificate_fingerprint(made.root)}")
+
+
 @authority.command()
 @data_dir_option
 @click.option("--keep-root", is_flag=True, help="Make only a new issuing CA; who pinned the root notices nothing.")

@@ -28,7 +28,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from fairlead_relay.errors import AuthorityDamaged, Conflict
+from fairlead_relay.errors import AuthorityDamaged, AuthorityInvalid, Conflict
 from fairlead_relay.pki.certificates import (
     certificate_builder,
     certificate_pem,
@@ -80,6 +80,41 @@ def create_first(folder: Path, now: datetime) -> None:
     Raises: OSError: the folder cannot be written.
     """
     create_folder(folder, {**_new_files(now, None), _SIGNER: key_pem(ed25519.Ed25519PrivateKey.generate())})
+
+
+def create_given(folder: Path, root_pem: bytes, issuing_pem: bytes, issuing_key_pem: bytes) -> Generation:
+    """
+    Make the first generation of what the operator's own CA issued; the root's key stays with the operator.
+
+    Raises:
+        Conflict: there is an authority already.
+        AuthorityInvalid: the files do not belong together, or are not fit for it.
+        OSError: the folder cannot be written.
+    """
+    try:
+        root = x509.load_pem_x509_certificate(root_pem)
+        issuing = x509.load_pem_x509_certificate(issuing_pem)
+        key = serialization.load_pem_private_key(issuing_key_pem, None)
+        issuing.verify_directly_issued_by(root)
+        constraints = issuing.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound as error:
+        raise AuthorityInvalid("the issuing certificate is not that of a CA") from error
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        reason = "a file is no PEM, the key is encrypted, or the root did not sign the issuing CA"
+        raise AuthorityInvalid(reason) from error
+    if not constraints.ca:
+        raise AuthorityInvalid("the issuing certificate is not that of a CA")
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != issuing.public_key():
+        raise AuthorityInvalid("the key is not the issuing CA's, or is no ECDSA key")
+    files = {
+        _ROOT: certificate_pem(root),
+        _ISSUING: certificate_pem(issuing),
+        _ISSUING_KEY: key_pem(key),
+        _SIGNER: key_pem(ed25519.Ed25519PrivateKey.generate()),
+    }
+    if not create_folder(folder, files):
+        raise Conflict("this relay has a CA already; give it its own before its first start")
+    return _read(folder, 1)
 
 
 def stamp(folder: Path) -> tuple[str, ...]:
@@ -144,14 +179,18 @@ def begin_change(folder: Path, now: datetime, *, keep_root: bool) -> Generation:
         keep_root: Whether only the issuing CA is new.
     Returns: The new generation.
     Raises:
-        Conflict: a change is under way already.
-        AuthorityDamaged: the present root's key is not there to sign with.
+        Conflict: a change is under way already, or the present root's key is not there to sign with.
+        AuthorityDamaged: a file cannot be used.
         OSError: the folder cannot be written.
     """
     generations = read_generations(folder)
     last = generations[-1]
     if len(generations) > 1:
         raise Conflict("a change of the CA is under way already; end it with 'fairlead-relay ca finish' first")
+    if not (last.folder / _ROOT_KEY).exists():
+        raise Conflict(
+            "the root's key is not here to sign with: put root.key back for this command, and away again after"
+        )
     root_key = _read_key(last.folder / _ROOT_KEY)
     if not isinstance(root_key, ec.EllipticCurvePrivateKey) or root_key.public_key() != last.root.public_key():
         raise AuthorityDamaged(str(last.folder), "root.key is not the key of root.pem")

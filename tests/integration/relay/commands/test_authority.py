@@ -67,3 +67,15 @@ async def test_agents_that_would_be_locked_out_are_named(tmp_path: Path) -> None
     assert "0 of 1 agents moved; not yet: acme/one" in refused.output
     assert "not yet: acme/one" in (await asyncio.to_thread(ca, data, "status")).output
     assert (await asyncio.to_thread(ca, data, "finish", "--leave-behind")).exit_code == 0
+
+
+def test_the_operators_own_ca_is_taken_before_the_first_start(tmp_path: Path) -> None:
+    """And is what agents are told to trust from then on."""
+    made, data = tmp_path / "made", tmp_path / "data"
+    root = ca(made, "show").stdout
+    names = {"--root-file": "root.pem", "--issuing-file": "issuing.pem", "--issuing-key-file": "issuing.key"}
+    options = [word for option, name in names.items() for word in (option, str(made / "pki" / name))]
+    done = ca(data, "use", *options)
+    assert done.exit_code == 0, done.output
+    assert ca(data, "show").stdout == root
+    assert ca(data, "use", *options).exit_code == 1

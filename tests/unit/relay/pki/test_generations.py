@@ -12,10 +12,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fairlead_relay.errors import AuthorityDamaged, Conflict
+from fairlead_relay.errors import AuthorityDamaged, AuthorityInvalid, Conflict
 from fairlead_relay.pki.authority import CertificateAuthority
 from fairlead_relay.pki.certificates import from_epoch
-from fairlead_relay.pki.generations import begin_change, create_first, finish_change, read_generations, stamp
+from fairlead_relay.pki.generations import (
+    begin_change,
+    create_first,
+    create_given,
+    finish_change,
+    read_generations,
+    stamp,
+)
 from fairlead_shared.identity import AgentIdentity
 
 NOW = 1_800_000_000.0
@@ -137,7 +144,30 @@ def test_a_finish_that_was_cut_short_is_a_finish(folder: Path) -> None:
 def test_a_root_without_its_key_cannot_be_changed(folder: Path) -> None:
     """It could not vouch for the new one, and who trusts it would be locked out."""
     (folder / "root.key").unlink()
-    with pytest.raises(AuthorityDamaged, match=r"root\.key"):
+    with pytest.raises(Conflict, match=r"root\.key"):
         begin_change(folder, from_epoch(NOW), keep_root=False)
     assert stamp(folder) == ()
+    (folder / "root.key").write_bytes((folder / "issuing.key").read_bytes())
+    with pytest.raises(AuthorityDamaged, match=r"root\.key"):
+        begin_change(folder, from_epoch(NOW), keep_root=False)
     assert stamp(folder / "nowhere") == ()
+
+
+def test_the_operators_own_ca_is_used_as_it_is(folder: Path, tmp_path: Path) -> None:
+    """Without its root's key; what does not belong together, or is there already, is refused."""
+    root, issuing, key = ((folder / name).read_bytes() for name in ("root.pem", "issuing.pem", "issuing.key"))
+    given = tmp_path / "given"
+    for files, reason in (
+        ((root, issuing, b"nonsense"), "no PEM"),
+        ((issuing, root, key), "did not sign"),
+        ((root, issuing, (folder / "root.key").read_bytes()), "not the issuing CA's"),
+    ):
+        with pytest.raises(AuthorityInvalid, match=reason):
+            create_given(given, *files)
+    made = create_given(given, root, issuing, key)
+    assert CertificateAuthority.open(given, clock).issuer == made.issuer
+    assert sorted(path.name for path in given.iterdir()) == ["issuing.key", "issuing.pem", "root.pem", "signer.key"]
+    with pytest.raises(Conflict, match="before its first start"):
+        create_given(given, root, issuing, key)
+    with pytest.raises(Conflict, match=r"root\.key"):
+        begin_change(given, from_epoch(NOW), keep_root=False)
