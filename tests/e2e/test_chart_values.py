@@ -64,6 +64,8 @@ def test_helm_finds_nothing_to_complain_about(chart: str, options: tuple[str, ..
         ("fairlead-agent", AGENT | {"clusterRights": [{"apiGroup": "", "resource": "namespaces"}]}, "names"),
         ("fairlead-agent", AGENT | {"enrolment": {"token": "fle1_a", "existingSecret": "b"}}, "not both"),
         ("fairlead-agent", AGENT | {"replicas": 0}, "replicas"),
+        ("fairlead-agent", AGENT | {"proxy": {"url": "http://ann:secret@proxy:3128"}}, "proxy/url"),
+        ("fairlead-agent", AGENT | {"proxy": {"url": "socks5://proxy:1080"}}, "proxy/url"),
         ("fairlead-agent", AGENT | {"image": {"digest": "sha256:abc"}}, "digest"),
         ("fairlead-relay", {"agents": {"url": "https://h:1"}}, "agents/url"),
         ("fairlead-relay", {"replicas": 3}, "replicas"),
@@ -161,6 +163,24 @@ def test_the_lease_right_is_for_one_lease() -> None:
         (["fairlead-agent"], ["get", "update"]),
         (None, ["create"]),
     ]
+
+
+def test_a_proxy_reaches_the_agent_as_its_usual_variables() -> None:
+    """By value, or with its password by Secret; the CA of the proxy itself as a file."""
+
+    def variables(proxy: dict[str, str]) -> dict[str, Any]:
+        (made,) = of_kind(rendered("fairlead-agent", AGENT | {"proxy": proxy}), "Deployment")
+        (container,) = made["spec"]["template"]["spec"]["containers"]
+        mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert ("/etc/fairlead/proxy-ca" in mounts) == ("caConfigMap" in proxy)
+        return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container["env"]}
+
+    assert "HTTPS_PROXY" not in variables({})
+    plain = variables({"url": "http://proxy:3128", "noProxy": ".svc,10.0.0.0/8"})
+    assert (plain["HTTPS_PROXY"], plain["NO_PROXY"]) == ("http://proxy:3128", ".svc,10.0.0.0/8")
+    secret = variables({"existingSecret": "proxy", "caConfigMap": "roots"})
+    assert secret["HTTPS_PROXY"] == {"secretKeyRef": {"name": "proxy", "key": "url"}}
+    assert secret["FAIRLEAD_CA_BUNDLE_FILE"] == "/etc/fairlead/proxy-ca/ca.crt"
 
 
 def test_an_image_is_pinned_by_digest_where_one_is_given() -> None:
