@@ -1,6 +1,7 @@
 """A deployment runs through many broken connections: what the relay stores is what the agent recorded, to the byte."""
 
 import asyncio
+import itertools
 import json
 from typing import Any, cast
 
@@ -85,7 +86,8 @@ async def run(line: Line, bundle: Bundle) -> tuple[str, list[bytes]]:
 
     shown = await eventually(ended, "the deployment to end", 110 if not FULL else 1700)
     assert shown is not None
-    assert (shown["state"], shown["job"]["attempt"]) == ("succeeded", 1), shown
+    # An offer that was cut off on its way is made again, as another attempt.
+    assert shown["state"] == "succeeded", shown
     answer = await asyncio.to_thread(
         line.tenant.viewer.get, f"{path}/events?follow=false", headers={"Accept": "application/x-ndjson"}
     )
@@ -114,7 +116,8 @@ async def test_nothing_is_lost_or_doubled_through_many_disconnects(
     assert calm == recorded[calm_job]
 
     engine.proxy, engine.goal = line.proxy, DISCONNECTS
-    line.proxy.follow(loud_script(SEED, DISCONNECTS * 3))
+    script = loud_script(SEED, DISCONNECTS * 10)
+    line.proxy.follow(itertools.takewhile(lambda _: line.proxy.broken < DISCONNECTS, script))
     line.proxy.break_now()
     job, stored = await run(line, bundle)
     assert line.proxy.broken >= DISCONNECTS
