@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, MutableMapping, Sequence
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -73,6 +74,19 @@ class Commands(MutableMapping[str, click.Command]):
         return len(self._known)
 
 
+class Fairlead(click.Group):
+    """The root command; `main` of click would end with 1 where the reader of a pipe has seen enough."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  (click's signature)
+        """Run the subcommand, and return its exit code if it has one."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Without this, Python complains once more when it closes stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.READER_GONE
+
+
 def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  (click's call)
     if wanted and not ctx.resilient_parsing:
         from fairlead_cli import __version__
@@ -81,7 +95,7 @@ def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -
         ctx.exit()
 
 
-@click.group(commands=Commands(), epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Fairlead, commands=Commands(), epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show the version."
 )
@@ -108,10 +122,6 @@ def run(arguments: Sequence[str]) -> int:
         return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough; without this, Python complains once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.READER_GONE
     except CliError as error:
         terminal.fail(str(error))
         return error.exit_code

@@ -1,5 +1,6 @@
 """The command as a whole: help, mistakes, exit codes."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -111,11 +112,9 @@ def test_unreachable_relay_is_named(fairlead: Fairlead, relay: ScriptedRelay) ->
 
 def test_a_reader_that_went_away_ends_the_command_quietly() -> None:
     """`fairlead events | head -1` must not end in a traceback, nor look like a success under pipefail."""
-    code = (
-        "import sys, fairlead_cli.__main__ as m\n"
-        "def broken(**_): raise BrokenPipeError\n"
-        "m.fairlead.main = broken\n"
-        "sys.exit(m.run([]))"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=15)
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "fairlead_cli", "completion", "bash"]
+    with os.fdopen(writer, "wb") as stdout:
+        ended = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=15)
     assert (ended.returncode, ended.stderr) == (141, "")
