@@ -178,7 +178,7 @@ def install_charts(
         probe_image=registry.push(probe_image_tar(), _PROBE_REPOSITORY, "1"),
         directory=directory,
     )
-    agent_port = _forward(relay_cluster, AGENT_NODE_PORT)
+    agent_port = forward(relay_cluster, AGENT_NODE_PORT)
     agent_cluster.allow(agent_port)
     agent_url = f"wss://{agent_cluster.outside_address}:{agent_port}"
     _install_relay(installation, relay_cluster, registry, agent_url)
@@ -215,6 +215,19 @@ def namespace(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
+def forward(cluster: Cluster, node_port: int) -> int:
+    """Pass TCP connections to a port of the outside address on to a NodePort, as long as the cluster is up."""
+    ensure_packages(["socat"])
+    cluster.open_inwards(node_port)
+    with socket.create_server((cluster.outside_address, 0)) as listener:
+        port = int(listener.getsockname()[1])
+    listen = f"TCP-LISTEN:{port},bind={cluster.outside_address},fork,reuseaddr"
+    argv = ["socat", listen, f"TCP:{cluster.network.address}:{node_port}"]
+    record = cluster.network.record
+    process.start(record, cgroups.process_group(record.name), "forwarder", argv)
+    return port
+
+
 def _install_relay(installation: ChartInstallation, cluster: Cluster, registry: Registry, agent_url: str) -> None:
     target = installation.relay
     cluster.open_inwards(API_NODE_PORT)
@@ -231,16 +244,3 @@ def _install_relay(installation: ChartInstallation, cluster: Cluster, registry: 
     (installation.directory / "ca.pem").write_text(target.kubectl(*inside, "ca", "show"))
     token = target.kubectl(*inside, "token", "create", "--organization", ORGANIZATION, "--role", "admin")
     installation.fairlead("login", api_url, "--ca-file", "ca.pem", stdin=token)
-
-
-def _forward(cluster: Cluster, node_port: int) -> int:
-    """Pass TCP connections to a port of the outside address on to a NodePort, as long as the cluster is up."""
-    ensure_packages(["socat"])
-    cluster.open_inwards(node_port)
-    with socket.create_server((cluster.outside_address, 0)) as listener:
-        port = int(listener.getsockname()[1])
-    listen = f"TCP-LISTEN:{port},bind={cluster.outside_address},fork,reuseaddr"
-    argv = ["socat", listen, f"TCP:{cluster.network.address}:{node_port}"]
-    record = cluster.network.record
-    process.start(record, cgroups.process_group(record.name), "forwarder", argv)
-    return port

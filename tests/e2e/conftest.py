@@ -2,6 +2,7 @@
 Fixtures of the whole product: a relay process, and an agent process inside a private cluster.
 
     relay         one relay for the session; the control plane may dial its agent port
+    relay_cluster a cluster with a real node, for relays that are installed by their chart
     installation  an organization with its agent, started and connected; of its own for each test
     agent, api    the installation's two ends
 """
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.fixtures import MakeCluster
 from tests.e2e.installation import AgentProcess, Installation, make_installation
 from tests.integration.relay_process import Api, RelayProcess
 
@@ -33,6 +35,12 @@ def relay(control_plane: Cluster, tmp_path_factory: pytest.TempPathFactory) -> I
         yield process
     finally:
         process.close()
+
+
+@pytest.fixture(scope="session")
+def relay_cluster(clusters: MakeCluster) -> Cluster:
+    """Return the session's cluster for relays as pods; each has a namespace and ports of its own."""
+    return clusters("relay", nodes=1)
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from tests.polling import wait_until
 
 if TYPE_CHECKING:
     from tests.cluster.cluster import Cluster
-    from tests.cluster.fixtures import MakeCluster
 
 READY_AFTER_SECONDS = 12
 """How long the pod of a slow deployment is not ready: time enough to take a pod away and see its successor connect."""
@@ -34,10 +33,10 @@ def registry() -> Iterator[Registry]:
 
 @pytest.fixture(scope="module")
 def installed(
-    clusters: MakeCluster, cluster: Cluster, registry: Registry, tmp_path_factory: pytest.TempPathFactory
+    relay_cluster: Cluster, cluster: Cluster, registry: Registry, tmp_path_factory: pytest.TempPathFactory
 ) -> ChartInstallation:
     """Install both charts, once for this file; its tests run in order."""
-    return install_charts(clusters("relay", nodes=1), cluster, registry, tmp_path_factory.mktemp("charts"))
+    return install_charts(relay_cluster, cluster, registry, tmp_path_factory.mktemp("charts"))
 
 
 def test_a_deployment_through_both_charts_reaches_healthy(installed: ChartInstallation) -> None:
