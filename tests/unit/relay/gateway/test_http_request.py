@@ -3,6 +3,8 @@
 from http import HTTPStatus
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fairlead_relay.errors import RequestInvalid
 from fairlead_relay.gateway.http_request import parse_head, response
@@ -61,6 +63,17 @@ def test_bodies_of_unclear_or_excessive_size_are_refused(headers: bytes, status:
     with pytest.raises(RequestInvalid) as refused:
         parse_head(b"POST / HTTP/1.1\r\n" + headers + b"\r\n").body_bytes(100)
     assert refused.value.status is status
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_raise_anything_else(content: bytes) -> None:
+    """A head is read or refused, whatever it is."""
+    try:
+        head = parse_head(content + b"\r\n\r\n")
+    except RequestInvalid:
+        return
+    assert head.method.isupper()
+    assert head.path.startswith("/")
 
 
 def test_no_body_is_an_empty_body() -> None:
