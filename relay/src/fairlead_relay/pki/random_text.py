@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
-
-_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 def random_base32(length: int) -> str:
     """Return so many random characters of five bits each."""
-    return "".join(secrets.choice(_BASE32) for _ in range(length))
+    # One call for all bits: a call for each character would cost a tenth of queueing a job.
+    return base64.b32encode(secrets.token_bytes((5 * length + 7) // 8)).decode().lower()[:length]

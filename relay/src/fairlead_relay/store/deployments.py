@@ -83,6 +83,17 @@ _INSERT_UNKNOWN: Final = {
 _REQUEST: Final = select(deployments.c.organization, deployments.c.request_sha256).where(
     deployments.c.id == bindparam("of_id")
 )
+_CURRENT: Final = (
+    _SELECT.where(
+        deployments.c.organization == bindparam("of_organization"),
+        deployments.c.application == bindparam("of_application"),
+        deployments.c.environment == bindparam("of_environment"),
+        jobs.c.state == str(JobState.SUCCEEDED),
+    )
+    .order_by(deployments.c.sequence.desc())
+    .limit(1)
+)
+"""Made once: every deployment asks, and making a statement costs more than running this one."""
 
 
 def create_deployment(connection: Connection, deployment: NewDeployment, job: NewJob, now: float) -> Deployment:
@@ -165,8 +176,8 @@ def current_deployment(
     connection: Connection, organization: str, application: str, environment: str
 ) -> Deployment | None:
     """Return the newest deployment that succeeded: what the environment runs. None if none did."""
-    query = _of_environment(organization, application, environment).where(jobs.c.state == str(JobState.SUCCEEDED))
-    row = connection.execute(query.limit(1)).one_or_none()
+    of = {"of_organization": organization, "of_application": application, "of_environment": environment}
+    row = connection.execute(_CURRENT, of).one_or_none()
     return None if row is None else _deployment(row)
 
 
