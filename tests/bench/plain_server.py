@@ -1,5 +1,5 @@
 """
-The peer of the relay's agent port: the `websockets` server as its documentation shows it, with the relay's TLS.
+The peer of the relay's agent port: the `websockets` server as its documentation shows it, with the relay's certificate.
 
 `python -m tests.bench.plain_server DATA_DIR asyncio|uvloop` prints its port, then keeps every connection open and does
 nothing else: no sessions, no store. Compression is off, as in the relay, so that the loop is all that differs.
@@ -10,16 +10,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
-import time
 from pathlib import Path
 
 import uvloop
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
-
-from fairlead_relay.data_directory import DataDirectory
-from fairlead_relay.pki.authority import CertificateAuthority
-from fairlead_relay.pki.server_tls import ServerTls
 
 
 async def hold(connection: ServerConnection) -> None:
@@ -38,12 +33,15 @@ async def run(context: ssl.SSLContext) -> None:
 
 def main() -> None:
     """Run the server on the loop that was asked for."""
-    directory = DataDirectory(Path(sys.argv[1]))
-    authority = CertificateAuthority.load(directory.authority, time.time)
-    tls = ServerTls(authority, ("localhost", "127.0.0.1"), directory.folder / "plain-server.pem", time.time)
-    tls.renew_if_due()
+    data_dir = Path(sys.argv[1])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(data_dir / "server.pem")
+    context.load_verify_locations(data_dir / "pki" / "root.pem")
     runner = uvloop.run if sys.argv[2] == "uvloop" else asyncio.run
-    runner(run(tls.agent_port))
+    runner(run(context))
 
 
 if __name__ == "__main__":
