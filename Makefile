@@ -74,10 +74,12 @@ WORKERS ?= 3
 test: $(READY) ## Every test, on real Kubernetes too (first run: 10-15 min to build it; TESTS=PATH for some)
 	@$(RUN) pytest $(TESTS) $(if $(filter tests,$(TESTS)),-q --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder)
 
-# The fault tests are part of `make test` in a short form; here they run in full.
+# The fault tests are part of `make test` in a short form; here they run in full. FAIRLEAD_FUZZ_SECONDS sets how long
+# frames are fuzzed, in seconds of CPU time (default 60).
 .PHONY: fault
-fault: $(READY) ## Broken networks, killed processes, renewals: the fault tests at full length (an hour)
-	@FAIRLEAD_FAULT=full $(RUN) pytest tests/fault
+fault: $(READY) ## Networks broken, leaders frozen, processes killed, frames fuzzed: the fault tests in full (an hour)
+	@FAIRLEAD_FAULT=full $(RUN) pytest tests/fault tests/e2e/test_leadership.py
+
 
 .PHONY: coverage
 coverage: $(READY) ## What the unit and property tests execute, by line and branch

@@ -20,9 +20,12 @@ from fairlead_shared.jobs import JobState
 from tests.cluster.cluster import Cluster
 from tests.e2e.installation import Installation, make_installation
 from tests.e2e.replicas import Replica, make_replicas
+from tests.fault.scale import FULL
 from tests.integration.relay_process import RelayProcess
 from tests.polling import wait_until
 
+WRITES = 9
+"""Of the deployment that is frozen: checkpoint, plan, intent, change, delete, inventory, mark, result, end."""
 CRASH_SECONDS, PLANNED_SECONDS = 15.0, 2.0
 
 
@@ -128,7 +131,12 @@ def test_restarted_leader_leads_on_at_once(twins: Twins) -> None:
     assert twins.leader.until_said("link.open", opened + 1, 20) - again < 8
 
 
-@pytest.mark.parametrize(("number", "when"), [(4, "before"), (4, "between"), (5, "between"), (6, "after")])
+@pytest.mark.parametrize(
+    ("number", "when"),
+    [(number, when) for number in range(1, WRITES + 1) for when in ("before", "between", "after")]
+    if FULL
+    else [(4, "before"), (4, "between"), (5, "between"), (6, "after")],
+)
 def test_frozen_leader_changes_nothing_when_it_wakes(twins: Twins, number: int, when: str) -> None:
     """Frozen at a write of a deployment; a newer one follows elsewhere; then it goes on."""
     assert freeze_and_wake(twins, number, when)

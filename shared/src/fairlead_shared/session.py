@@ -201,6 +201,8 @@ class Session:
         self._heartbeat_number = 0
         self._hello_seen = False
         self._control: deque[bytes] = deque()
+        self._answers = 0
+        """Frames among those that the peer's own made us queue: a peer that never reads must not fill memory."""
         self._events: list[Event] = []
         self._out: dict[str, _OutStream] = {}
         self._in: dict[str, _InStream] = {}
@@ -243,12 +245,16 @@ class Session:
         except FrameInvalid as error:
             self._fail(error.code, error.reason)
             return
+        waiting = len(self._control)
         if isinstance(frame, Chunk):
             self._on_chunk(frame)
         elif isinstance(frame, UnknownMessage):
             self._queue(Unsupported(unknown=frame.kind))
         else:
             self._on_message(frame)
+        self._answers += len(self._control) - waiting
+        if self._answers > self.limits.queued_frames and self.phase is not Phase.CLOSED:
+            self._fail(ErrorCode.OVERLOADED, f"{self._answers} answers wait for a peer that does not read them")
 
     def receive_timeout(self, now: float) -> None:
         """Take note of the time. Emits HeartbeatDue, or closes the session when the peer has been silent too long."""
@@ -281,6 +287,7 @@ class Session:
         self._pending_acks.clear()
         frames = list(self._control)
         self._control.clear()
+        self._answers = 0
         if self.phase is not Phase.CLOSED:
             frames.extend(self._transfers.next_chunks())
         return frames

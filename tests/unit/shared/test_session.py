@@ -300,6 +300,20 @@ def test_queue_refuses_rather_than_drops() -> None:
     assert len(agent.data_to_send()) == 2
 
 
+def test_peer_that_sends_and_never_reads_is_cut_off() -> None:
+    """What it is answered without the owner's doing waits in a bounded queue too."""
+    agent, relay = open_pair(SessionLimits(queued_frames=10))
+    for number in range(11):
+        relay.receive_frame(b'{"kind": "of_tomorrow"}', number)
+        assert (relay.phase is Phase.OPEN) == (number < 10)
+    assert relay.close_reason is not None
+    assert relay.close_reason.code is ErrorCode.OVERLOADED
+    for number in range(30):
+        agent.receive_frame(b'{"kind": "of_tomorrow"}', number)
+        agent.data_to_send()
+    assert agent.phase is Phase.OPEN, "one that reads is answered for ever"
+
+
 def test_heartbeat_is_due_at_the_relays_interval() -> None:
     """The welcome sets how often the agent speaks; the relay side never does by itself."""
     agent, relay = open_pair(heartbeat_seconds=4)
