@@ -80,7 +80,6 @@ test: $(READY) ## Every test, on real Kubernetes too (first run: 10-15 min to bu
 fault: $(READY) ## Networks broken, leaders frozen, processes killed, frames fuzzed: the fault tests in full (an hour)
 	@FAIRLEAD_FAULT=full $(RUN) pytest tests/fault tests/e2e/test_leadership.py
 
-
 .PHONY: coverage
 coverage: $(READY) ## What the unit and property tests execute, by line and branch
 	@$(RUN) coverage run -m pytest -q tests/unit tests/property; $(RUN) coverage report --skip-covered --show-missing

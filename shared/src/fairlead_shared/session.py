@@ -253,7 +253,7 @@ class Session:
         else:
             self._on_message(frame)
         self._answers += len(self._control) - waiting
-        if self._answers > self.limits.queued_frames and self.phase is not Phase.CLOSED:
+        if self._answers > self.limits.queued_frames and self.close_reason is None:
             self._fail(ErrorCode.OVERLOADED, f"{self._answers} answers wait for a peer that does not read them")
 
     def receive_timeout(self, now: float) -> None:

@@ -265,10 +265,11 @@ def test_missing_right_ends_the_wait_for_the_lease() -> None:
         run_in_virtual_time(leadership(Refusing(Leases()), "a").acquire())
 
 
-outages = st.lists(st.tuples(st.floats(0, 110), st.floats(0.1, 40)), max_size=4)
+outages = st.lists(st.tuples(st.floats(0, 50), st.floats(0.1, 30)), max_size=4)
 
 
-@settings(max_examples=40)
+@pytest.mark.timeout(120)
+@settings(max_examples=20)
 @given(broken=st.tuples(outages, outages, outages), lost=st.tuples(outages, outages, outages))
 def test_never_two_gates_are_open(broken: tuple[Any, ...], lost: tuple[Any, ...]) -> None:
     """Whatever breaks for whom and when, and once all is well again somebody leads."""
@@ -283,8 +284,8 @@ def test_never_two_gates_are_open(broken: tuple[Any, ...], lost: tuple[Any, ...]
             for name, cut, deaf in zip("abc", broken, lost, strict=True)
         ]
         running = [asyncio.create_task(one.run()) for one in replicas]
-        while now() < 180:
-            await pass_time(0.2)
+        while now() < 110:
+            await pass_time(0.25)
             assert sum(one.may_write for one in replicas) <= 1
         assert sum(one.may_write for one in replicas) == 1
         for task in running:
