@@ -369,7 +369,7 @@ def _samples() -> Iterator[bytes]:
         "wait_seconds": 5, "bundle_bytes": 1, "statement": envelope, "environment": ["a", "b", "c"], "code": "internal",
         "seq": 1, "event": event_of(1).model_dump(mode="json"), "transfer": 1, "sha256": _SHA256, "credit": 1000,
         "size": 1000, "reason": "r", "unknown": "u", "message": "m", "nonce": _SHA256,
-        "signature": "c2ln", "temporary": True, "superseded": True, "serial": "1", "within_seconds": 60,
+        "signature": "c2ln", "temporary": True, "superseded": True, "serial": "1", "within_seconds": 60, "at": 1,
         "jobs": [
             {"job_id": "a", "attempt": 1, "token": 1, "last_seq": 3, "verdict": "continue", "acknowledged_seq": 0}
         ],

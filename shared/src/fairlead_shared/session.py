@@ -201,8 +201,9 @@ class Session:
         self._heartbeat_number = 0
         self._hello_seen = False
         self._control: deque[bytes] = deque()
-        self._answers = 0
-        """Frames among those that the peer's own made us queue: a peer that never reads must not fill memory."""
+        self._unread = 0
+        """Frames among those, without progress, which has windows of its own: a peer that never reads, but sends what
+        must be answered, must not fill memory."""
         self._events: list[Event] = []
         self._out: dict[str, _OutStream] = {}
         self._in: dict[str, _InStream] = {}
@@ -240,21 +241,20 @@ class Session:
         if self.phase is Phase.CLOSED:
             return
         self._heard_at = now
+        if self._unread > self.limits.queued_frames:
+            self._fail(ErrorCode.OVERLOADED, f"{self._unread} frames wait for a peer that sends and does not read")
+            return
         try:
             frame = decode_frame(content)
         except FrameInvalid as error:
             self._fail(error.code, error.reason)
             return
-        waiting = len(self._control)
         if isinstance(frame, Chunk):
             self._on_chunk(frame)
         elif isinstance(frame, UnknownMessage):
             self._queue(Unsupported(unknown=frame.kind))
         else:
             self._on_message(frame)
-        self._answers += len(self._control) - waiting
-        if self._answers > self.limits.queued_frames and self.close_reason is None:
-            self._fail(ErrorCode.OVERLOADED, f"{self._answers} answers wait for a peer that does not read them")
 
     def receive_timeout(self, now: float) -> None:
         """Take note of the time. Emits HeartbeatDue, or closes the session when the peer has been silent too long."""
@@ -287,7 +287,7 @@ class Session:
         self._pending_acks.clear()
         frames = list(self._control)
         self._control.clear()
-        self._answers = 0
+        self._unread = 0
         if self.phase is not Phase.CLOSED:
             frames.extend(self._transfers.next_chunks())
         return frames
@@ -456,6 +456,7 @@ class Session:
 
     def _queue(self, message: Message) -> None:
         self._control.append(encode_frame(message))
+        self._unread += not isinstance(message, Progress)
 
     def _close(self, closed: Closed) -> None:
         self.phase = Phase.CLOSED
