@@ -66,13 +66,11 @@ lint: $(READY) ## ruff, its formatter, mypy --strict and the import contracts
 format: $(READY) ## Put the code into the form that check asks for
 	@$(RUN) ruff check --quiet --fix-only; $(RUN) ruff format --quiet
 
-# Most tests wait for something, so three workers share two cores well; each has clusters of its own, and a file stays
-# with one worker. TESTS narrows it to one process: make test TESTS=tests/integration
+# One process and one summary: clusters are shared by the whole run. TESTS narrows it: make test TESTS=tests/integration
 TESTS ?= tests
-WORKERS ?= 3
 .PHONY: test
 test: $(READY) ## Every test, on real Kubernetes too (first run: 10-15 min to build it; TESTS=PATH for some)
-	@$(RUN) pytest $(TESTS) $(if $(filter tests,$(TESTS)),-q --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder)
+	@$(RUN) pytest $(TESTS)
 
 # The fault tests are part of `make test` in a short form; here they run in full. FAIRLEAD_FUZZ_SECONDS sets how long
 # frames are fuzzed, in seconds of CPU time (default 60).

@@ -19,11 +19,6 @@ TESTS = Path(__file__).parent
 FOLDERS = ("repository", "unit", "property", "conformance", "integration", "install", "fault", "cluster_tests", "e2e")
 """Order of a full run: what fails within seconds comes before what takes minutes. Unlisted folders come last."""
 
-LONGEST = (
-    "test_demo.py", "test_crash.py", "test_charts.py", "test_bad_input.py", "test_cli.py", "test_engine_health.py"
-)  # fmt: skip
-"""Files that take minutes. Several workers begin with them, so that none is left alone with one at the end."""
-
 UNIT_CPU_SECONDS = 2.0
 """
 A unit test does no I/O, so CPU time is what it would take on an idle machine; wall time on shared cores is not.
@@ -50,21 +45,9 @@ def _folder(item: pytest.Item) -> str:
     return parts[0] if len(parts) > 1 else ""
 
 
-def _place(item: pytest.Item) -> int:
-    """Return a test's place in a run by one process: quick to slow."""
-    return FOLDERS.index(_folder(item)) if _folder(item) in FOLDERS else len(FOLDERS)
-
-
-def _place_among_workers(item: pytest.Item) -> int:
-    """Return a test's place in a run by several: slow to quick, so that all end at about the same time."""
-    if item.path.name in LONGEST:
-        return LONGEST.index(item.path.name)
-    return len(LONGEST) + len(FOLDERS) - _place(item)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order tests and give each the time limit of its kind."""
-    items.sort(key=_place_among_workers if "PYTEST_XDIST_WORKER" in os.environ else _place)
+    """Order tests by folder and give each the time limit of its kind."""
+    items.sort(key=lambda item: FOLDERS.index(_folder(item)) if _folder(item) in FOLDERS else len(FOLDERS))
     for item in items:
         if item.get_closest_marker("timeout"):
             continue
