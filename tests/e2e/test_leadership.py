@@ -24,7 +24,7 @@ from tests.fault.scale import FULL
 from tests.integration.relay_process import RelayProcess
 from tests.polling import wait_until
 
-WRITES = 9
+CHECKPOINT_WRITE, WRITES = 1, 9
 """Of the deployment that is frozen: checkpoint, plan, intent, change, delete, inventory, mark, result, end."""
 CRASH_SECONDS, PLANNED_SECONDS = 15.0, 2.0
 
@@ -49,6 +49,15 @@ class Twins:
         """Note that the other leads now."""
         self.replicas.reverse()
 
+    def hand_over(self) -> None:
+        """Stop the leader as planned; the other leads, and this one stands by again."""
+        opened = len(self.follower.moments("link.open"))
+        self.leader.agent.stop()
+        self.follower.until_said("link.open", opened + 1, 20)
+        self.swap()
+        self.start_follower()
+        self.place.agent = self.leader.agent
+
     def start_follower(self) -> None:
         """Start the follower and wait until it stands by."""
         followed = len(self.follower.moments("lease.followed"))
@@ -60,7 +69,7 @@ class Twins:
         own = self.place.agent.rights.namespace
         found = self.place.cluster.kubectl("get", "configmap", "-n", own, "-o", "json").stdout
         state = {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in json.loads(found)["items"]}
-        return {**self.place.versions("configmap"), **state}
+        return {**state, **self.place.versions("configmap")}
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +144,7 @@ def test_restarted_leader_leads_on_at_once(twins: Twins) -> None:
     ("number", "when"),
     [(number, when) for number in range(1, WRITES + 1) for when in ("before", "between", "after")]
     if FULL
-    else [(4, "before"), (4, "between"), (5, "between"), (6, "after")],
+    else [(1, "between"), (4, "before"), (4, "between"), (5, "between"), (6, "after")],
 )
 def test_frozen_leader_changes_nothing_when_it_wakes(twins: Twins, number: int, when: str) -> None:
     """Frozen at a write of a deployment; a newer one follows elsewhere; then it goes on."""
@@ -168,8 +177,15 @@ def freeze_and_wake(twins: Twins, number: int, when: str) -> bool:
     twins.leader.until_said("lease.followed", followed + 1, 60)
     after = twins.versions()
     late = {name for name in before | after if before.get(name) != after.get(name)}
-    assert not late, f"{late} changed when the old leader woke\n{twins.leader.agent.log[-4000:]}"
+    woken = twins.leader
     twins.swap()
+    if (number, when) == (CHECKPOINT_WRITE, "between"):
+        # The job's checkpoint may be made again after the job has ended; whoever leads next carries nothing out.
+        late -= {f"fairlead-job-{shown['job']['id']}"}
+        twins.hand_over()
+        place.until_no_checkpoint(60)
+        assert place.versions("configmap").items() <= before.items()
+    assert not late, f"{late} changed when the old leader woke\n{woken.agent.log[-4000:]}"
     assert place.story(deployment_id) == story
     assert place.deployment(newer["id"])["state"] == JobState.SUCCEEDED
     hold_ended_once(twins, deployment_id, {"changed": 1, "unchanged": 1, "pruned": 1})

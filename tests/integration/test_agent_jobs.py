@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fairlead_agent import runner
+from fairlead_agent.checkpoint import Checkpoint, CheckpointStore
 from fairlead_agent.errors import MissingRight, Unreachable
 from fairlead_agent.ports import StateKind
 from fairlead_shared.envelope import sign
@@ -133,6 +135,25 @@ async def test_restarted_agent_continues(relay: ScriptedRelay, agent: AgentUnder
     assert len(agent.engine.writes) == 5
     assert relay.hellos[-1].jobs[0].job_id == JOB
     await until_forgotten(agent)
+
+
+async def test_checkpoint_that_a_former_leader_made_late_carries_nothing_out(
+    relay: ScriptedRelay, agent: AgentUnderTest
+) -> None:
+    """Its job ended long ago: it is found without a plan, compared with the marks, and forgotten."""
+    job = relay.deploy(JOB, bundle_of(2))
+    await relay.until_result(JOB)
+    await until_forgotten(agent)
+    await agent.stop()
+    agent.engine.writes.clear()
+    await CheckpointStore(agent.state, structlog.get_logger()).save(Checkpoint(job.offer))
+    hellos = len(relay.hellos)
+    del relay.jobs[JOB]
+    await agent.start()
+    await relay.until_connected(hellos + 1)
+    assert relay.hellos[-1].jobs[0].job_id == JOB
+    await until_forgotten(agent)
+    assert agent.engine.writes == []
 
 
 async def test_restart_while_the_relay_is_away(relay: ScriptedRelay, agent: AgentUnderTest) -> None:

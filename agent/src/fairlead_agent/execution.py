@@ -33,7 +33,7 @@ from fairlead_agent.ports import (
     ReplayPort,
     Unseal,
 )
-from fairlead_agent.verification import Verified, check_readable, verify_statement
+from fairlead_agent.verification import Verified, check_readable, check_replay, verify_statement
 from fairlead_shared.backoff import full_jitter
 from fairlead_shared.bundle import Bundle
 from fairlead_shared.errors import ErrorCode
@@ -95,6 +95,8 @@ class Execution:
         self.journal = journal
         self.accepted = False
         """Whether the relay was told, or has known the job since before this process."""
+        self.is_resumed = False
+        """Whether its checkpoint was found at the start, instead of made for an offer."""
         self.stop: Stop | None = None
         self.task: asyncio.Task[None] | None = None
         self.is_reported = False
@@ -245,7 +247,12 @@ class Execution:
     async def _deploy(self) -> DeployResult:
         verified = await self._verify()
         self._statement = verified.statement
-        async with self._workshop.turns.setdefault(EnvironmentKey.of(verified.statement), asyncio.Lock()):
+        environment = EnvironmentKey.of(verified.statement)
+        async with self._workshop.turns.setdefault(environment, asyncio.Lock()):
+            if self.is_resumed and self.checkpoint.plan is None:
+                # A former leader's late creation of a checkpoint whose job has ended must not carry it out again.
+                # One that was begun has its plan.
+                check_replay(verified.statement, await self._workshop.replay.marks(environment))
             bundle = await self._fetch(verified.statement)
             work = DeployWork(
                 statement=verified.statement,

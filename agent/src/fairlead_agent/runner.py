@@ -156,7 +156,7 @@ class Runner:
         offer = checkpoint.offer
         journal = self._spool.open(offer.job_id, None)
         job = self._jobs[offer.job_id] = Execution(checkpoint, journal, self._workshop)
-        job.accepted = True
+        job.accepted = job.is_resumed = True
         self._logger.info("job.resumed", job=offer.job_id, attempt=offer.attempt, last_seq=journal.last_seq)
         self._begin(job)
 
