@@ -116,7 +116,7 @@ def test_agent_without_rights_in_its_own_namespace_names_the_rule(install: Insta
     place.agent.start()
     assert place.agent.process is not None
     assert place.agent.process.wait(60) == 1
-    assert 'resources: ["secrets"]' in place.agent.log
+    assert 'resources: ["leases"]' in place.agent.log, "to lead is the first thing it needs a right for"
 
 
 def test_keys_command_shows_what_the_relay_shows(installation: Installation) -> None:
