@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -34,12 +33,12 @@ from fairlead_agent.kube.transport import PATIENCE_SECONDS
 from fairlead_agent.leadership import Leadership, ReplicaName, Term
 from fairlead_agent.link import Link
 from fairlead_agent.logs import Logger
+from fairlead_agent.patience import patiently
 from fairlead_agent.policy_file import PolicyFile
 from fairlead_agent.probes import serve_probes
 from fairlead_agent.runner import Runner
 from fairlead_agent.settings import Settings, variable_of
 from fairlead_agent.watchdog import Watchdog, end_process
-from fairlead_shared.backoff import full_jitter
 
 STOP_SECONDS = 15.0
 """How long a stop may take: half of the 30 s that Kubernetes gives a pod."""
@@ -199,20 +198,18 @@ class Agent:
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call the API server until it answers: it may come up after us, and restarts by itself."""
-        attempt = 0
-        while True:
-            try:
-                return await call()
-            except KubeError as error:
-                if not error.temporary:
-                    raise
-                self._phase = str(error)
-                self._logger.warning("kube.unreachable", error=str(error))
-            attempt += 1
-            unit = random.random()  # noqa: S311  (jitter, not a secret)
-            await asyncio.sleep(
-                full_jitter(attempt, base_seconds=RETRY_BASE_SECONDS, cap_seconds=RETRY_CAP_SECONDS, random_unit=unit)
-            )
+
+        def failed(error: BaseException) -> None:
+            self._phase = str(error)
+            self._logger.warning("kube.unreachable", error=str(error))
+
+        return await patiently(
+            call,
+            passes=lambda error: isinstance(error, KubeError) and error.temporary,
+            failed=failed,
+            base_seconds=RETRY_BASE_SECONDS,
+            cap_seconds=RETRY_CAP_SECONDS,
+        )
 
     def _readiness(self) -> tuple[bool, str]:
         if self._link is None:

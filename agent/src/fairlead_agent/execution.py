@@ -8,7 +8,6 @@ mind. A killed execution starts again from the checkpoint; events it reported be
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -21,6 +20,7 @@ from fairlead_agent.exchange import Courier
 from fairlead_agent.identity_store import IdentityStore
 from fairlead_agent.journal import Journal
 from fairlead_agent.logs import Logger
+from fairlead_agent.patience import patiently
 from fairlead_agent.policy_file import PolicyFile
 from fairlead_agent.ports import (
     Clock,
@@ -34,7 +34,6 @@ from fairlead_agent.ports import (
     Unseal,
 )
 from fairlead_agent.verification import Verified, check_readable, check_replay, verify_statement
-from fairlead_shared.backoff import full_jitter
 from fairlead_shared.bundle import Bundle
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import JobOffer
@@ -326,18 +325,15 @@ class Execution:
 
         What the API server refuses for good is logged and left: nothing here could mend it.
         """
-        attempt = 0
-        while True:
-            try:
-                await write()
-            except (KubeError, JournalFull, OSError) as error:
-                self._logger.warning(complaint, error=str(error))
-                if isinstance(error, KubeError) and not error.temporary:
-                    return
-            else:
-                return
-            attempt += 1
-            unit = random.random()  # noqa: S311  (jitter, not a secret)
-            await asyncio.sleep(
-                full_jitter(attempt, base_seconds=SAVE_BASE_SECONDS, cap_seconds=SAVE_CAP_SECONDS, random_unit=unit)
+        try:
+            await patiently(
+                write,
+                passes=lambda error: (
+                    isinstance(error, JournalFull | OSError) or (isinstance(error, KubeError) and error.temporary)
+                ),
+                failed=lambda error: self._logger.warning(complaint, error=str(error)),
+                base_seconds=SAVE_BASE_SECONDS,
+                cap_seconds=SAVE_CAP_SECONDS,
             )
+        except KubeError as error:
+            self._logger.warning(complaint, error=str(error))
