@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.binaries import binary
 from tests.cluster.cluster import Cluster
-from tests.cluster.images import build_image, debian_image
+from tests.cluster.images import PROBE_IMAGE, build_image, debian_image, load_image, probe_image_tar
 from tests.cluster.network import OUTSIDE_ADDRESS
 from tests.cluster.registry import Registry, empty_if_large
 from tests.cluster.scratch_image import ScratchImage
@@ -25,20 +24,10 @@ BUILD_SECONDS = 120.0
 
 
 @pytest.fixture(scope="module")
-def pulled(registry: Registry, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """
-    Push an image that no node was ever given otherwise, and return its reference.
-
-    The kubelet remembers what it pulled by the image's digest, and from then on wants to verify its right to that image
-    under every name: an image that other tests load by hand must not be pulled here.
-    """
-    archive = tmp_path_factory.mktemp("image") / "pulled.tar"
-    program = {"/probe": binary("probe")}
-    ScratchImage(
-        reference="tests/pulled:1", files=program, entrypoint=("/probe",), directories=("/tmp", "/pulled")
-    ).write(archive)
+def pulled(registry: Registry, cluster: Cluster) -> str:
+    """Push an image for the node to pull, and return its reference."""
     registry.admit(cluster)
-    return registry.push(archive, "tests/pulled", "1")
+    return registry.push(probe_image_tar(), "tests/pulled", "1")
 
 
 @pytest.fixture
@@ -113,6 +102,17 @@ def test_kubelet_pulls_from_the_registry(pulled: str, cluster: Cluster, namespac
     )
     answer = cluster.kubectl("--namespace", namespace, "exec", "probe", "--", "/probe", "get", "http://127.0.0.1:8080/")
     assert answer.stdout == "ok from probe\n"
+
+
+def test_loaded_image_stays_usable_after_a_pull_of_the_same_bytes(
+    pulled: str, cluster: Cluster, namespace: str
+) -> None:
+    """The kubelet remembers pulls by digest; it must not want to pull a name that no registry has."""
+    load_image(cluster, probe_image_tar())
+    for name, image in (("pulled", pulled), ("loaded", PROBE_IMAGE)):
+        cluster.kubectl("--namespace", namespace, "run", name, f"--image={image}", "--", "serve")
+        ready = ["wait", "--for=condition=Ready", f"--timeout={PULL_SECONDS:.0f}s", f"pod/{name}"]
+        cluster.kubectl("--namespace", namespace, *ready)
 
 
 def test_wrong_tag_is_refused_with_the_registrys_words(pulled: str, cluster: Cluster, namespace: str) -> None:
