@@ -393,7 +393,9 @@ class Dispatcher:
                 await work()
             except StoreError as error:
                 self._logger.warning("dispatch_waits_for_store", error=str(error))
-                await asyncio.sleep(_RETRY_SECONDS)
+            except Exception:  # task boundary: a defect with one job must not stop the dispatch of all others
+                self._logger.exception("dispatch_defect")
+            await asyncio.sleep(_RETRY_SECONDS)
 
 
 def _refusal(connection: Connection, linked: _Linked) -> AgentRefused | None:

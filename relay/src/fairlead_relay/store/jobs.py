@@ -24,7 +24,7 @@ from fairlead_relay.store.events import Story, append_state
 from fairlead_relay.store.outbox import Work, outbox
 from fairlead_relay.store.schema import jobs
 from fairlead_shared.errors import ErrorCode
-from fairlead_shared.jobs import FINAL_STATES, HELD_STATES, TRANSITIONS, JobEvent, JobKind, JobState, sources
+from fairlead_shared.jobs import FINAL_STATES, HELD_STATES, JobEvent, JobKind, JobState, next_state, sources
 from fairlead_shared.progress import Outcome
 
 Stop = Literal["cancel", "supersede"]
@@ -187,7 +187,7 @@ def transition(
         values: Further columns to set. Leaving the held states clears holder and lease, final states set `finished_at`.
     Returns: The jobs as they are now, in queue order; empty when the guard let none through.
     """
-    targets = {state: TRANSITIONS[state, event] for state in sorted(sources(event))}
+    targets = {state: next_state(state, event) for state in sorted(sources(event))}
     changes: dict[str, object] = {"state": _by_state({state: str(target) for state, target in targets.items()})}
     if not set(targets.values()) <= HELD_STATES:
         for column in ("holder", "lease_expires_at"):

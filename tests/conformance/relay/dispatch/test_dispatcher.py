@@ -68,6 +68,17 @@ class Link:
         self.closed.append(reason)
 
 
+class BrokenLink(Link):
+    """A connection with a defect that nobody foresaw."""
+
+    was_asked = False
+
+    def offer(self, message: JobOffer) -> None:
+        """Fail as nothing should."""
+        self.was_asked = True
+        raise RuntimeError("a defect")
+
+
 @pytest.fixture
 def clock() -> Clock:
     """The clock of every dispatcher in a test."""
@@ -375,3 +386,20 @@ async def test_the_dispatcher_outlives_a_store_that_is_away(
     await store.start()
     await store.write(deploy)
     await offered(link)
+
+
+async def test_a_defect_with_one_offer_does_not_stop_the_dispatch_of_others(
+    make_dispatcher: MakeDispatcher, make_store: MakeStore, bus: LocalBus
+) -> None:
+    """What nobody foresaw is logged, and the task goes on: a dispatch that ended would look like an idle relay."""
+    store = await make_store(bus)
+    await store.write(lambda c: seed(c, ["one", "two"], ("a",)))
+    dispatcher = await make_dispatcher(store, bus)
+    broken, whole = BrokenLink(), Link()
+    for cluster, link in (("one", broken), ("two", whole)):
+        opened = await dispatcher.connect(identity_of(cluster), hello(), link)
+        dispatcher.start_offers(opened.session_id)
+    await store.write(lambda c: deploy(c, "one-a"))
+    await eventually(_answer(lambda: broken.was_asked), "the defect")
+    await store.write(lambda c: deploy(c, "two-a"))
+    await offered(whole)
