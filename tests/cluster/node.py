@@ -275,8 +275,8 @@ class Node:
             # The disk and memory are the developer's own: a node that evicts because a laptop is full helps nobody.
             "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
             "imageGCHighThresholdPercent": 100,
-            # Otherwise an image that was loaded is pulled all the same, once a pod pulled the same bytes by another name:
-            # the kubelet then asks who may use them (KEP-2535).
+            # Otherwise a loaded image is pulled all the same, once a pod pulled the same bytes by another name: the
+            # kubelet then asks who may use them (KEP-2535).
             "imagePullCredentialsVerificationPolicy": "NeverVerify",
             "maxPods": 250,
             "serializeImagePulls": False,

@@ -10,7 +10,7 @@ import pytest
 from fairlead_agent.kube.client import Applied, KubeClient
 from fairlead_agent.kube.resources import Resource
 from fairlead_agent.ports import DeployResult
-from fairlead_shared.progress import Action, Outcome
+from fairlead_shared.progress import Action, ObjectEvent, Outcome
 from tests.cluster.cluster import Cluster
 from tests.e2e.engine_world import (
     APPLICATION_RULES,
@@ -207,7 +207,9 @@ async def test_invalid_member_of_a_new_kind_fails_before_any_other_write(
         assert not await place.live("configmap", "settings")
         result, story = await place.deploy([config_map("last")])
         assert_succeeded(result, created=1, pruned=1, skipped=2)
-        assert story.events[f"object/ConfigMap {place.namespace}/settings/skipped"].detail == "it was never made"
+        skipped = story.events[f"object/ConfigMap {place.namespace}/settings/skipped"]
+        assert isinstance(skipped, ObjectEvent)
+        assert skipped.detail == "it was never made"
 
 
 async def test_cancelled_deployment_leaves_a_true_inventory(control_plane: Cluster, tmp_path: Path) -> None:

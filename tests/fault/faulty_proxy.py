@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 CHUNK_BYTES = 16 * 1024
 SILENT_SECONDS = 60.0
@@ -136,7 +137,7 @@ class FaultyProxy:
         due = asyncio.Event()
         self._present.append(due)
         flow = _Flow(fault, due)
-        tasks = []
+        tasks: list[asyncio.Task[Any]] = []
         try:
             await loop.sock_connect(relay, ("127.0.0.1", self.relay_port))
             tasks = [asyncio.create_task(flow.carry(accepted, relay)), asyncio.create_task(flow.carry(relay, accepted))]

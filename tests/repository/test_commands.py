@@ -24,13 +24,6 @@ def test_make_alone_explains_every_target() -> None:
     assert {line.split()[0] for line in shown.splitlines()[1:]} == targets()
 
 
-def test_contributing_names_only_targets_that_exist() -> None:
-    """A page that names a target which is gone sends its reader nowhere."""
-    named = set(re.findall(r"(?:^|`)make ([a-z]+)", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
-    assert named
-    assert named <= targets()
-
-
 @pytest.mark.parametrize(
     ("check", "tests", "expected"),
     [(0, 0, 0), (2, 0, 2), (0, 2, 2), (2, 3, 3)],
