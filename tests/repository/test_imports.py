@@ -16,6 +16,9 @@ SHARED_MAY_IMPORT = {"pydantic", "cryptography"}
 KUBERNETES_CLIENTS = {"aiohttp", "kubernetes"}
 """Only `fairlead_agent.kube` talks to the Kubernetes API, so that its rules hold for every request."""
 
+LOADED_BY_NAME = {"httptools", "psycopg"}
+"""Another library imports these when a setting names them: uvicorn its parser, SQLAlchemy its driver."""
+
 
 def normalised(name: str) -> str:
     """Spell a distribution's name as indexes do."""
@@ -49,6 +52,16 @@ def test_a_member_imports_only_what_it_declares(member: str) -> None:
         if not allowed & {normalised(name) for name in distributions.get(root, [root])}
     }
     assert not undeclared, listed(f"declare in {member}/pyproject.toml, or do without", undeclared)
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_a_member_declares_only_what_it_imports(member: str) -> None:
+    """A dependency without a user is weight in every image, and one more that may have a flaw."""
+    distributions = packages_distributions()
+    roots = {root for module in modules() if module.member == member for root in third_party(module)}
+    used = {normalised(name) for root in roots for name in distributions.get(root, [root])}
+    unused = declared(member) - used - {normalised(package) for package in MEMBERS.values()} - LOADED_BY_NAME
+    assert not unused, listed(f"take out of {member}/pyproject.toml", unused)
 
 
 def test_shared_declares_only_pydantic_and_cryptography() -> None:
