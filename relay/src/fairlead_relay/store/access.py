@@ -10,9 +10,9 @@ rejoins, so that a key that leaked once is of no use after its successor was see
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, delete, insert, select, update
 
 from fairlead_relay.errors import AgentRefused, Conflict, NotFound
 from fairlead_relay.store.outbox import iso_time
@@ -35,6 +35,14 @@ class Presented:
     """Seconds since the epoch."""
 
 
+def _is_of_cluster(table: Table) -> ColumnElement[bool]:
+    return and_(table.c.organization == bindparam("of_organization"), table.c.cluster == bindparam("of_cluster"))
+
+
+def _names(identity: AgentIdentity) -> dict[str, object]:
+    return {"of_organization": identity.organization, "of_cluster": identity.cluster}
+
+
 def check_enabled(connection: Connection, organization: str, cluster: str) -> None:
     """
     Check that a cluster's agent may come at all.
@@ -46,12 +54,23 @@ def check_enabled(connection: Connection, organization: str, cluster: str) -> No
     ).one_or_none()
     if row is None:
         raise NotFound("cluster", cluster)
-    if row.disabled_at is not None:
+    _refuse_disabled(cluster, row.disabled_at)
+
+
+def _refuse_disabled(cluster: str, disabled_at: float | None) -> None:
+    if disabled_at is not None:
         raise AgentRefused(
             ErrorCode.REVOKED,
-            f"cluster '{cluster}' was disabled at {iso_time(row.disabled_at)}; "
+            f"cluster '{cluster}' was disabled at {iso_time(disabled_at)}; "
             f"'fairlead cluster enable {cluster}' lets its agent in again",
         )
+
+
+_STANDING: Final = (
+    select(agents.c.revoked_at, agents.c.enrolled_from, agents.c.enrolled_at, clusters.c.disabled_at)
+    .join(clusters, and_(clusters.c.organization == agents.c.organization, clusters.c.name == agents.c.cluster))
+    .where(_is_of_cluster(agents), agents.c.name == bindparam("of_agent"))
+)
 
 
 def check_agent(connection: Connection, identity: AgentIdentity, made_at: float | None = None) -> None:
@@ -64,14 +83,10 @@ def check_agent(connection: Connection, identity: AgentIdentity, made_at: float 
         made_at: When that certificate was made, seconds since the epoch; None where it was checked before.
     Raises: NotFound: no such agent. AgentRefused: disabled, revoked, or replaced by a later enrolment.
     """
-    row = connection.execute(
-        select(agents.c.revoked_at, agents.c.enrolled_from, agents.c.enrolled_at).where(
-            _is(agents, identity), agents.c.name == identity.agent
-        )
-    ).one_or_none()
+    row = connection.execute(_STANDING, {**_names(identity), "of_agent": identity.agent}).one_or_none()
     if row is None:
         raise NotFound("agent", str(identity))
-    check_enabled(connection, identity.organization, identity.cluster)
+    _refuse_disabled(identity.cluster, row.disabled_at)
     if row.revoked_at is not None:
         raise AgentRefused(
             ErrorCode.REVOKED,
@@ -102,19 +117,33 @@ def check_rejoin(connection: Connection, identity: AgentIdentity, made_at: float
         )
 
 
+_PRESENTED: Final = (
+    update(agents)
+    .where(_is_of_cluster(agents), agents.c.presented_from <= bindparam("new_made_at"))
+    .values(
+        presented_from=bindparam("new_made_at"),
+        certificate_serial=bindparam("new_serial"),
+        certificate_issuer=bindparam("new_issuer"),
+        certificate_expires_at=bindparam("new_expires_at"),
+    )
+)
+_APPROVAL_USED: Final = delete(approvals).where(_is_of_cluster(approvals), approvals.c.approved_at.is_not(None))
+
+
 def note_presented(connection: Connection, identity: AgentIdentity, presented: Presented) -> None:
     """Note that an agent holds a certificate; one older than the newest known changes nothing."""
+    names = _names(identity)
     connection.execute(
-        update(agents)
-        .where(_is(agents, identity), agents.c.presented_from <= presented.made_at)
-        .values(
-            presented_from=presented.made_at,
-            certificate_serial=presented.serial,
-            certificate_issuer=presented.issuer,
-            certificate_expires_at=presented.expires_at,
-        )
+        _PRESENTED,
+        {
+            **names,
+            "new_made_at": presented.made_at,
+            "new_serial": presented.serial,
+            "new_issuer": presented.issuer,
+            "new_expires_at": presented.expires_at,
+        },
     )
-    connection.execute(delete(approvals).where(_is(approvals, identity), approvals.c.approved_at.is_not(None)))
+    connection.execute(_APPROVAL_USED, names)
 
 
 @dataclass(frozen=True, slots=True)

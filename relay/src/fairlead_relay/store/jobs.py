@@ -1,10 +1,12 @@
 """
 Jobs: the queue, and the one way by which a job's state changes.
 
-`transition` is a single compare-and-set UPDATE: its guard is `sources(event)` of the shared table together with
-whatever the caller adds (fencing token, holder), its new state comes from the same table, and the state's record is
+A `Transition` is a single compare-and-set UPDATE: its guard is `sources(event)` of the shared table together with
+whatever its maker adds (fencing token, holder), its new state comes from the same table, and the state's record is
 appended in the same transaction. Nothing else writes `jobs.state`. Leasing is in leases.py, what agents report in
 progress.py.
+
+Bound parameters of an UPDATE are named `of_…`, `new_…` or `now`, never as a column: SQLAlchemy would set that column.
 
 Order: jobs that change an environment (`exclusive`) run in the order they were stored, one at a time per environment;
 jobs that only read run beside them.
@@ -13,11 +15,23 @@ jobs that only read run beside them.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Connection, case, insert, literal, null, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Double,
+    bindparam,
+    case,
+    insert,
+    null,
+    or_,
+    select,
+    update,
+)
 
 from fairlead_relay.errors import Conflict, NotFound
 from fairlead_relay.store.events import Story, append_state
@@ -107,7 +121,12 @@ JOB_COLUMNS: Final = (
     jobs.c.runnable_at, jobs.c.wait_seconds, jobs.c.deadline, jobs.c.reason, jobs.c.outcome, jobs.c.code,
     jobs.c.cause, jobs.c.counts, jobs.c.created_by, jobs.c.created_at, jobs.c.started_at, jobs.c.finished_at,
 )  # fmt: skip
+NOW: Final[BindParameter[float]] = bindparam("now", type_=Double())
+"""Seconds since the epoch, in statements that are made once."""
 _INSERT: Final = insert(jobs).returning(jobs.c.sequence)
+_FIND: Final = select(*JOB_COLUMNS).where(
+    jobs.c.organization == bindparam("organization"), jobs.c.id == bindparam("job_id")
+)
 _NAMES: Final = tuple(column.name for column in JOB_COLUMNS)
 
 
@@ -165,46 +184,57 @@ def find_job(connection: Connection, organization: str, job_id: str) -> Job:
 
     Raises: NotFound: it has none of that id.
     """
-    row = connection.execute(
-        select(*JOB_COLUMNS).where(jobs.c.organization == organization, jobs.c.id == job_id)
-    ).one_or_none()
+    row = connection.execute(_FIND, {"organization": organization, "job_id": job_id}).one_or_none()
     if row is None:
         raise NotFound("job", job_id)
     return job_of(row)
 
 
-def transition(
-    connection: Connection, event: JobEvent, now: float, *where: ColumnElement[bool], **values: object
-) -> list[Job]:
+def is_one_of(column: ColumnElement[str], states: Iterable[JobState]) -> ColumnElement[bool]:
+    """Return the condition that a column is one of some states; an IN would be spelled out anew at each execution."""
+    return or_(*(column == str(state) for state in sorted(states)))
+
+
+class Transition:
     """
-    Apply an event to every job that the guard lets through, in one statement, each with its record.
+    An event of the shared table as one compare-and-set statement, made once: making it costs more than running it.
 
     Args:
-        connection: In a write.
-        event: What happened. The guard holds the states in which the table allows it.
-        now: Seconds since the epoch.
+        event: What happens. The guard holds the states in which the table allows it.
         where: The rest of the guard: which job, and by which token or holder.
         values: Further columns to set. Leaving the held states clears holder and lease, final states set `finished_at`.
-    Returns: The jobs as they are now, in queue order; empty when the guard let none through.
     """
-    targets = {state: next_state(state, event) for state in sorted(sources(event))}
-    changes: dict[str, object] = {"state": _by_state({state: str(target) for state, target in targets.items()})}
-    if not set(targets.values()) <= HELD_STATES:
-        for column in ("holder", "lease_expires_at"):
-            kept = {state: jobs.c[column] for state, target in targets.items() if target in HELD_STATES}
-            changes[column] = _by_state(kept) if kept else None
-    finishing = {state: literal(now) for state, target in targets.items() if target in FINAL_STATES}
-    if finishing:
-        changes["finished_at"] = _by_state(finishing)
-    rows = connection.execute(
-        update(jobs).where(jobs.c.state.in_(sorted(targets)), *where).values(changes | values).returning(*JOB_COLUMNS)
-    ).all()
-    changed = sorted((job_of(row) for row in rows), key=lambda job: job.sequence)
-    for job in changed:
-        append_state(connection, job.story, job.state, job.cause or job.reason, now)
-        if job.state not in (JobState.LEASED, JobState.RUNNING):
-            outbox(connection).append(Work(job.organization, job.cluster))
-    return changed
+
+    def __init__(self, event: JobEvent, *where: ColumnElement[bool], **values: object) -> None:
+        targets = {state: next_state(state, event) for state in sorted(sources(event))}
+        changes: dict[str, object] = {"state": _by_state({state: str(target) for state, target in targets.items()})}
+        if not set(targets.values()) <= HELD_STATES:
+            for column in ("holder", "lease_expires_at"):
+                kept = {state: jobs.c[column] for state, target in targets.items() if target in HELD_STATES}
+                changes[column] = _by_state(kept) if kept else None
+        finishing = {state: NOW for state, target in targets.items() if target in FINAL_STATES}
+        if finishing:
+            changes["finished_at"] = _by_state(finishing)
+        guard = (is_one_of(jobs.c.state, targets), *where)
+        self._statement = update(jobs).where(*guard).values(changes | values).returning(*JOB_COLUMNS)
+
+    def apply(self, connection: Connection, now: float, **parameters: object) -> list[Job]:
+        """
+        Apply it to every job that the guard lets through, each with its record.
+
+        Args:
+            connection: In a write.
+            now: Seconds since the epoch.
+            parameters: Values for the bound parameters of guard and columns, other than NOW.
+        Returns: The jobs as they are now, in queue order; empty when the guard let none through.
+        """
+        rows = connection.execute(self._statement, {"now": now, **parameters}).all()
+        changed = sorted((job_of(row) for row in rows), key=lambda job: job.sequence)
+        for job in changed:
+            append_state(connection, job.story, job.state, job.cause or job.reason, now)
+            if job.state not in (JobState.LEASED, JobState.RUNNING):
+                outbox(connection).append(Work(job.organization, job.cluster))
+        return changed
 
 
 def _by_state(values: dict[JobState, Any]) -> object:
@@ -212,6 +242,32 @@ def _by_state(values: dict[JobState, Any]) -> object:
     if len(set(map(id, values.values()))) == 0:
         return null()
     return case(*((jobs.c.state == str(state), value) for state, value in values.items()), else_=null())
+
+
+_THIS: Final = (jobs.c.organization == bindparam("of_organization"), jobs.c.id == bindparam("of_job"))
+
+
+def _stop(event: JobEvent, stop: Stop, words: str) -> Transition:
+    is_queued = jobs.c.state == str(JobState.QUEUED)
+    return Transition(
+        event,
+        *_THIS,
+        stop=stop,
+        code=case((is_queued, str(ErrorCode.CANCELLED)), else_=jobs.c.code),
+        cause=case((is_queued, words), else_=jobs.c.cause),
+        reason=words,
+    )
+
+
+_STOPS: Final[Mapping[Stop, Transition]] = {
+    "cancel": _stop(JobEvent.CANCEL, "cancel", "cancelled by request"),
+    "supersede": _stop(JobEvent.SUPERSEDE, "supersede", "a newer deployment took its place"),
+}
+_STOP_WHEN_BACK: Final = (
+    update(jobs)
+    .where(*_THIS, jobs.c.state == str(JobState.UNREACHABLE), jobs.c.stop.is_(None))
+    .values(stop=bindparam("new_stop"))
+)
 
 
 def stop_job(connection: Connection, organization: str, job_id: str, stop: Stop, now: float) -> Job:
@@ -227,17 +283,11 @@ def stop_job(connection: Connection, organization: str, job_id: str, stop: Stop,
     Returns: The job as it is now; asking again changes nothing.
     Raises: NotFound: no such job. Conflict: it has ended already.
     """
-    where = (jobs.c.organization == organization, jobs.c.id == job_id)
-    event = JobEvent.CANCEL if stop == "cancel" else JobEvent.SUPERSEDE
-    words = "cancelled by request" if stop == "cancel" else "a newer deployment took its place"
-    code = case((jobs.c.state == str(JobState.QUEUED), str(ErrorCode.CANCELLED)), else_=jobs.c.code)
-    cause = case((jobs.c.state == str(JobState.QUEUED), words), else_=jobs.c.cause)
-    changed = transition(connection, event, now, *where, stop=stop, code=code, cause=cause, reason=words)
+    this = {"of_organization": organization, "of_job": job_id}
+    changed = _STOPS[stop].apply(connection, now, **this)
     if changed:
         return changed[0]
-    connection.execute(
-        update(jobs).where(*where, jobs.c.state == str(JobState.UNREACHABLE), jobs.c.stop.is_(None)).values(stop=stop)
-    )
+    connection.execute(_STOP_WHEN_BACK, {**this, "new_stop": stop})
     job = find_job(connection, organization, job_id)
     if job.state in FINAL_STATES:
         raise Conflict(f"job {job_id} has already ended: {job.state}")

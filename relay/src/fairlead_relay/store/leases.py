@@ -2,8 +2,8 @@
 Leases: which job an agent gets next, how it answers, and what happens when time runs out.
 
 A lease is the right of one session to run one job until a time. Its fencing token rises with each lease, so that
-whatever a former holder still says is recognised and ignored. Every function here is one compare-and-set through
-`jobs.transition`.
+whatever a former holder still says is recognised and ignored. Every function here is one compare-and-set, a
+`jobs.Transition`.
 
 Must not: look at what an agent reports (progress.py), or settle jobs after a lost connection (sessions.py).
 """
@@ -13,15 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, false, func, literal, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, exists, false, func, literal, or_, select, update
 
-from fairlead_relay.store.jobs import JOB_COLUMNS, Job, job_of, transition
+from fairlead_relay.store.jobs import JOB_COLUMNS, NOW, Job, Stop, Transition, is_one_of, job_of
 from fairlead_relay.store.schema import agents, bundles, deployments, jobs
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.jobs import HELD_STATES, JobEvent, JobState
 from fairlead_shared.progress import Outcome
-
-HELD: Final = sorted(HELD_STATES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +55,70 @@ class Holding:
     job_id: str
     token: int
 
-    def guard(self) -> tuple[ColumnElement[bool], ...]:
-        """Return the part of a compare-and-set that lets only the true holder through."""
-        return (jobs.c.id == self.job_id, jobs.c.token == self.token, jobs.c.holder == self.session_id)
+    def parameters(self) -> dict[str, object]:
+        """Return the values for a statement whose guard is IS_HOLDER."""
+        return {"of_job": self.job_id, "of_token": self.token, "of_session": self.session_id}
 
+
+IS_HOLDER: Final = (
+    jobs.c.id == bindparam("of_job"),
+    jobs.c.token == bindparam("of_token"),
+    jobs.c.holder == bindparam("of_session"),
+)
+"""The part of a compare-and-set that lets only the true holder through."""
 
 _older = jobs.alias("older")
 _waiting = jobs.alias("waiting")
 _held = jobs.alias("held")
+_FIRST_IN_LINE: Final = ~exists().where(
+    _older.c.organization == _waiting.c.organization,
+    _older.c.application == _waiting.c.application,
+    _older.c.environment == _waiting.c.environment,
+    _older.c.finished_at.is_(None),
+    _older.c.exclusive,
+    _older.c.sequence < _waiting.c.sequence,
+)
+_OLDEST_RUNNABLE: Final = (
+    select(_waiting.c.sequence)
+    .where(
+        _waiting.c.organization == bindparam("of_organization"),
+        _waiting.c.cluster == bindparam("of_cluster"),
+        _waiting.c.state == str(JobState.QUEUED),
+        _waiting.c.finished_at.is_(None),
+        _waiting.c.deadline > NOW,
+        or_(_waiting.c.runnable_at.is_(None), _waiting.c.runnable_at <= NOW),
+        or_(_waiting.c.exclusive == false(), _FIRST_IN_LINE),
+    )
+    .order_by(_waiting.c.priority.desc(), _waiting.c.sequence)
+    .limit(1)
+)
+_HELD_JOBS: Final = select(func.count()).where(
+    _held.c.organization == bindparam("of_organization"),
+    _held.c.cluster == bindparam("of_cluster"),
+    is_one_of(_held.c.state, HELD_STATES),
+    _held.c.finished_at.is_(None),
+)
+_LEASE: Final = Transition(
+    JobEvent.LEASE,
+    jobs.c.sequence == _OLDEST_RUNNABLE.scalar_subquery(),
+    _HELD_JOBS.scalar_subquery() < bindparam("of_limit"),
+    exists().where(agents.c.session_id == bindparam("of_session")),
+    token=jobs.c.token + 1,
+    holder=bindparam("of_session"),
+    leased_at=NOW,
+    lease_expires_at=bindparam("new_expiry"),
+    runnable_at=None,
+    reason="",
+)
+_CONTENT: Final = (
+    select(deployments.c.envelope, bundles.c.size_bytes)
+    .join_from(
+        deployments,
+        bundles,
+        and_(bundles.c.organization == deployments.c.organization, bundles.c.sha256 == deployments.c.bundle_sha256),
+    )
+    .where(deployments.c.id == bindparam("deployment_id"))
+)
 
 
 def lease_next(connection: Connection, to: LeaseTo, now: float) -> LeasedJob | None:
@@ -81,47 +135,14 @@ def lease_next(connection: Connection, to: LeaseTo, now: float) -> LeasedJob | N
     Returns: The job, now `leased` with a new token; None if none is runnable, the limit is reached or the session is
         not the agent's newest.
     """
-    first_in_line = ~exists().where(
-        _older.c.organization == _waiting.c.organization,
-        _older.c.application == _waiting.c.application,
-        _older.c.environment == _waiting.c.environment,
-        _older.c.finished_at.is_(None),
-        _older.c.exclusive,
-        _older.c.sequence < _waiting.c.sequence,
-    )
-    oldest_runnable = (
-        select(_waiting.c.sequence)
-        .where(
-            _waiting.c.organization == to.organization,
-            _waiting.c.cluster == to.cluster,
-            _waiting.c.state == str(JobState.QUEUED),
-            _waiting.c.finished_at.is_(None),
-            _waiting.c.deadline > now,
-            or_(_waiting.c.runnable_at.is_(None), _waiting.c.runnable_at <= now),
-            or_(_waiting.c.exclusive == false(), first_in_line),
-        )
-        .order_by(_waiting.c.priority.desc(), _waiting.c.sequence)
-        .limit(1)
-    )
-    held = select(func.count()).where(
-        _held.c.organization == to.organization,
-        _held.c.cluster == to.cluster,
-        _held.c.state.in_(HELD),
-        _held.c.finished_at.is_(None),
-    )
-    leased = transition(
+    leased = _LEASE.apply(
         connection,
-        JobEvent.LEASE,
         now,
-        jobs.c.sequence == oldest_runnable.scalar_subquery(),
-        held.scalar_subquery() < to.job_limit,
-        exists().where(agents.c.session_id == to.session_id),
-        token=jobs.c.token + 1,
-        holder=to.session_id,
-        leased_at=now,
-        lease_expires_at=now + to.lease_seconds,
-        runnable_at=None,
-        reason="",
+        of_session=to.session_id,
+        of_organization=to.organization,
+        of_cluster=to.cluster,
+        of_limit=to.job_limit,
+        new_expiry=now + to.lease_seconds,
     )
     return _with_content(connection, leased[0]) if leased else None
 
@@ -129,21 +150,19 @@ def lease_next(connection: Connection, to: LeaseTo, now: float) -> LeasedJob | N
 def _with_content(connection: Connection, job: Job) -> LeasedJob:
     if job.deployment_id is None:
         return LeasedJob(job, None, 0)
-    envelope, size = connection.execute(
-        select(deployments.c.envelope, bundles.c.size_bytes)
-        .join_from(
-            deployments,
-            bundles,
-            and_(bundles.c.organization == deployments.c.organization, bundles.c.sha256 == deployments.c.bundle_sha256),
-        )
-        .where(deployments.c.id == job.deployment_id)
-    ).one()
+    envelope, size = connection.execute(_CONTENT, {"deployment_id": job.deployment_id}).one()
     return LeasedJob(job, envelope, size)
+
+
+_IS_HELD: Final = select(literal(1)).select_from(jobs).where(*IS_HOLDER)
 
 
 def is_held_by(connection: Connection, holding: Holding) -> bool:
     """Tell whether a claim is true: the session holds the job under that token."""
-    return connection.scalar(select(literal(1)).select_from(jobs).where(*holding.guard())) is not None
+    return connection.scalar(_IS_HELD, holding.parameters()) is not None
+
+
+_ACCEPT: Final = Transition(JobEvent.ACCEPT, *IS_HOLDER, started_at=func.coalesce(jobs.c.started_at, NOW))
 
 
 def accept_job(connection: Connection, holding: Holding, now: float) -> bool:
@@ -152,10 +171,17 @@ def accept_job(connection: Connection, holding: Holding, now: float) -> bool:
 
     Returns: True also when it was told to stop meanwhile; False when the job is not (or no longer) its own.
     """
-    started = transition(
-        connection, JobEvent.ACCEPT, now, *holding.guard(), started_at=func.coalesce(jobs.c.started_at, now)
-    )
+    started = _ACCEPT.apply(connection, now, **holding.parameters())
     return bool(started) or is_held_by(connection, holding)
+
+
+_REFUSE: Final = Transition(
+    JobEvent.REFUSE,
+    *IS_HOLDER,
+    outcome=str(Outcome.REFUSED),
+    code=bindparam("new_code"),
+    cause=bindparam("new_cause"),
+)
 
 
 def refuse_job(connection: Connection, holding: Holding, code: ErrorCode, message: str, now: float) -> bool:
@@ -164,11 +190,13 @@ def refuse_job(connection: Connection, holding: Holding, code: ErrorCode, messag
 
     Returns: False when the job is not (or no longer) its own.
     """
-    words = {"outcome": str(Outcome.REFUSED), "code": str(code), "cause": message}
-    return bool(
-        transition(connection, JobEvent.REFUSE, now, *holding.guard(), **words)
-        or _confirm_stop(connection, holding, now)
-    )
+    refused = _REFUSE.apply(connection, now, **holding.parameters(), new_code=str(code), new_cause=message)
+    return bool(refused) or _confirm_stop(connection, holding, now)
+
+
+_HAND_BACK: Final = Transition(
+    JobEvent.HAND_BACK, *IS_HOLDER, runnable_at=bindparam("new_runnable_at"), reason=bindparam("new_reason")
+)
 
 
 def hand_back_job(connection: Connection, holding: Holding, delay_seconds: float, reason: str, now: float) -> bool:
@@ -177,42 +205,64 @@ def hand_back_job(connection: Connection, holding: Holding, delay_seconds: float
 
     Returns: False when the job is not (or no longer) its own.
     """
-    back = transition(
-        connection, JobEvent.HAND_BACK, now, *holding.guard(), runnable_at=now + delay_seconds, reason=reason
+    back = _HAND_BACK.apply(
+        connection, now, **holding.parameters(), new_runnable_at=now + delay_seconds, new_reason=reason
     )
     return bool(back) or _confirm_stop(connection, holding, now)
 
 
+def _stopped_before(event: JobEvent, stop: Stop, outcome: Outcome) -> Transition:
+    return Transition(
+        event,
+        *IS_HOLDER,
+        jobs.c.stop == stop,
+        outcome=str(outcome),
+        code=str(ErrorCode.CANCELLED),
+        cause="stopped before its agent took it",
+    )
+
+
+_STOPPED_BEFORE: Final = (
+    _stopped_before(JobEvent.CONFIRM_CANCEL, "cancel", Outcome.CANCELLED),
+    _stopped_before(JobEvent.CONFIRM_SUPERSEDE, "supersede", Outcome.SUPERSEDED),
+)
+
+
 def _confirm_stop(connection: Connection, holding: Holding, now: float) -> bool:
     """End a job whose agent did not take it, while it was being told to stop: there is nothing left to stop."""
-    return any(
-        transition(
-            connection,
-            event,
-            now,
-            *holding.guard(),
-            jobs.c.stop == stop,
-            outcome=str(outcome),
-            code=str(ErrorCode.CANCELLED),
-            cause="stopped before its agent took it",
-        )
-        for event, stop, outcome in (
-            (JobEvent.CONFIRM_CANCEL, "cancel", Outcome.CANCELLED),
-            (JobEvent.CONFIRM_SUPERSEDE, "supersede", Outcome.SUPERSEDED),
-        )
-    )
+    return any(stopped.apply(connection, now, **holding.parameters()) for stopped in _STOPPED_BEFORE)
+
+
+_UNANSWERED: Final = Transition(
+    JobEvent.HAND_BACK,
+    jobs.c.leased_at < bindparam("of_leased_before"),
+    jobs.c.holder.is_not(None),
+    reason=bindparam("new_reason"),
+)
 
 
 def hand_back_unanswered(connection: Connection, answer_seconds: float, now: float) -> list[Job]:
     """Put back offers that no agent answered in time; its late answer will carry an old token."""
-    return transition(
-        connection,
-        JobEvent.HAND_BACK,
-        now,
-        jobs.c.leased_at < now - answer_seconds,
-        jobs.c.holder.is_not(None),
-        reason=f"its agent did not answer the offer within {answer_seconds:.0f} s",
-    )
+    reason = f"its agent did not answer the offer within {answer_seconds:.0f} s"
+    return _UNANSWERED.apply(connection, now, of_leased_before=now - answer_seconds, new_reason=reason)
+
+
+_IS_OVERDUE: Final = or_(jobs.c.lease_expires_at <= NOW, jobs.c.deadline <= bindparam("of_deadline"))
+_OVERDUE_HOLDERS: Final = (
+    select(jobs.c.holder).where(jobs.c.holder.is_not(None), jobs.c.finished_at.is_(None), _IS_OVERDUE).distinct()
+)
+_END_SESSIONS: Final = (
+    update(agents)
+    .where(agents.c.session_id.in_(bindparam("of_sessions", expanding=True)))
+    .values(session_id=None, relay_id=None)
+)
+_LOSE_OVERDUE: Final = Transition(
+    JobEvent.LOSE,
+    jobs.c.holder.in_(bindparam("of_sessions", expanding=True)),
+    reason=case(
+        (_IS_OVERDUE, "its agent let the lease or the deadline pass"), else_="its agent's connection was closed"
+    ),
+)
 
 
 def lose_overdue(connection: Connection, grace_seconds: float, now: float) -> list[Job]:
@@ -226,61 +276,60 @@ def lose_overdue(connection: Connection, grace_seconds: float, now: float) -> li
         grace_seconds: How long after its deadline an agent has to report the end.
         now: Seconds since the epoch.
     """
-    overdue = or_(jobs.c.lease_expires_at <= now, jobs.c.deadline <= now - grace_seconds)
-    holders = connection.scalars(
-        select(jobs.c.holder).where(jobs.c.holder.is_not(None), jobs.c.finished_at.is_(None), overdue).distinct()
-    ).all()
+    late = {"of_deadline": now - grace_seconds}
+    holders = connection.scalars(_OVERDUE_HOLDERS, {"now": now, **late}).all()
     if not holders:
         return []
-    connection.execute(update(agents).where(agents.c.session_id.in_(holders)).values(session_id=None, relay_id=None))
-    late = case((overdue, "its agent let the lease or the deadline pass"), else_="its agent's connection was closed")
-    return transition(connection, JobEvent.LOSE, now, jobs.c.holder.in_(holders), reason=late)
+    connection.execute(_END_SESSIONS, {"of_sessions": holders})
+    return _LOSE_OVERDUE.apply(connection, now, **late, of_sessions=holders)
+
+
+_IS_QUEUED: Final = jobs.c.state == str(JobState.QUEUED)
+_EXPIRE: Final = Transition(
+    JobEvent.EXPIRE,
+    jobs.c.deadline <= NOW,
+    jobs.c.finished_at.is_(None),
+    outcome=case((_IS_QUEUED, jobs.c.outcome), else_=str(Outcome.FAILED)),
+    code=str(ErrorCode.DEADLINE),
+    cause=case(
+        (_IS_QUEUED, "its deadline passed before an agent took it"),
+        else_="its agent did not come back before the deadline, so how it ended is not known",
+    ),
+)
 
 
 def expire_overdue(connection: Connection, now: float) -> list[Job]:
     """End jobs whose deadline passed while no agent had them, or while theirs was away."""
-    queued = jobs.c.state == str(JobState.QUEUED)
-    return transition(
-        connection,
-        JobEvent.EXPIRE,
-        now,
-        jobs.c.deadline <= now,
+    return _EXPIRE.apply(connection, now)
+
+
+_WITH_WORK: Final = (
+    select(jobs.c.organization, jobs.c.cluster)
+    .join(agents, and_(agents.c.organization == jobs.c.organization, agents.c.cluster == jobs.c.cluster))
+    .where(
+        agents.c.session_id.is_not(None),
         jobs.c.finished_at.is_(None),
-        outcome=case((queued, jobs.c.outcome), else_=str(Outcome.FAILED)),
-        code=str(ErrorCode.DEADLINE),
-        cause=case(
-            (queued, "its deadline passed before an agent took it"),
-            else_="its agent did not come back before the deadline, so how it ended is not known",
+        or_(
+            and_(_IS_QUEUED, or_(jobs.c.runnable_at.is_(None), jobs.c.runnable_at <= NOW)),
+            jobs.c.state == str(JobState.CANCELLING),
         ),
     )
+    .distinct()
+)
 
 
 def clusters_with_work(connection: Connection, now: float) -> list[tuple[str, str]]:
     """Return (organization, cluster) of connected agents for which jobs are queued and due: what a lost notice hid."""
-    rows = connection.execute(
-        select(jobs.c.organization, jobs.c.cluster)
-        .join(agents, and_(agents.c.organization == jobs.c.organization, agents.c.cluster == jobs.c.cluster))
-        .where(
-            agents.c.session_id.is_not(None),
-            jobs.c.finished_at.is_(None),
-            or_(
-                and_(
-                    jobs.c.state == str(JobState.QUEUED),
-                    or_(jobs.c.runnable_at.is_(None), jobs.c.runnable_at <= now),
-                ),
-                jobs.c.state == str(JobState.CANCELLING),
-            ),
-        )
-        .distinct()
-    )
-    return [(organization, cluster) for organization, cluster in rows]
+    return [(organization, cluster) for organization, cluster in connection.execute(_WITH_WORK, {"now": now})]
+
+
+_STOPPING: Final = (
+    select(*JOB_COLUMNS)
+    .where(jobs.c.holder == bindparam("session_id"), jobs.c.state == str(JobState.CANCELLING))
+    .order_by(jobs.c.sequence)
+)
 
 
 def stopping_jobs(connection: Connection, session_id: str) -> list[Job]:
     """Return the jobs that a session holds and must be told to stop."""
-    rows = connection.execute(
-        select(*JOB_COLUMNS)
-        .where(jobs.c.holder == session_id, jobs.c.state == str(JobState.CANCELLING))
-        .order_by(jobs.c.sequence)
-    )
-    return [job_of(row) for row in rows]
+    return [job_of(row) for row in connection.execute(_STOPPING, {"session_id": session_id})]

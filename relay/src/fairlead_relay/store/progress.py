@@ -13,23 +13,53 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, case, update
+from sqlalchemy import Connection, bindparam, case, update
 
 from fairlead_relay.store.events import append_progress
-from fairlead_relay.store.jobs import JOB_COLUMNS, job_of, transition
-from fairlead_relay.store.leases import Holding
+from fairlead_relay.store.jobs import JOB_COLUMNS, Transition, is_one_of, job_of
+from fairlead_relay.store.leases import IS_HOLDER, Holding
 from fairlead_relay.store.schema import jobs
 from fairlead_shared.jobs import JobEvent, JobState
 from fairlead_shared.progress import Outcome, ResultEvent
 
-_ENDS: Final[Mapping[Outcome, JobEvent]] = {
-    Outcome.SUCCEEDED: JobEvent.SUCCEED,
-    Outcome.FAILED: JobEvent.FAIL,
-    Outcome.REFUSED: JobEvent.FAIL,
-    Outcome.CANCELLED: JobEvent.CONFIRM_CANCEL,
-    Outcome.SUPERSEDED: JobEvent.CONFIRM_SUPERSEDE,
+
+def _ending(event: JobEvent) -> Transition:
+    return Transition(
+        event,
+        *IS_HOLDER,
+        outcome=bindparam("new_outcome"),
+        code=bindparam("new_code"),
+        cause=bindparam("new_cause"),
+        counts=bindparam("new_counts"),
+    )
+
+
+_FAIL: Final = _ending(JobEvent.FAIL)
+_ENDS: Final[Mapping[Outcome, tuple[Transition, ...]]] = {
+    Outcome.SUCCEEDED: (_ending(JobEvent.SUCCEED),),
+    # A refusal after the accept is a failure: something may have been changed already.
+    Outcome.FAILED: (_FAIL,),
+    Outcome.REFUSED: (_FAIL,),
+    # An agent that stopped by itself, without having been asked, did not do what it was asked to do.
+    Outcome.CANCELLED: (_ending(JobEvent.CONFIRM_CANCEL), _FAIL),
+    Outcome.SUPERSEDED: (_ending(JobEvent.CONFIRM_SUPERSEDE), _FAIL),
 }
-"""A refusal after the accept is a failure: something may have been changed already."""
+"""What a result does to its job: the first that the job's state allows."""
+
+_TAKE: Final = (
+    update(jobs)
+    .where(
+        *IS_HOLDER,
+        is_one_of(jobs.c.state, (JobState.RUNNING, JobState.CANCELLING)),
+        jobs.c.acknowledged_seq >= bindparam("of_seq_before"),
+    )
+    .values(
+        acknowledged_seq=case(
+            (jobs.c.acknowledged_seq < bindparam("new_seq"), bindparam("new_seq")), else_=jobs.c.acknowledged_seq
+        )
+    )
+    .returning(*JOB_COLUMNS)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +88,7 @@ def record_progress(connection: Connection, reported: Sequence[Reported], now: f
     for report in reported:
         first, last = report.events[0][0], report.events[-1][0]
         row = connection.execute(
-            update(jobs)
-            .where(
-                *report.holding.guard(),
-                jobs.c.state.in_((str(JobState.RUNNING), str(JobState.CANCELLING))),
-                jobs.c.acknowledged_seq >= first - 1,
-            )
-            .values(acknowledged_seq=case((jobs.c.acknowledged_seq < last, last), else_=jobs.c.acknowledged_seq))
-            .returning(*JOB_COLUMNS)
+            _TAKE, {**report.holding.parameters(), "of_seq_before": first - 1, "new_seq": last}
         ).one_or_none()
         if row is None:
             continue
@@ -79,13 +102,11 @@ def record_progress(connection: Connection, reported: Sequence[Reported], now: f
 
 def _end(connection: Connection, holding: Holding, result: ResultEvent, now: float) -> None:
     facts = {
-        "outcome": str(result.outcome),
-        "code": None if result.code is None else str(result.code),
-        "cause": result.cause,
-        "counts": json.dumps({str(action): count for action, count in result.counts.items()}),
+        "new_outcome": str(result.outcome),
+        "new_code": None if result.code is None else str(result.code),
+        "new_cause": result.cause,
+        "new_counts": json.dumps({str(action): count for action, count in result.counts.items()}),
     }
-    event = _ENDS[result.outcome]
-    # An agent that stopped by itself, without having been asked, did not do what it was asked to do.
-    for attempt in (event, JobEvent.FAIL) if event is not JobEvent.SUCCEED else (event,):
-        if transition(connection, attempt, now, *holding.guard(), **facts):
+    for end in _ENDS[result.outcome]:
+        if end.apply(connection, now, **holding.parameters(), **facts):
             return

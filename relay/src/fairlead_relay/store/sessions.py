@@ -14,13 +14,12 @@ from typing import Final, Literal
 from sqlalchemy import Connection, bindparam, func, select, tuple_, update
 
 from fairlead_relay.store.access import Presented, check_agent, note_presented
-from fairlead_relay.store.jobs import JOB_COLUMNS, Job, job_of, transition
-from fairlead_relay.store.leases import HELD
+from fairlead_relay.store.jobs import JOB_COLUMNS, NOW, Job, Transition, is_one_of, job_of
 from fairlead_relay.store.schema import agents, jobs
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import Hello, JobVerdict
 from fairlead_shared.identity import AgentIdentity
-from fairlead_shared.jobs import JobEvent, JobState
+from fairlead_shared.jobs import HELD_STATES, JobEvent, JobState
 from fairlead_shared.progress import Outcome
 
 _VERDICTS: Final[Mapping[str | None, Literal["continue", "cancel", "supersede"]]] = {
@@ -41,6 +40,40 @@ class NewSession:
     """From the certificate."""
     certificate: Presented | None = None
     """What it showed; None only where a test has none."""
+
+
+_TAKE_OVER: Final = (
+    update(agents)
+    .where(
+        agents.c.organization == bindparam("of_organization"),
+        agents.c.cluster == bindparam("of_cluster"),
+        agents.c.name == bindparam("of_agent"),
+    )
+    .values(
+        session_id=bindparam("new_session"),
+        relay_id=bindparam("new_relay"),
+        version=bindparam("new_version"),
+        kubernetes_version=bindparam("new_kubernetes_version"),
+        replica=bindparam("new_replica"),
+        sealing_key=bindparam("new_sealing_key"),
+        connected_at=NOW,
+        last_seen_at=NOW,
+    )
+)
+_OF_CLUSTER: Final = (
+    jobs.c.organization == bindparam("of_organization"),
+    jobs.c.cluster == bindparam("of_cluster"),
+    jobs.c.finished_at.is_(None),
+)
+_LOSE_TO_NEWER: Final = Transition(
+    JobEvent.LOSE,
+    *_OF_CLUSTER,
+    jobs.c.holder != bindparam("of_session"),
+    reason="a newer connection of its agent took over",
+)
+_UNREACHABLE: Final = (
+    select(*JOB_COLUMNS).where(*_OF_CLUSTER, jobs.c.state == str(JobState.UNREACHABLE)).order_by(jobs.c.sequence)
+)
 
 
 def open_session(
@@ -64,39 +97,24 @@ def open_session(
     if presented is not None:
         note_presented(connection, identity, presented)
     connection.execute(
-        update(agents)
-        .where(
-            agents.c.organization == identity.organization,
-            agents.c.cluster == identity.cluster,
-            agents.c.name == identity.agent,
-        )
-        .values(
-            session_id=session.id,
-            relay_id=session.relay_id,
-            version=hello.agent_version,
-            kubernetes_version=hello.kubernetes_version,
-            replica=hello.replica,
-            sealing_key=hello.sealing_key,
-            connected_at=now,
-            last_seen_at=now,
-        )
+        _TAKE_OVER,
+        {
+            "of_organization": identity.organization,
+            "of_cluster": identity.cluster,
+            "of_agent": identity.agent,
+            "new_session": session.id,
+            "new_relay": session.relay_id,
+            "new_version": hello.agent_version,
+            "new_kubernetes_version": hello.kubernetes_version,
+            "new_replica": hello.replica,
+            "new_sealing_key": hello.sealing_key,
+            "now": now,
+        },
     )
-    of_cluster = (jobs.c.organization == identity.organization, jobs.c.cluster == identity.cluster)
-    transition(
-        connection,
-        JobEvent.LOSE,
-        now,
-        *of_cluster,
-        jobs.c.finished_at.is_(None),
-        jobs.c.holder != session.id,
-        reason="a newer connection of its agent took over",
-    )
+    of_cluster = {"of_organization": identity.organization, "of_cluster": identity.cluster}
+    _LOSE_TO_NEWER.apply(connection, now, **of_cluster, of_session=session.id)
     listed = {job.job_id: job.token for job in hello.jobs}
-    unreachable = connection.execute(
-        select(*JOB_COLUMNS)
-        .where(*of_cluster, jobs.c.finished_at.is_(None), jobs.c.state == str(JobState.UNREACHABLE))
-        .order_by(jobs.c.sequence)
-    ).all()
+    unreachable = connection.execute(_UNREACHABLE, of_cluster).all()
     going_on: dict[str, JobVerdict] = {}
     for job in map(job_of, unreachable):
         if listed.get(job.id) == job.token:
@@ -111,37 +129,62 @@ def open_session(
     )
 
 
-def _resume(connection: Connection, job: Job, session_id: str, lease_seconds: float, now: float) -> None:
-    transition(
-        connection,
-        JobEvent.REPORT if job.stop is None else JobEvent.REPORT_CANCELLING,
-        now,
-        jobs.c.id == job.id,
-        jobs.c.token == job.token,
-        holder=session_id,
-        lease_expires_at=now + lease_seconds,
+_IS_JOB: Final = (jobs.c.id == bindparam("of_job"), jobs.c.token == bindparam("of_token"))
+
+
+def _resumed(event: JobEvent) -> Transition:
+    return Transition(
+        event,
+        *_IS_JOB,
+        holder=bindparam("new_session"),
+        lease_expires_at=bindparam("new_expiry"),
         # An agent that lost its connection between the checkpoint and the accept has the job all the same.
-        started_at=func.coalesce(jobs.c.started_at, now),
+        started_at=func.coalesce(jobs.c.started_at, NOW),
         reason="",
     )
 
 
+_RESUME: Final = _resumed(JobEvent.REPORT)
+_RESUME_STOPPING: Final = _resumed(JobEvent.REPORT_CANCELLING)
+
+
+def _resume(connection: Connection, job: Job, session_id: str, lease_seconds: float, now: float) -> None:
+    resume = _RESUME if job.stop is None else _RESUME_STOPPING
+    expiry = now + lease_seconds
+    resume.apply(connection, now, of_job=job.id, of_token=job.token, new_session=session_id, new_expiry=expiry)
+
+
+def _disowned(event: JobEvent, outcome: Outcome) -> Transition:
+    return Transition(
+        event,
+        *_IS_JOB,
+        outcome=str(outcome),
+        code=str(ErrorCode.CANCELLED),
+        cause="asked to stop while its agent was away, which came back without it",
+    )
+
+
+_DISOWN: Final[Mapping[str | None, Transition]] = {
+    None: Transition(JobEvent.DISOWN, *_IS_JOB, attempt=jobs.c.attempt + 1, reason="its agent came back without it"),
+    "cancel": _disowned(JobEvent.DISOWN_CANCELLED, Outcome.CANCELLED),
+    "supersede": _disowned(JobEvent.DISOWN_SUPERSEDED, Outcome.SUPERSEDED),
+}
+
+
 def _disown(connection: Connection, job: Job, now: float) -> None:
-    guard = (jobs.c.id == job.id, jobs.c.token == job.token)
-    if job.stop is None:
-        reason = "its agent came back without it"
-        transition(connection, JobEvent.DISOWN, now, *guard, attempt=jobs.c.attempt + 1, reason=reason)
-    else:
-        superseded = job.stop == "supersede"
-        transition(
-            connection,
-            JobEvent.DISOWN_SUPERSEDED if superseded else JobEvent.DISOWN_CANCELLED,
-            now,
-            *guard,
-            outcome=str(Outcome.SUPERSEDED if superseded else Outcome.CANCELLED),
-            code=str(ErrorCode.CANCELLED),
-            cause="asked to stop while its agent was away, which came back without it",
-        )
+    _DISOWN[job.stop].apply(connection, now, of_job=job.id, of_token=job.token)
+
+
+_RENEW: Final = (
+    update(jobs)
+    .where(
+        jobs.c.holder == bindparam("of_session"),
+        is_one_of(jobs.c.state, HELD_STATES),
+        tuple_(jobs.c.id, jobs.c.token).in_(bindparam("of_claims", expanding=True)),
+    )
+    .values(lease_expires_at=bindparam("new_expiry"))
+    .returning(jobs.c.id)
+)
 
 
 def renew_leases(
@@ -161,10 +204,7 @@ def renew_leases(
     if not claims:
         return []
     renewed = connection.scalars(
-        update(jobs)
-        .where(jobs.c.holder == session_id, jobs.c.state.in_(HELD), tuple_(jobs.c.id, jobs.c.token).in_(claims))
-        .values(lease_expires_at=now + lease_seconds)
-        .returning(jobs.c.id)
+        _RENEW, {"of_session": session_id, "of_claims": list(claims), "new_expiry": now + lease_seconds}
     )
     return sorted(renewed)
 
@@ -180,10 +220,24 @@ def note_seen(connection: Connection, seen: Mapping[str, float]) -> None:
         connection.execute(_SEEN, [{"of_session": session, "seen_at": at} for session, at in seen.items()])
 
 
+_OF_RELAY: Final = select(agents.c.session_id).where(
+    agents.c.relay_id == bindparam("relay_id"), agents.c.session_id.is_not(None)
+)
+
+
 def sessions_of_relay(connection: Connection, relay_id: str) -> set[str]:
     """Return the sessions with which a relay speaks for agents; others that it still has open were replaced."""
-    held = select(agents.c.session_id).where(agents.c.relay_id == relay_id, agents.c.session_id.is_not(None))
-    return {session for session in connection.scalars(held) if session is not None}
+    return {session for session in connection.scalars(_OF_RELAY, {"relay_id": relay_id}) if session is not None}
+
+
+_CLOSE: Final = (
+    update(agents)
+    .where(agents.c.session_id == bindparam("of_session"))
+    .values(session_id=None, relay_id=None, last_seen_at=NOW)
+)
+_LOSE_WITH_CONNECTION: Final = Transition(
+    JobEvent.LOSE, jobs.c.holder == bindparam("of_session"), reason="its agent's connection was lost"
+)
 
 
 def close_session(connection: Connection, session_id: str, now: float) -> list[Job]:
@@ -192,11 +246,19 @@ def close_session(connection: Connection, session_id: str, now: float) -> list[J
 
     Returns: The jobs it held.
     """
-    connection.execute(
-        update(agents).where(agents.c.session_id == session_id).values(session_id=None, relay_id=None, last_seen_at=now)
-    )
-    reason = "its agent's connection was lost"
-    return transition(connection, JobEvent.LOSE, now, jobs.c.holder == session_id, reason=reason)
+    connection.execute(_CLOSE, {"of_session": session_id, "now": now})
+    return _LOSE_WITH_CONNECTION.apply(connection, now, of_session=session_id)
+
+
+_CLOSE_ALL: Final = (
+    update(agents).where(agents.c.relay_id == bindparam("of_relay")).values(session_id=None, relay_id=None)
+)
+_LOSE_TO_RESTART: Final = Transition(
+    JobEvent.LOSE,
+    jobs.c.holder.is_not(None),
+    jobs.c.holder.not_in(select(agents.c.session_id).where(agents.c.session_id.is_not(None))),
+    reason="the relay was restarted",
+)
 
 
 def close_sessions_of_relay(connection: Connection, relay_id: str, now: float) -> list[Job]:
@@ -205,9 +267,5 @@ def close_sessions_of_relay(connection: Connection, relay_id: str, now: float) -
 
     Returns: The jobs that nobody holds any more, now unreachable.
     """
-    connection.execute(update(agents).where(agents.c.relay_id == relay_id).values(session_id=None, relay_id=None))
-    held = select(agents.c.session_id).where(agents.c.session_id.is_not(None))
-    reason = "the relay was restarted"
-    return transition(
-        connection, JobEvent.LOSE, now, jobs.c.holder.is_not(None), jobs.c.holder.not_in(held), reason=reason
-    )
+    connection.execute(_CLOSE_ALL, {"of_relay": relay_id})
+    return _LOSE_TO_RESTART.apply(connection, now)

@@ -9,7 +9,7 @@ import pytest
 from fairlead_relay.errors import Conflict, NotFound
 from fairlead_relay.store import Store
 from fairlead_relay.store.events import Scope, read_events
-from fairlead_relay.store.jobs import Job, find_job, stop_job, transition
+from fairlead_relay.store.jobs import Job, Transition, find_job, stop_job
 from fairlead_relay.store.schema import jobs
 from fairlead_shared.jobs import TRANSITIONS, JobEvent, JobState
 from fairlead_shared.progress import Outcome
@@ -56,7 +56,7 @@ async def test_an_event_that_the_table_does_not_list_changes_nothing(store: Stor
     deployment = await store.write(deploy)
     listed = (JobState.QUEUED, event) in TRANSITIONS
     held = {"holder": "session", "lease_expires_at": START} if event is JobEvent.LEASE else {}
-    changed = await store.write(lambda c: transition(c, event, START, jobs.c.id == deployment.job.id, **held))
+    changed = await store.write(lambda c: Transition(event, jobs.c.id == deployment.job.id, **held).apply(c, START))
     assert [job.state for job in changed] == ([TRANSITIONS[JobState.QUEUED, event]] if listed else [])
 
 
