@@ -100,7 +100,7 @@ class AgentUnderTest:
         await self.identities.open()
         self.link = Link(settings, self.identities, "v1.37.2", logger, clock=self.clock)
         if self.only is not None:
-            self.link._choice = Only(self.only)
+            self.link._approach.choice = Only(self.only)
         workshop = Workshop(
             policy=PolicyFile(self.policy_file, logger),
             identities=self.identities,

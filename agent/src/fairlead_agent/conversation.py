@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import TypeVar
 
+from fairlead_agent.approach import Approach
 from fairlead_agent.channel import Channel
-from fairlead_agent.dialling import Dialler
 from fairlead_agent.errors import ApprovalPending, ChannelClosed, ConnectFailed, EnrolmentRefused
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import CaAnswer, CertificateIssued, Challenge, Enrolled, Message
@@ -34,15 +34,14 @@ class Conversation:
 
     Args:
         channel: Just opened.
-        address: Of the relay, for errors.
-        monotonic: The clock of sessions, in seconds.
+        approach: Opened it, and learns whether the network bore it.
     """
 
-    def __init__(self, channel: Channel, address: str, monotonic: Callable[[], float]) -> None:
+    def __init__(self, channel: Channel, approach: Approach) -> None:
         self._channel = channel
-        self._address = address
-        self._monotonic = monotonic
-        self._session = Session(Side.AGENT, monotonic())
+        self._approach = approach
+        self._address = approach.address
+        self._session = Session(Side.AGENT, approach.monotonic())
 
     async def ask(self, question: Message, wanted: type[A]) -> A:
         """
@@ -58,14 +57,17 @@ class Conversation:
                     await self._channel.send(frame)
                 return await self._answer(wanted)
         except TimeoutError:
+            self._approach.came_to_nothing(self._channel)
             raise ConnectFailed("protocol", self._address, f"no answer within {ANSWER_SECONDS:.0f} s") from None
         except ChannelClosed as error:
+            if not error.by_relay:
+                self._approach.came_to_nothing(self._channel)
             reason = f"the connection was closed before the answer: {error}"
             raise ConnectFailed("protocol", self._address, reason) from None
 
     async def _answer(self, wanted: type[A]) -> A:
         while True:
-            self._session.receive_frame(await self._channel.receive(), self._monotonic())
+            self._session.receive_frame(await self._channel.receive(), self._approach.monotonic())
             for event in self._session.events():
                 if isinstance(event, Received) and isinstance(event.message, wanted):
                     return event.message
@@ -81,12 +83,10 @@ class Conversation:
 
 
 @contextlib.asynccontextmanager
-async def conversation(
-    dialler: Dialler, context: ssl.SSLContext, monotonic: Callable[[], float]
-) -> AsyncIterator[Conversation]:
+async def conversation(approach: Approach, context: ssl.SSLContext) -> AsyncIterator[Conversation]:
     """Open a connection for questions. Raises: ConnectFailed: names the hop."""
-    channel = await dialler.dial(context)
+    channel = await approach.open(context)
     try:
-        yield Conversation(channel, dialler.address, monotonic)
+        yield Conversation(channel, approach)
     finally:
         await channel.close()

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake
+from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
 from fairlead_agent.channel import Channel, WebsocketChannel
@@ -90,12 +90,15 @@ class Dialler:
         """
         raw = await self.connect()
         lost: list[Exception] = []
+        secured = False
         passed = self.passed
 
         class NotedConnection(ClientConnection):
             """Keeps why the transport was lost: the library reports only that it was."""
 
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                nonlocal secured
+                secured = True
                 passed("TLS", describe_tls(transport))
                 super().connection_made(transport)
 
@@ -124,10 +127,14 @@ class Dialler:
                 )
         except TimeoutError:
             raw.close()
-            raise ConnectFailed("TLS", self.address, f"no answer within {2 * STEP_SECONDS:.0f} s") from None
+            hop = "upgrade" if secured else "TLS"
+            raise ConnectFailed(hop, self.address, f"no answer within {2 * STEP_SECONDS:.0f} s") from None
         except (OSError, InvalidHandshake) as error:
             raw.close()
-            raise failure_of([*lost, error], self.address) from error
+            failed = failure_of([*lost, error], self.address)
+            unanswered = not isinstance(error, InvalidStatus)
+            failed.cut_upgrade = secured and unanswered and not any(isinstance(one, ssl.SSLError) for one in lost)
+            raise failed from error
         except asyncio.CancelledError:
             raw.close()
             raise

@@ -10,13 +10,12 @@ again.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
 
+from fairlead_agent.approach import Approach
 from fairlead_agent.conversation import conversation
-from fairlead_agent.dialling import Dialler
 from fairlead_agent.errors import EnrolmentRefused
 from fairlead_agent.identity_store import Identity, client_context, signing_request
 from fairlead_shared.enrolment import EnrolmentToken
@@ -51,17 +50,14 @@ def read_token(path: Path | None) -> EnrolmentToken:
         raise EnrolmentRefused(ErrorCode.TOKEN_INVALID, f"{path}: {error}") from None
 
 
-async def enrol(
-    dialler: Dialler, token: EnrolmentToken, identity: Identity, monotonic: Callable[[], float]
-) -> Enrolled:
+async def enrol(approach: Approach, token: EnrolmentToken, identity: Identity) -> Enrolled:
     """
     Ask the relay for a certificate.
 
     Args:
-        dialler: Knows the way to the relay.
+        approach: The way to the relay.
         token: As `fairlead cluster create` printed it.
         identity: The stored keys.
-        monotonic: The clock of sessions, in seconds.
     Returns: The relay's answer, not yet checked against the key.
     Raises: EnrolmentRefused: permanent, with the relay's or our own reason. ApprovalPending, ConnectFailed: temporary.
     """
@@ -70,7 +66,7 @@ async def enrol(
     untrusting.minimum_version = ssl.TLSVersion.TLSv1_3
     untrusting.check_hostname = False
     untrusting.verify_mode = ssl.CERT_NONE
-    async with conversation(dialler, untrusting, monotonic) as relay:
+    async with conversation(approach, untrusting) as relay:
         answer = await relay.ask(CaRequest(fingerprint=token.ca_fingerprint), CaAnswer)
     _check_root(answer.root_pem, token)
     request = Enrol(
@@ -79,7 +75,7 @@ async def enrol(
         csr_pem=signing_request(identity.enrolment_key),
         sealing_key=identity.sealing_public,
     )
-    async with conversation(dialler, client_context(answer.root_pem, None), monotonic) as relay:
+    async with conversation(approach, client_context(answer.root_pem, None)) as relay:
         return await relay.ask(request, Enrolled)
 
 

@@ -339,6 +339,8 @@ class ConnectFailed(AgentError):
         self.reason = reason
         self.retry_after_seconds = retry_after_seconds
         """What the relay asked to wait at least; 0: nothing."""
+        self.cut_upgrade = False
+        """Whether the connection was cut between a finished TLS handshake and the answer to the upgrade."""
         super().__init__(hop, address, reason, retry_after_seconds)
 
     def __str__(self) -> str:

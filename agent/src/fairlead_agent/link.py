@@ -11,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import ssl
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from fairlead_agent import __version__
-from fairlead_agent.channel import Channel
+from fairlead_agent.approach import Approach
 from fairlead_agent.connection import Connection
 from fairlead_agent.dialling import Dialler
 from fairlead_agent.enrolment import enrol, read_token
@@ -32,11 +31,10 @@ from fairlead_agent.errors import (
 from fairlead_agent.exchange import JobDesk, Sink
 from fairlead_agent.identity_store import IdentityStore, client_context
 from fairlead_agent.logs import Logger
-from fairlead_agent.long_poll import open_long_poll
 from fairlead_agent.rejoin import rejoin
 from fairlead_agent.renewal import Renewal
 from fairlead_agent.settings import Settings
-from fairlead_agent.transport_choice import Transport, TransportChoice
+from fairlead_agent.transport_choice import TransportChoice
 from fairlead_shared.backoff import full_jitter
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import (
@@ -90,13 +88,12 @@ class Link:
     ) -> None:
         self._leading = leading
         self._settings = settings
-        self._dialler = Dialler.of(settings)
         self._identities = identities
         self._kubernetes_version = kubernetes_version
         self._logger = logger
         self._monotonic = time.monotonic
         self._random = random.SystemRandom().random
-        self._choice = TransportChoice(self._random)
+        self._approach = Approach(Dialler.of(settings), TransportChoice(self._random), self._monotonic)
         self._connection: Connection | None = None
         self._connected = asyncio.Event()
         self._welcomed = False
@@ -247,7 +244,7 @@ class Link:
             await self._rejoin()
         except EnrolmentRefused as error:
             if not await self._enrol_by_new_token():
-                raise ConnectFailed("authorization", self._dialler.address, f"{error.code}: {error.reason}") from error
+                raise ConnectFailed("authorization", self._approach.address, f"{error.code}: {error.reason}") from error
         self._refused = False
 
     async def _enrol_for_the_first_time(self) -> None:
@@ -276,13 +273,13 @@ class Link:
 
     async def _enrol(self) -> None:
         token = read_token(self._settings.enrolment_token_file)
-        answer = await enrol(self._dialler, token, await self._identities.prepare_enrolment(), self._monotonic)
+        answer = await enrol(self._approach, token, await self._identities.prepare_enrolment())
         identity = await self._identities.save_enrolled(answer.certificate_pem, answer.root_pem, answer.relay_signer)
         if identity.certificate is not None:
             self._logger.info("enrolment.done", agent=str(identity.certificate.agent))
 
     async def _rejoin(self) -> None:
-        done = await rejoin(self._dialler, self._identities.current, self._monotonic)
+        done = await rejoin(self._approach, self._identities.current)
         self._compare_clocks(done.relay_clock)
         await self._identities.save_renewed(done.key, done.issued.certificate_pem, done.issued.root_pem)
         self._logger.info("certificate.rejoined")
@@ -308,8 +305,7 @@ class Link:
         if identity.certificate is None:
             raise IdentityInvalid("there is no certificate")
         self.state = "connecting"
-        transport = self._choice.next(self._monotonic())
-        channel = await self._open(transport, client_context(identity.certificate.root_pem, identity))
+        channel = await self._approach.open(client_context(identity.certificate.root_pem, identity))
         hello = Hello(
             versions=(OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION),
             agent_version=__version__,
@@ -322,8 +318,7 @@ class Link:
         connection = self._connection = Connection(channel, hello, desk, self, self._monotonic, self._logger)
         opened_at = self._monotonic()
         back = None
-        if transport is Transport.LONG_POLL:
-            seconds = self._choice.poll_seconds_left(opened_at)
+        if (seconds := self._approach.seconds_left(channel)) is not None:
             back = asyncio.get_running_loop().call_later(seconds, connection.leave, "to try a websocket again")
         try:
             closed = await connection.run()
@@ -331,27 +326,15 @@ class Link:
             self._connection = None
             if back is not None:
                 back.cancel()
-        now = self._monotonic()
         was_cut = connection.was_cut or (closed.code is ErrorCode.SILENCE and not closed.by_peer)
         if self._welcomed:
-            self._choice.ended(transport, now - opened_at, now, was_cut=was_cut)
+            self._approach.ended(channel, self._monotonic() - opened_at, was_cut=was_cut)
         elif was_cut:
-            self._choice.failed(transport, now, upgrade_refused=True)
+            self._approach.came_to_nothing(channel)
         if not self._welcomed:
             hop = "authorization" if closed.code in _NOT_ALLOWED else "protocol"
-            raise ConnectFailed(hop, self._dialler.address, f"{closed.code}: {closed.reason}")
+            raise ConnectFailed(hop, self._approach.address, f"{closed.code}: {closed.reason}")
         return closed
-
-    async def _open(self, transport: Transport, context: ssl.SSLContext) -> Channel:
-        try:
-            if transport is Transport.LONG_POLL:
-                return await open_long_poll(self._dialler, context)
-            return await self._dialler.dial(context)
-        except ConnectFailed as error:
-            # A relay that is busy says when to come back; whoever else answers the upgrade does not.
-            refused = error.hop == "upgrade" and error.retry_after_seconds == 0
-            self._choice.failed(transport, self._monotonic(), upgrade_refused=refused)
-            raise
 
     def _wait_seconds(self, failures: int) -> float:
         window = self._window_seconds

@@ -7,13 +7,12 @@ does. The connection shows no client certificate, and trusts the relay's pinned 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fairlead_agent.approach import Approach
 from fairlead_agent.conversation import conversation
-from fairlead_agent.dialling import Dialler
 from fairlead_agent.errors import IdentityInvalid
 from fairlead_agent.identity_store import Identity, client_context, new_key, signing_request
 from fairlead_shared.frames import CertificateIssued, Challenge, ChallengeRequest
@@ -31,14 +30,13 @@ class Rejoined:
     """Seconds since the epoch, as the relay has it."""
 
 
-async def rejoin(dialler: Dialler, identity: Identity, monotonic: Callable[[], float]) -> Rejoined:
+async def rejoin(approach: Approach, identity: Identity) -> Rejoined:
     """
     Ask for a new certificate, with a new key.
 
     Args:
-        dialler: Knows the way to the relay.
+        approach: The way to the relay.
         identity: With its last certificate.
-        monotonic: The clock of sessions, in seconds.
     Returns: The relay's answer, not yet checked against the key.
     Raises: EnrolmentRefused: permanent, with the relay's reason. ApprovalPending, ConnectFailed: temporary.
         IdentityInvalid: there never was a certificate.
@@ -47,7 +45,7 @@ async def rejoin(dialler: Dialler, identity: Identity, monotonic: Callable[[], f
         raise IdentityInvalid("the agent has no certificate to rejoin with")
     key = new_key()
     csr_pem = signing_request(key)
-    async with conversation(dialler, client_context(identity.certificate.root_pem, None), monotonic) as relay:
+    async with conversation(approach, client_context(identity.certificate.root_pem, None)) as relay:
         challenge = await relay.ask(ChallengeRequest(), Challenge)
         proof = RejoinRequest(
             certificate_pem=identity.certificate.chain_pem,

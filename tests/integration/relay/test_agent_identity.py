@@ -68,15 +68,17 @@ async def pairs() -> AsyncIterator[list[Pair]]:
         await pair.agent.stop()
 
 
+@pytest.mark.parametrize("transport", list(Transport))
 @pytest.mark.parametrize("behind_seconds", [0, 3600], ids=["knows", "learns-from-tls"])
 async def test_an_agent_that_was_away_for_longer_than_its_certificate_comes_back(
-    own_relay: RelayProcess, tmp_path: Path, pairs: list[Pair], behind_seconds: float
+    own_relay: RelayProcess, tmp_path: Path, pairs: list[Pair], behind_seconds: float, transport: Transport
 ) -> None:
     """Whether it knows that its certificate ended, or its clock is behind and the handshake turns it away."""
     own_relay.kill()
     own_relay.environment["FAIRLEAD_RELAY_CERTIFICATE_SECONDS"] = "4"
     await asyncio.to_thread(own_relay.start)
     pair = Pair(await asyncio.to_thread(make_tenant, own_relay), tmp_path)
+    pair.agent.only = transport
     pairs.append(pair)
     await pair.agent.start()
     await pair.until("connected")

@@ -50,14 +50,33 @@ class Polling:
         self._begin = begin
         self._channels: dict[str, PollChannel] = {}
 
+    def is_under_way(self, session: str) -> bool:
+        """Tell whether a series of that name is served."""
+        return session in self._channels
+
     def forget(self, session: str) -> None:
         """Drop a series that is over; what the agent still asks is answered with 410."""
         self._channels.pop(session, None)
 
     async def serve(
-        self, stream: SecureStream, reader: RequestReader, head: RequestHead, certificate: AgentCertificate | None
+        self,
+        stream: SecureStream,
+        reader: RequestReader,
+        head: RequestHead,
+        certificate: AgentCertificate | None,
+        refusal: Callable[[RequestHead], bytes | None],
     ) -> None:
-        """Answer the request whose head was read, and those that follow on the same connection."""
+        """
+        Answer the request whose head was read and admitted, and those that follow on the same connection.
+
+        Args:
+            stream: The connection.
+            reader: Reads from it.
+            head: Of its first request.
+            certificate: The client's.
+            refusal: Returns the answer to a following request that is not admitted, which ends the connection.
+
+        """
         while True:
             body = await reader.body(head.body_bytes(MAX_BATCH_BYTES), BODY_SECONDS)
             if body is None:
@@ -68,6 +87,9 @@ class Polling:
             if following is None:
                 return
             head = following[0]
+            if (refused := refusal(head)) is not None:
+                stream.write(refused)
+                return
 
     async def _answer(self, head: RequestHead, body: bytes, certificate: AgentCertificate | None) -> bytes:
         try:

@@ -113,14 +113,17 @@ class Gateway:
             if found is None:
                 return
             head, raw = found
-            refusal = self._refusal(head, certificate, has_certificate=shown is not None)
-            if refusal is not None:
-                stream.write(refusal)
+
+            def refusal(head: RequestHead) -> bytes | None:
+                return self._refusal(head, certificate, has_certificate=shown is not None)
+
+            if (refused := refusal(head)) is not None:
+                stream.write(refused)
                 return
             if head.is_upgrade:
                 await self._serve_websocket(WebsocketChannel(stream, raw + reader.rest()), certificate)
             else:
-                await self._polling.serve(stream, reader, head, certificate)
+                await self._polling.serve(stream, reader, head, certificate, refusal)
         except RequestInvalid as error:
             stream.write(_refuse(error.status, f"{error.reason}\n"))
 
@@ -168,7 +171,7 @@ class Gateway:
         """Return the answer to a connection that is not served, None to one that is."""
         if head.path != (PATH if head.is_upgrade else POLL_PATH):
             return _refuse(HTTPStatus.NOT_FOUND, f"agents connect to {PATH}; people use the API's port\n")
-        is_begun = SESSION_HEADER.lower() in head.headers
+        is_begun = self._polling.is_under_way(head.headers.get(SESSION_HEADER.lower(), ""))
         if self._draining and not is_begun:
             return _refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the relay stops or restarts\n", FEWEST_SECONDS)
         if has_certificate:

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fairlead_relay.errors import RequestInvalid
 from fairlead_relay.gateway import poll_channel
-from fairlead_relay.gateway.http_request import RequestReader, response
+from fairlead_relay.gateway.http_request import RequestHead, RequestReader, response
 from fairlead_relay.gateway.poll_channel import PollChannel
 from fairlead_relay.gateway.polling import Polling
 from fairlead_relay.gateway.secure_stream import SecureStream
@@ -41,7 +42,12 @@ class Polls:
     def __init__(self) -> None:
         self.channels: list[PollChannel] = []
         self.certificate = certificate_of("blue")
+        self.refused: bytes | None = None
         self.polling = Polling(lambda _, channel: self.channels.append(channel))
+
+    def refusal(self, _head: RequestHead) -> bytes | None:
+        """Return the answer to a request that is not admitted."""
+        return self.refused
 
     async def serve(self, stream: SecureStream) -> None:
         """Answer the requests of one connection."""
@@ -49,7 +55,7 @@ class Polls:
         try:
             found = await reader.head(10)
             if found is not None:
-                await self.polling.serve(stream, reader, found[0], self.certificate)
+                await self.polling.serve(stream, reader, found[0], self.certificate, self.refusal)
         except RequestInvalid as error:
             stream.write(response(error.status))
 
@@ -118,6 +124,18 @@ async def test_what_agents_do_not_ask_is_refused(
         given = {key: name if value == "known" else value for key, value in headers.items()}
         assert (await requests.ask(method, path, body, **given)).status == status
         assert (await requests.ask("POST", POLL_PATH)).status == 200
+
+
+async def test_each_request_of_a_connection_is_admitted() -> None:
+    """One that is not gets its answer, and ends the connection."""
+    polls = Polls()
+    async with connected(polls) as (_, requests):
+        assert (await requests.ask("POST", POLL_PATH)).status == 200
+        polls.refused = response(HTTPStatus.SERVICE_UNAVAILABLE)
+        assert (await requests.ask("POST", POLL_PATH)).status == 503
+        with pytest.raises(EOFError):
+            await requests.ask("POST", POLL_PATH)
+    assert len(polls.channels) == 1
 
 
 async def test_a_body_larger_than_a_batch_ends_the_connection() -> None:

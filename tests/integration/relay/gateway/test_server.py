@@ -19,8 +19,10 @@ from websockets.exceptions import InvalidMessage, InvalidStatus
 from websockets.typing import Subprotocol
 
 from fairlead_shared.errors import ErrorCode
-from fairlead_shared.frames import CaAnswer, CaRequest, GoAway, Hello
+from fairlead_shared.frames import CaAnswer, CaRequest, GoAway, Hello, encode_frame
+from fairlead_shared.poll_batches import POLL_PATH, join_frames
 from tests.integration.conftest import Tenant, make_tenant
+from tests.integration.relay.gateway.agent_port import Requests
 from tests.integration.relay_process import RelayProcess
 from tests.integration.scripted_agent import ScriptedAgent, open_wire, unverified_context
 
@@ -155,6 +157,34 @@ async def test_a_flood_of_clients_without_a_certificate_is_held_back(tmp_path: P
         assert int(refused.value.response.headers["Retry-After"]) >= 1
         async with agent.connect() as connection:
             assert connection.welcome.version == 1
+    finally:
+        relay.close()
+
+
+async def test_the_bound_holds_for_each_long_poll_series_too(tmp_path: Path) -> None:
+    """On one kept connection as on many; a made-up series counts, a request of one that is served does not."""
+    relay = RelayProcess(tmp_path / "data", environment={"FAIRLEAD_RELAY_UNIDENTIFIED_PER_MINUTE": "3"})
+    await asyncio.to_thread(relay.start)
+
+    async def connect_plainly() -> Requests:
+        return Requests(*await asyncio.open_connection("127.0.0.1", relay.agent_port, ssl=unverified_context()))
+
+    try:
+        kept = await connect_plainly()
+        name = (await kept.ask("POST", POLL_PATH)).headers["Fairlead-Session"]
+        assert (await kept.ask("POST", POLL_PATH)).status == 200
+        frames = join_frames([encode_frame(CaRequest())])
+        for number in range(1, 6):
+            said = await kept.ask("POST", POLL_PATH, frames, Fairlead_Session=name, Fairlead_Send=str(number))
+            assert said.status == 204
+        assert (await kept.ask("POST", POLL_PATH, Fairlead_Session="made-up", Fairlead_Receive="1")).status == 410
+        refused = await kept.ask("POST", POLL_PATH)
+        assert (refused.status, refused.headers["Connection"]) == (503, "close")
+        assert int(refused.headers["Retry-After"]) >= 1
+        other = await connect_plainly()
+        assert (await other.ask("POST", POLL_PATH, Fairlead_Session="made-up", Fairlead_Receive="1")).status == 503
+        kept.close()
+        other.close()
     finally:
         relay.close()
 
