@@ -52,7 +52,7 @@ def test_only_tls_1_3_is_spoken(relay: RelayProcess) -> None:
     assert "New, TLSv1.3" in answer
     assert "Verify return code: 0 (ok)" in answer
     assert "Requested Signature Algorithms" in answer, "no client certificate was asked for"
-    assert "404" in answer
+    assert "HTTP/1.1 404" in answer
 
 
 async def test_no_ticket_carries_an_old_identity(tenant: Tenant, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ async def test_no_ticket_carries_an_old_identity(tenant: Tenant, tmp_path: Path)
     agent = await tenant.enrol()
     for options in ((), pair(tmp_path, agent.key, agent.certificate_pem)):
         answer = await asyncio.to_thread(s_client, tenant.relay, *options)
-        assert "404" in answer
+        assert "HTTP/1.1 404" in answer
         assert "New Session Ticket" not in answer
 
 
@@ -70,7 +70,7 @@ def test_a_strangers_certificate_is_refused(relay: RelayProcess, tmp_path: Path)
     forged = ThrowawayCa().issue_agent(make_request(key), 3600)
     answer = s_client(relay, *pair(tmp_path, key, forged))
     assert "alert unknown ca" in answer
-    assert "404" not in answer
+    assert "HTTP/1.1 404" not in answer
 
 
 def test_an_expired_certificate_is_refused_as_such(relay: RelayProcess, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_an_expired_certificate_is_refused_as_such(relay: RelayProcess, tmp_path
     issued = authority.issue_agent(make_request(key), AgentIdentity.parse("fairlead://acme/harbour/default"))
     answer = s_client(relay, *pair(tmp_path, key, issued.chain_pem))
     assert "alert certificate expired" in answer
-    assert "404" not in answer
+    assert "HTTP/1.1 404" not in answer
 
 
 def test_a_servers_certificate_opens_nothing(relay: RelayProcess, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_servers_certificate_opens_nothing(relay: RelayProcess, tmp_path: Path
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     answer = s_client(relay, *pair(tmp_path, key, pem[pem.index(b"-----BEGIN CERTIFICATE") :].decode()))
     assert "alert" in answer
-    assert "404" not in answer
+    assert "HTTP/1.1 404" not in answer
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample["kind"])
