@@ -20,6 +20,9 @@ Every error stores its fields and renders one sentence. Tree:
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BeforeValidator
 
 
 class ErrorCode(StrEnum):
@@ -93,6 +96,17 @@ class ErrorCode(StrEnum):
     """The peer does not know this kind of frame or job. Permanent until it is upgraded."""
     INTERNAL = "internal"
     """A defect on the answering side; its log has the detail, the wire never does."""
+
+
+_CODES = frozenset(ErrorCode)
+
+
+def _known(code: object) -> object:
+    return ErrorCode.INTERNAL if isinstance(code, str) and code not in _CODES else code
+
+
+ReceivedCode = Annotated[ErrorCode, BeforeValidator(_known)]
+"""A code in a frame. One of a later version reads as `internal`: a peer's newer word must not end the connection."""
 
 
 class SharedError(Exception):

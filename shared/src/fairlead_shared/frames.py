@@ -21,7 +21,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from fairlead_shared.envelope import Envelope
-from fairlead_shared.errors import ErrorCode, FrameInvalid
+from fairlead_shared.errors import ErrorCode, FrameInvalid, ReceivedCode
 from fairlead_shared.progress import ProgressEvent
 
 PROTOCOL_VERSION: Final = 1
@@ -296,7 +296,7 @@ class JobRefuse(_Message):
     job_id: _Name
     attempt: int = Field(ge=1)
     token: int = Field(ge=1)
-    code: ErrorCode
+    code: ReceivedCode
     message: _Text
     temporary: bool
     """True: offer it again later (the agent is full); False: the job ends as refused."""
@@ -393,7 +393,7 @@ class BulkRefuse(_Message):
 
     kind: Literal["bulk_refuse"] = "bulk_refuse"
     transfer: int = Field(ge=1, le=2**32 - 1)
-    code: ErrorCode
+    code: ReceivedCode
     message: _Text = ""
 
 
@@ -475,7 +475,7 @@ class Error(_Message):
     """
 
     kind: Literal["error"] = "error"
-    code: ErrorCode
+    code: ReceivedCode
     message: _Text = ""
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fairlead_shared.errors import ErrorCode
+from fairlead_shared.errors import ReceivedCode
 from fairlead_shared.objects import ObjectRef
 
 _Text = Annotated[str, Field(max_length=4096)]
@@ -105,7 +105,7 @@ class FindingEvent(_Event):
 
     type: Literal["finding"] = "finding"
     severity: Literal["error", "warning"]
-    code: ErrorCode
+    code: ReceivedCode
     object: ObjectRef | None = None
     field: Annotated[str, Field(max_length=512)] = ""
     """Path of the field in the object, dotted; empty if none is to blame."""
@@ -119,7 +119,7 @@ class ResultEvent(_Event):
 
     type: Literal["result"] = "result"
     outcome: Outcome
-    code: ErrorCode | None = None
+    code: ReceivedCode | None = None
     cause: _Text = ""
     """One sentence; empty on success."""
     counts: dict[Action, int] = Field(default_factory=dict)

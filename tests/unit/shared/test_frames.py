@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import re
@@ -17,17 +18,20 @@ from fairlead_shared.frames import (
     MAX_CHUNK_BYTES,
     MESSAGE_TYPES,
     PROTOCOL_VERSION,
+    BulkRefuse,
     Chunk,
     Enrol,
     Error,
     Hello,
     JobOffer,
+    JobRefuse,
     UnknownMessage,
     decode_frame,
     encode_frame,
 )
 from fairlead_shared.jobs import JobKind
 
+TRANSCRIPT = Path(__file__).parents[2] / "previous" / "transcript.jsonl"
 JOB = {"job_id": "j", "token": 3}
 STEP = {"type": "step", "key": "step/apply/started", "at": 1.5, "step": "apply", "status": "started"}
 SAMPLES: list[dict[str, object]] = [
@@ -147,3 +151,33 @@ def test_protocol_document_lists_every_kind_and_the_version() -> None:
         assert rows[cls.model_fields["kind"].default] == words
     assert f"Protocol version {PROTOCOL_VERSION}" in text
     assert Hello.model_fields["kind"].default in rows
+
+
+@pytest.mark.parametrize("kind", ["error", "job_refuse", "bulk_refuse"])
+def test_a_code_of_a_later_version_reads_as_internal(kind: str) -> None:
+    """The text beside it still says what was wrong; a connection does not end over a word."""
+    numbers = {"job_id": "j", "attempt": 1, "token": 1, "transfer": 1, "temporary": False}
+    read = decode_frame(json.dumps({"kind": kind, "code": "from_tomorrow", "message": "why", **numbers}).encode())
+    assert isinstance(read, Error | JobRefuse | BulkRefuse)
+    assert (read.code, read.message) == (ErrorCode.INTERNAL, "why")
+
+
+def recorded() -> list[dict[str, object]]:
+    """Return what agents and relays of the previous version said to one another: JSON, or base64 of a chunk."""
+    return [json.loads(line)["frame"] for line in TRANSCRIPT.read_text().splitlines()]
+
+
+def test_every_frame_of_the_previous_version_means_what_it_meant() -> None:
+    """Nothing it says is refused, unknown or lost: what is read and written again holds every field it sent."""
+    kinds = set()
+    for frame in recorded():
+        if isinstance(frame, dict):
+            content = base64.b64decode(frame["base64"])
+            assert encode_frame(decode_frame(content)) == content
+            continue
+        said = json.loads(str(frame))
+        kinds.add(said["kind"])
+        read = decode_frame(str(frame).encode())
+        assert not isinstance(read, UnknownMessage)
+        assert said.items() <= json.loads(encode_frame(read)).items()
+    assert kinds == set(KINDS) - {"unsupported"}
