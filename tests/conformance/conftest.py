@@ -44,19 +44,22 @@ def database_url(
     templates: dict[str, Path | str],
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> str:
+) -> Iterator[str]:
     """A database with the schema and no rows."""
     if kind == "sqlite":
         if kind not in templates:
             templates[kind] = tmp_path_factory.mktemp("template") / "relay.db"
             _migrate(f"sqlite:///{templates[kind]}")
         shutil.copy(templates[kind], tmp_path / "relay.db")
-        return f"sqlite:///{tmp_path}/relay.db"
+        yield f"sqlite:///{tmp_path}/relay.db"
+        return
     server: PostgresqlServer = request.getfixturevalue("postgresql")
     if kind not in templates:
         templates[kind] = server.make_database()
         _migrate(str(templates[kind]))
-    return server.make_database(template=str(templates[kind]))
+    url = server.make_database(template=str(templates[kind]))
+    yield url
+    server.drop_database(url)
 
 
 def _migrate(url: str) -> None:
