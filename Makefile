@@ -66,11 +66,12 @@ lint: $(READY) ## ruff, its formatter, mypy --strict and the import contracts
 format: $(READY) ## Put the code into the form that check asks for
 	@$(RUN) ruff check --quiet --fix-only; $(RUN) ruff format --quiet
 
-# One process and one summary: clusters are shared by the whole run. TESTS narrows it: make test TESTS=tests/integration
-TESTS ?= tests
+# Many tests wait, for pods or for a lease to end, so three processes fill two cores; tests that share a cluster stay in
+# one (tests/conftest.py). TESTS narrows the run, to one process: make test TESTS=tests/integration
+TESTS ?=
 .PHONY: test
 test: $(READY) ## Every test, on real Kubernetes too (first run: 10-15 min to build it; TESTS=PATH for some)
-	@$(RUN) pytest $(TESTS)
+	@$(RUN) pytest $(or $(TESTS),tests --numprocesses=3 --dist=loadgroup)
 
 # The fault tests are part of `make test` in a short form; here they run in full. FAIRLEAD_FUZZ_SECONDS sets how long
 # frames are fuzzed, in seconds of CPU time (default 60).

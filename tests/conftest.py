@@ -23,6 +23,12 @@ TESTS = Path(__file__).parent
 FOLDERS = ("repository", "unit", "property", "conformance", "integration", "install", "fault", "cluster_tests", "e2e")
 """Order of a full run: what fails within seconds comes before what takes minutes. Unlisted folders come last."""
 
+SHARED_FIXTURES = {"cluster": "nodes", "relay_cluster": "nodes", "registry": "nodes", "control_plane": "control-plane"}
+"""
+The group of the files that share what is dear. When tests run in several processes, one process runs a group, so that
+each such cluster is started once: six idle ones would take most of a core. The first match counts.
+"""
+
 UNIT_CPU_SECONDS = 2.0
 """
 A unit test does no I/O, so CPU time is what it would take on an idle machine; wall time on shared cores is not.
@@ -49,14 +55,29 @@ def _folder(item: pytest.Item) -> str:
     return parts[0] if len(parts) > 1 else ""
 
 
+def _groups(items: list[pytest.Item]) -> dict[Path, str]:
+    """Name the group of each file: that of the dearest fixture its tests use, or its own."""
+    used: dict[Path, set[str]] = {}
+    for item in items:
+        used.setdefault(item.path, set()).update(getattr(item, "fixturenames", ()))
+    return {
+        path: next((group for fixture, group in SHARED_FIXTURES.items() if fixture in fixtures), str(path))
+        for path, fixtures in used.items()
+    }
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order tests by folder and give each the time limit of its kind."""
+    """Order tests by folder, tell which belong in one process, and give each the time limit of its kind."""
+    groups = _groups(items)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
     items.sort(key=lambda item: FOLDERS.index(_folder(item)) if _folder(item) in FOLDERS else len(FOLDERS))
     for item in items:
         if item.get_closest_marker("timeout"):
             continue
         if _folder(item) == "unit":
-            item.add_marker(pytest.mark.timeout(UNIT_TIMEOUT_SECONDS))
+            # The last one of a process would else be charged with the end of every cluster.
+            item.add_marker(pytest.mark.timeout(UNIT_TIMEOUT_SECONDS, func_only=True))
         elif _folder(item) in {"cluster_tests", "e2e"}:
             item.add_marker(pytest.mark.timeout(CLUSTER_TIMEOUT_SECONDS, func_only=True))
 
