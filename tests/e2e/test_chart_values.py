@@ -183,6 +183,23 @@ def test_a_proxy_reaches_the_agent_as_its_usual_variables() -> None:
     assert secret["FAIRLEAD_CA_BUNDLE_FILE"] == "/etc/fairlead/proxy-ca/ca.crt"
 
 
+def test_tls_inspection_wants_the_ca_of_what_inspects() -> None:
+    """Off unless both sides say so; the agent's side not without the CA."""
+
+    def variables(chart: str, values: dict[str, Any]) -> set[str]:
+        manifests = rendered(chart, values)
+        (made,) = of_kind(manifests, "Deployment") + of_kind(manifests, "StatefulSet")
+        return {entry["name"] for entry in made["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+    allowed = {"proxy": {"tlsInspection": True, "caConfigMap": "roots"}}
+    assert "FAIRLEAD_TLS_INSPECTION" not in variables("fairlead-agent", AGENT)
+    assert {"FAIRLEAD_TLS_INSPECTION", "FAIRLEAD_CA_BUNDLE_FILE"} <= variables("fairlead-agent", AGENT | allowed)
+    assert "FAIRLEAD_RELAY_TLS_INSPECTION" not in variables("fairlead-relay", {})
+    assert "FAIRLEAD_RELAY_TLS_INSPECTION" in variables("fairlead-relay", {"agents": {"tlsInspection": True}})
+    with pytest.raises(CommandFailed, match="caConfigMap"):
+        rendered("fairlead-agent", AGENT | {"proxy": {"tlsInspection": True}})
+
+
 def test_an_image_is_pinned_by_digest_where_one_is_given() -> None:
     """The digest wins over the tag; without either it is the chart's version."""
     digest = "sha256:" + "0" * 64

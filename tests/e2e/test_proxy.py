@@ -1,26 +1,20 @@
 """A cluster whose only way out is an HTTP proxy: enrolment, session and a deployment through a real tinyproxy."""
 
 import asyncio
-import os
-import secrets
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from fairlead_agent import dialling
 from fairlead_agent.dialling import Dialler
 from fairlead_agent.errors import ConnectFailed
 from fairlead_agent.identity_store import client_context
 from fairlead_shared.progress import Outcome
-from tests.cluster.access import inside
 from tests.cluster.debian import ensure_packages
 from tests.cluster.network import OUTSIDE_ADDRESS, Network
-from tests.cluster.record import Record
+from tests.e2e.shut_in import dial_inside, free_port, listens, shut_in_network
 from tests.integration.agent_under_test import AgentUnderTest, bundle_of
 from tests.integration.scripted_relay import ScriptedRelay
 from tests.polling import wait_until
@@ -31,25 +25,14 @@ USER, PASSWORD = "harbour", "ropes-and-knots"
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
     """Make a cluster's network without a cluster in it; what it may dial is allowed by each test."""
-    record = Record.create(f"proxy-{os.getpid()}-{secrets.token_hex(2)}")
-    try:
-        made = Network(record=record)
-        made.make()
+    with shut_in_network("proxy") as made:
         yield made
-    finally:
-        record.clear()
 
 
 @pytest.fixture(autouse=True)
 def dialled_inside(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the agent's sockets made inside: a socket belongs to the namespace it was made in."""
-
-    def make(*arguments: int) -> socket.socket:
-        with inside(network.netns):
-            return socket.socket(*arguments)
-
-    # The agent's module alone: relay and proxy are in this process and on this machine, and stay outside.
-    monkeypatch.setattr(dialling, "socket", SimpleNamespace(**{**vars(socket), "socket": make}))
+    """Have the agent's sockets made inside."""
+    dial_inside(network, monkeypatch)
 
 
 @dataclass
@@ -69,21 +52,15 @@ def proxy(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Run tinyproxy with a password, on an address that the cluster may dial; the relay's port it may not."""
     ensure_packages(["tinyproxy"])
     directory = tmp_path_factory.mktemp("proxy")
-    with socket.create_server((OUTSIDE_ADDRESS, 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port(OUTSIDE_ADDRESS)
     log = directory / "log"
     (directory / "conf").write_text(
         f'Port {port}\nListen {OUTSIDE_ADDRESS}\nTimeout 600\nMaxClients 50\nLogFile "{log}"\nLogLevel Info\n'
         f"BasicAuth {USER} {PASSWORD}\n"
     )
     process = subprocess.Popen(["tinyproxy", "-d", "-c", str(directory / "conf")], stdout=subprocess.DEVNULL)
-
-    def listens() -> bool:
-        with socket.socket() as attempt:
-            return attempt.connect_ex((OUTSIDE_ADDRESS, port)) == 0
-
     try:
-        wait_until(listens, "tinyproxy to listen", 20)
+        wait_until(lambda: listens(OUTSIDE_ADDRESS, port), "tinyproxy to listen", 20)
         network.allow(port)
         yield Tinyproxy(port, log)
     finally:

@@ -70,6 +70,8 @@ class AgentUnderTest:
         self.token_file.write_text(relay.token())
         self.token_hold_seconds = 0.0
         self.https_proxy = ""
+        self.inspected_by: Path | None = None
+        """The CA of what inspects TLS, where the operator allows that."""
         self.only: Transport | None = None
         """The one transport to use, whatever happens; None: as the agent chooses."""
         self.url: str | None = None
@@ -91,6 +93,8 @@ class AgentUnderTest:
             policy_file=self.policy_file,
             enrolment_token_file=self.token_file,
             https_proxy=SecretStr(self.https_proxy),
+            ca_bundle_file=self.inspected_by,
+            tls_inspection=self.inspected_by is not None,
             kubernetes_host="none",
             token_hold_seconds=self.token_hold_seconds,
             replica="pod-1",

@@ -69,8 +69,11 @@ def cli() -> None:
 @_setting(
     "--ca-bundle-file",
     "FAIRLEAD_CA_BUNDLE_FILE",
-    "Further roots, PEM, for a proxy reached over TLS (HTTPS_PROXY and NO_PROXY are heeded).",
+    "Further roots, PEM, of a proxy reached over TLS or of what inspects TLS (HTTPS_PROXY and NO_PROXY are heeded).",
     type=click.Path(path_type=Path),
+)
+@_setting(
+    "--tls-inspection", "FAIRLEAD_TLS_INSPECTION", "Let the network end TLS on the way.", is_flag=True, default=None
 )
 @_setting("--spool-dir", "FAIRLEAD_SPOOL_DIR", "Directory for journals and bundles.", type=click.Path(path_type=Path))
 @_setting("--log-format", "FAIRLEAD_LOG_FORMAT", "json or console.", type=click.Choice(["json", "console"]))
@@ -105,8 +108,11 @@ def run(**values: Any) -> None:  # noqa: ANN401  (click's)
 @_setting(
     "--ca-bundle-file",
     "FAIRLEAD_CA_BUNDLE_FILE",
-    "Further roots, PEM, for a proxy reached over TLS.",
+    "Further roots, PEM, of a proxy reached over TLS or of what inspects TLS.",
     type=click.Path(path_type=Path),
+)
+@_setting(
+    "--tls-inspection", "FAIRLEAD_TLS_INSPECTION", "Let the network end TLS on the way.", is_flag=True, default=None
 )
 @_cluster_settings
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Form of the findings.")

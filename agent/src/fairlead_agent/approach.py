@@ -13,7 +13,7 @@ from collections.abc import Callable
 from fairlead_agent.channel import Channel
 from fairlead_agent.dialling import Dialler
 from fairlead_agent.errors import ConnectFailed
-from fairlead_agent.long_poll import open_long_poll
+from fairlead_agent.opening import open_channel
 from fairlead_agent.transport_choice import Transport, TransportChoice
 
 
@@ -47,12 +47,11 @@ class Approach:
         """
         transport = self.choice.next(self.monotonic())
         try:
-            if transport is Transport.LONG_POLL:
-                return await open_long_poll(self._dialler, context)
-            return await self._dialler.dial(context)
+            return await open_channel(self._dialler, transport, context)
         except ConnectFailed as error:
             # A relay that is busy says when to come back; whoever else answers the upgrade does not.
-            refused = (error.hop == "upgrade" and error.retry_after_seconds == 0) or error.cut_upgrade
+            answered = error.hop in ("upgrade", "authorization") and error.retry_after_seconds == 0
+            refused = answered or error.cut_upgrade
             self.choice.failed(transport, self.monotonic(), upgrade_refused=refused)
             raise
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cryptography import x509
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
@@ -56,14 +57,18 @@ class Dialler:
     """Proxy for this relay, see proxy.py; empty: none."""
     no_proxy: str = ""
     ca_bundle_file: Path | None = None
-    """Further roots for a proxy that is itself reached over TLS. Never for the relay: its root is pinned."""
+    """Further roots, for what is not the relay, whose own is pinned: a proxy reached over TLS, or what inspects TLS."""
+    tls_inspection: bool = False
+    """Whether the operator lets the network end TLS on the way; see opening.py."""
     passed: Passed = _ignore
 
     @classmethod
     def of(cls, settings: Settings, passed: Passed = _ignore) -> Dialler:
         """Return a dialler as the settings say."""
         proxy = settings.https_proxy.get_secret_value()
-        return cls(settings.relay_url, proxy, settings.no_proxy, settings.ca_bundle_file, passed)
+        return cls(
+            settings.relay_url, proxy, settings.no_proxy, settings.ca_bundle_file, settings.tls_inspection, passed
+        )
 
     @property
     def host(self) -> str:
@@ -80,12 +85,13 @@ class Dialler:
         """HOST:PORT of the relay, for errors."""
         return f"{self.host}:{self.port}"
 
-    async def dial(self, context: ssl.SSLContext) -> Channel:
+    async def dial(self, context: ssl.SSLContext, path_suffix: str = "") -> Channel:
         """
         Open a websocket to the relay's agent port.
 
         Args:
             context: Whom to trust and which certificate to present.
+            path_suffix: What the messages carry, if not frames.
         Raises: ConnectFailed: names the hop.
         """
         raw = await self.connect()
@@ -110,7 +116,7 @@ class Dialler:
         try:
             async with asyncio.timeout(2 * STEP_SECONDS):
                 websocket = await connect(
-                    f"{self.relay_url}{PATH}",
+                    f"{self.relay_url}{PATH}{path_suffix}",
                     sock=raw,
                     ssl=context,
                     server_hostname=self.host,
@@ -286,7 +292,9 @@ async def _pump(far: socket.socket, reader: asyncio.StreamReader, writer: asynci
 def describe_tls(transport: asyncio.BaseTransport) -> str:
     """Return one phrase about a finished handshake."""
     found: ssl.SSLObject = transport.get_extra_info("ssl_object")
-    return f"{found.version()}, certificate accepted"
+    shown = found.getpeercert(binary_form=True)
+    issuer = "" if shown is None else f" by {x509.load_der_x509_certificate(shown).issuer.rfc4514_string()}"
+    return f"{found.version()}, certificate{issuer} accepted"
 
 
 def _authority(host: str, port: int) -> str:

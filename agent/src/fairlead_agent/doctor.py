@@ -8,6 +8,7 @@ session of an agent that runs, and changes nothing anywhere.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import time
 from collections.abc import Callable
@@ -18,8 +19,10 @@ from cryptography import x509
 from fairlead_agent.channel import Channel
 from fairlead_agent.dialling import Dialler
 from fairlead_agent.errors import ChannelClosed, ConnectFailed
+from fairlead_agent.hop_failures import INSPECTION_REMEDY
 from fairlead_agent.identity_store import Identity, client_context
-from fairlead_agent.long_poll import open_long_poll
+from fairlead_agent.opening import open_channel
+from fairlead_agent.transport_choice import Transport
 from fairlead_shared.enrolment import EnrolmentToken
 from fairlead_shared.frames import CaAnswer, CaRequest
 from fairlead_shared.identity import certificate_fingerprint
@@ -102,15 +105,63 @@ class Doctor:
         self._examine_identity()
         context = self._context()
         try:
-            channel = await self._dialler.dial(context)
+            channel = await self._open(context)
             try:
-                await self._ask(channel)
+                root_pem = await self._ask(channel)
             finally:
                 await channel.close()
+            if context.verify_mode is ssl.CERT_NONE and self._token is not None:
+                # The root is the token's: now who presented a certificate can be held against it, as in enrolment.
+                await self._verify(root_pem)
         except ConnectFailed as error:
-            self._fail(error.hop, f"{error.address}: {error.reason}{await self._presented(error)}")
+            await self._explain(error)
             return
         await self._try_long_poll(context)
+
+    async def _open(self, context: ssl.SSLContext) -> Channel:
+        """Open a websocket; where it is refused, long-poll, as the agent does after some tries."""
+        try:
+            return await open_channel(self._dialler, Transport.WEBSOCKET, context)
+        except ConnectFailed as error:
+            if error.hop != "upgrade" and not error.cut_upgrade:
+                raise
+            try:
+                channel = await open_channel(replace(self._dialler, passed=_ignore), Transport.LONG_POLL, context)
+            except ConnectFailed:
+                raise error from None
+            self._pass("upgrade", f"no websocket is borne ({error.reason}); long-poll serves instead")
+            return channel
+
+    async def _verify(self, root_pem: str) -> None:
+        silent = replace(self._dialler, passed=_ignore)
+        channel = await open_channel(silent, Transport.LONG_POLL, client_context(root_pem, None))
+        await channel.close()
+
+    async def _explain(self, failed: ConnectFailed) -> None:
+        """Report a failed hop, with the certificate that was presented and whether somebody inspects TLS."""
+        found = f"{failed.address}: {failed.reason}{await self._presented(failed)}"
+        if failed.hop == "TLS" and not self._dialler.tls_inspection and await self._is_inspected():
+            found += "; behind it the relay itself answers, with the root that this agent expects: TLS is inspected"
+            self._fail(failed.hop, found, INSPECTION_REMEDY)
+        else:
+            self._fail(failed.hop, found)
+
+    async def _is_inspected(self) -> bool:
+        """Tell whether the relay answers behind a certificate that is not its own; nothing secret is said."""
+        held = None if self._identity is None else self._identity.certificate
+        if held is None:
+            expected = "" if self._token is None else self._token.ca_fingerprint
+        else:
+            expected = certificate_fingerprint(x509.load_pem_x509_certificate(held.root_pem.encode()))
+        silent = replace(self._dialler, passed=_ignore)
+        with contextlib.suppress(ConnectFailed, ValueError):
+            channel = await open_channel(silent, Transport.LONG_POLL, _unverified())
+            try:
+                root_pem = await self._root_of(channel, expected)
+            finally:
+                await channel.close()
+            return certificate_fingerprint(x509.load_pem_x509_certificate(root_pem.encode())) == expected
+        return False
 
     def _examine_identity(self) -> None:
         held = None if self._identity is None else self._identity.certificate
@@ -131,27 +182,32 @@ class Doctor:
         held = None if self._identity is None else self._identity.certificate
         return _unverified() if held is None else client_context(held.root_pem, self._identity)
 
-    async def _ask(self, channel: Channel) -> None:
-        """Ask for the relay's root, which anybody may: an answer proves that a relay is there and speaks with us."""
+    async def _root_of(self, channel: Channel, fingerprint: str) -> str:
+        """Ask for the relay's root, which anybody may."""
         session = Session(Side.AGENT, time.monotonic())
-        session.send(CaRequest() if self._token is None else CaRequest(fingerprint=self._token.ca_fingerprint))
+        session.send(CaRequest(fingerprint=fingerprint))
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 for frame in session.data_to_send():
                     await channel.send(frame)
-                answer = await self._answer(channel, session)
+                return (await self._answer(channel, session)).root_pem
         except TimeoutError:
             raise ConnectFailed("protocol", self._dialler.address, f"no answer within {ANSWER_SECONDS:.0f} s") from None
         except ChannelClosed as closed:
             raise ConnectFailed("protocol", self._dialler.address, closed.reason) from closed
+
+    async def _ask(self, channel: Channel) -> str:
+        """Check that what answers is a relay that speaks with us, and the token's; returns its root."""
+        root_pem = await self._root_of(channel, "" if self._token is None else self._token.ca_fingerprint)
         try:
-            fingerprint = certificate_fingerprint(x509.load_pem_x509_certificate(answer.root_pem.encode()))
+            fingerprint = certificate_fingerprint(x509.load_pem_x509_certificate(root_pem.encode()))
         except ValueError:
             raise ConnectFailed("protocol", self._dialler.address, "it sends no certificate as its root") from None
         if self._token is not None and fingerprint != self._token.ca_fingerprint:
             reason = f"its root has fingerprint {fingerprint}, the token expects {self._token.ca_fingerprint}"
             raise ConnectFailed("authorization", self._dialler.address, f"{reason}: this is another relay")
         self._pass("protocol", f"a relay answers; the fingerprint of its root is {fingerprint}")
+        return root_pem
 
     async def _answer(self, channel: Channel, session: Session) -> CaAnswer:
         while True:
@@ -166,7 +222,7 @@ class Doctor:
     async def _try_long_poll(self, context: ssl.SSLContext) -> None:
         silent = replace(self._dialler, passed=_ignore)
         try:
-            channel = await open_long_poll(silent, context)
+            channel = await open_channel(silent, Transport.LONG_POLL, context)
         except ConnectFailed as error:
             self._fail("long-poll", f"{error.hop}: {error.reason}")
         else:
@@ -202,8 +258,8 @@ class Doctor:
     def _pass(self, hop: str, found: str) -> None:
         self.findings.append(Finding(hop, passed=True, found=found))
 
-    def _fail(self, hop: str, found: str) -> None:
-        self.findings.append(Finding(hop, passed=False, found=found, remedy=REMEDIES[hop]))
+    def _fail(self, hop: str, found: str, remedy: str = "") -> None:
+        self.findings.append(Finding(hop, passed=False, found=found, remedy=remedy or REMEDIES[hop]))
 
 
 def _ignore(_hop: str, _found: str) -> None:

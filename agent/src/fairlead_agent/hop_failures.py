@@ -7,7 +7,7 @@ Libraries report TLS failures in OpenSSL's words; this is the only place that re
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
@@ -17,6 +17,12 @@ from fairlead_agent.proxy import Proxy
 
 MAX_RETRY_AFTER_SECONDS = 300.0
 """What a server may ask for; more is taken for this."""
+
+INSPECTION_REMEDY = (
+    "have the network's owner except the relay from inspection, or allow it on both sides: FAIRLEAD_TLS_INSPECTION "
+    "with the owner's CA in FAIRLEAD_CA_BUNDLE_FILE here, FAIRLEAD_RELAY_TLS_INSPECTION at the relay"
+)
+"""What to do where the network inspects TLS."""
 
 _ALERTS = {
     "UNKNOWN_CA": "no CA that the relay trusts has issued it: was the relay's CA replaced? Enrol this agent again",
@@ -63,7 +69,7 @@ def tls_reason(error: ssl.SSLError) -> str:
         if "expired" in error.verify_message or "not yet valid" in error.verify_message:
             hint = "; is this machine's clock right?"
         elif "self-signed" in error.verify_message or "issuer" in error.verify_message:
-            hint = "; this is another relay, or something on the way intercepts TLS"
+            hint = f"; this is another relay, or something on the way intercepts TLS: {INSPECTION_REMEDY}"
         return f"the relay's certificate is not accepted: {error.verify_message}{hint}"
     name = (error.reason or str(error)).upper()
     for alert, meaning in _ALERTS.items():
@@ -78,10 +84,25 @@ def tls_reason(error: ssl.SSLError) -> str:
 
 def _refused_upgrade(refused: InvalidStatus, address: str) -> ConnectFailed:
     response = refused.response
-    said = (response.body or b"")[:200].decode(errors="replace").strip()
-    reason = f"HTTP status {response.status_code}" + (f": {said}" if said else "")
+    reason = http_reason(response.status_code, response.headers, response.body or b"")
     hop = "authorization" if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) else "upgrade"
     return ConnectFailed(hop, address, reason, retry_after(response.headers.get("Retry-After")))
+
+
+def http_reason(status: int, headers: Mapping[str, str], body: bytes | bytearray) -> str:
+    """
+    Return what an answer says, and who gave it: a relay names no server, what stands between usually does.
+
+    Args:
+        status: HTTP status.
+        headers: The names in any case, or all in lower case.
+        body: Quoted if it is plain text, shortened.
+    """
+    server = headers.get("server", "")[:60]
+    said = ""
+    if headers.get("content-type", "text/plain").startswith("text/plain"):
+        said = body[:200].decode(errors="replace").strip()
+    return f"HTTP status {status}" + (f" from {server}" if server else "") + (f": {said}" if said else "")
 
 
 def retry_after(value: str | None) -> float:

@@ -17,7 +17,7 @@ from http import HTTPStatus
 
 from fairlead_agent.dialling import Dialler
 from fairlead_agent.errors import ChannelClosed, ConnectFailed
-from fairlead_agent.hop_failures import failure_of, retry_after
+from fairlead_agent.hop_failures import failure_of, http_reason, retry_after
 from fairlead_shared.errors import FrameInvalid
 from fairlead_shared.frames import MAX_FRAME_BYTES
 from fairlead_shared.poll_batches import (
@@ -69,11 +69,13 @@ class RequestLine:
     Args:
         dialler: Knows the way to the relay.
         context: Whom to trust and which certificate to present.
+        path: What is asked.
     """
 
-    def __init__(self, dialler: Dialler, context: ssl.SSLContext) -> None:
+    def __init__(self, dialler: Dialler, context: ssl.SSLContext, path: str) -> None:
         self._dialler = dialler
         self._context = context
+        self._path = path
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, method: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
@@ -85,7 +87,7 @@ class RequestLine:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 reader, writer = self._streams or await self._open()
-                lines = [f"{method} {POLL_PATH} HTTP/1.1", f"Host: {self._dialler.address}"]
+                lines = [f"{method} {self._path} HTTP/1.1", f"Host: {self._dialler.address}"]
                 lines += [f"{name}: {value}" for name, value in headers.items()]
                 lines.append(f"Content-Length: {len(body)}")
                 writer.write("\r\n".join([*lines, "", ""]).encode() + body)
@@ -242,20 +244,22 @@ class LongPollChannel:
 
 
 def _unexpected(answer: Answer) -> ChannelClosed:
-    said = answer.body[:200].decode(errors="replace").strip()
-    return ChannelClosed(f"HTTP status {answer.status}: {said}", by_relay=answer.status in _OVER)
+    said = http_reason(answer.status, answer.headers, answer.body)
+    return ChannelClosed(said, by_relay=answer.status in _OVER)
 
 
-async def open_long_poll(dialler: Dialler, context: ssl.SSLContext) -> LongPollChannel:
+async def open_long_poll(dialler: Dialler, context: ssl.SSLContext, path_suffix: str = "") -> LongPollChannel:
     """
     Begin a long-poll session.
 
     Args:
         dialler: Knows the way to the relay.
         context: Whom to trust and which certificate to present.
+        path_suffix: What the messages carry, if not frames.
     Raises: ConnectFailed: names the hop.
     """
-    line = RequestLine(dialler, context)
+    path = POLL_PATH + path_suffix
+    line = RequestLine(dialler, context, path)
     try:
         answer = await line.ask("POST", {})
     except TimeoutError:
@@ -267,9 +271,9 @@ async def open_long_poll(dialler: Dialler, context: ssl.SSLContext) -> LongPollC
     session = answer.headers.get(SESSION_HEADER.lower())
     if answer.status != HTTPStatus.OK or session is None:
         line.drop()
-        said = answer.body[:200].decode(errors="replace").strip()
+        said = http_reason(answer.status, answer.headers, answer.body)
         hop = "authorization" if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) else "upgrade"
         wait = retry_after(answer.headers.get("retry-after"))
-        raise ConnectFailed(hop, dialler.address, f"long-poll: HTTP status {answer.status}: {said}", wait)
+        raise ConnectFailed(hop, dialler.address, f"long-poll: {said}", wait)
     dialler.passed("upgrade", "long-poll")
-    return LongPollChannel(line, RequestLine(dialler, context), session)
+    return LongPollChannel(line, RequestLine(dialler, context, path), session)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo
 
 from fairlead_agent.errors import SettingsInvalid
 from fairlead_agent.proxy import parse_proxy
@@ -38,6 +38,12 @@ def _proxy(value: SecretStr) -> SecretStr:
     return value
 
 
+def _wants_bundle(value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001  (pydantic calls it)
+    if value and info.data.get("ca_bundle_file") is None:
+        raise ValueError("it needs the CA of what inspects TLS here: set FAIRLEAD_CA_BUNDLE_FILE")
+    return value
+
+
 class Settings(BaseModel):
     """Everything the process is told at its start."""
 
@@ -54,7 +60,9 @@ class Settings(BaseModel):
     no_proxy: str = ""
     """Hosts to reach without it, from NO_PROXY."""
     ca_bundle_file: Path | None = None
-    """PEM file of further roots, for a proxy that is itself reached over TLS; None: the system's only."""
+    """PEM file of further roots: of a proxy that is itself reached over TLS, or of what inspects TLS; None: none."""
+    tls_inspection: Annotated[bool, AfterValidator(_wants_bundle)] = False
+    """Whether something in the operator's network may end TLS on the way; the relay has to allow it too."""
     state_namespace: str = ""
     """Namespace of the agent's own objects; empty: that of its ServiceAccount."""
     spool_dir: Path = DEFAULT_SPOOL_DIR

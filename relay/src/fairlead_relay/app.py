@@ -111,7 +111,13 @@ class Relay:
             store_epoch=store.epoch,
             heartbeat_seconds=settings.heartbeat_seconds,
         )
-        gateway = Gateway(tls.agent_port, ports, settings.unidentified_per_minute, settings.connection_max_age_seconds)
+        gateway = Gateway(
+            tls.agent_port,
+            ports,
+            settings.unidentified_per_minute,
+            settings.connection_max_age_seconds,
+            tls_inspection=settings.tls_inspection,
+        )
         await gateway.start(agent_listener)
         parts.push_async_callback(gateway.stop)
 

@@ -116,6 +116,10 @@ class Settings(BaseSettings):
     """After at most so long an agent is asked to reconnect, and does within seconds: connections spread over replicas
     that joined, and what only a new connection finds wrong is found at a quiet time."""
 
+    tls_inspection: bool = False
+    """Whether to serve agents whose network ends TLS on the way: they and the relay then prove themselves by a TLS of
+    their own inside. Off: such networks show as a certificate that is not the relay's, which agents refuse."""
+
     log_format: LogFormat = LogFormat.JSON
     """`json` for collectors, `console` for people."""
 

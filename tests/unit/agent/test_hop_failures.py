@@ -51,6 +51,12 @@ def test_a_refused_upgrade_tells_what_the_relay_said_and_when_to_come_back() -> 
     assert failure_of([refused(403)], "relay:1").hop == "authorization"
 
 
+def test_an_answer_of_something_else_names_it_and_not_its_page() -> None:
+    """A relay names no server; what stands between usually does, and answers with a page nobody wants in a log."""
+    page = refused(503, b"<!DOCTYPE html>", Server="squid/5.7", Content_Type="text/html;charset=utf-8")
+    assert failure_of([page], "relay:1").reason == "HTTP status 503 from squid/5.7"
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [(None, 0), ("", 0), ("soon", 0), ("-1", 0), ("12", 12), ("999999", MAX_RETRY_AFTER_SECONDS)],

@@ -27,6 +27,7 @@ def test_defaults_fill_what_is_not_given() -> None:
         ({"relay_url": "wss://relay/path"}, "without path"),
         ({"kubernetes_host": ""}, "--kubernetes-host (KUBERNETES_SERVICE_HOST): is not set"),
         ({"probe_port": 70_000}, "--probe-port (FAIRLEAD_PROBE_PORT)"),
+        ({"tls_inspection": True}, "FAIRLEAD_TLS_INSPECTION): it needs the CA of what inspects TLS"),
         ({"log_format": "xml"}, "FAIRLEAD_LOG_FORMAT"),
     ],
 )

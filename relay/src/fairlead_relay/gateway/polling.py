@@ -22,6 +22,7 @@ from fairlead_relay.gateway.poll_channel import PollChannel
 from fairlead_relay.gateway.secure_stream import SecureStream
 from fairlead_relay.pki.authority import AgentCertificate
 from fairlead_shared.errors import FrameInvalid
+from fairlead_shared.inner_tls import PATH_SUFFIX
 from fairlead_shared.poll_batches import (
     MAX_BATCH_BYTES,
     POLL_PATH,
@@ -31,6 +32,7 @@ from fairlead_shared.poll_batches import (
     split_frames,
 )
 
+POLL_PATHS = (POLL_PATH, POLL_PATH + PATH_SUFFIX)
 BODY_SECONDS = 20.0
 """For a body of at most 1 MiB, over a slow line."""
 IDLE_SECONDS = 60.0
@@ -42,11 +44,11 @@ class Polling:
     The series of requests of all agents.
 
     Args:
-        begin: Starts to serve a new channel; must call `forget` when it is over.
+        begin: Starts to serve a new channel, whose path is given too; must call `forget` when it is over.
 
     """
 
-    def __init__(self, begin: Callable[[str, PollChannel], None]) -> None:
+    def __init__(self, begin: Callable[[str, PollChannel, str], None]) -> None:
         self._begin = begin
         self._channels: dict[str, PollChannel] = {}
 
@@ -93,11 +95,11 @@ class Polling:
 
     async def _answer(self, head: RequestHead, body: bytes, certificate: AgentCertificate | None) -> bytes:
         try:
-            if head.path != POLL_PATH or head.method not in ("POST", "DELETE"):
+            if head.path not in POLL_PATHS or head.method not in ("POST", "DELETE"):
                 raise RequestInvalid(HTTPStatus.NOT_FOUND, f"agents POST to {POLL_PATH}")
             name = head.headers.get(SESSION_HEADER.lower())
             if name is None:
-                return self._open(certificate)
+                return self._open(head.path, certificate)
             channel = self._channels.get(name)
             if channel is None or not channel.belongs_to(certificate):
                 raise RequestInvalid(HTTPStatus.GONE, "this long-poll session is over; begin another")
@@ -105,10 +107,10 @@ class Polling:
         except RequestInvalid as error:
             return response(error.status, f"{error.reason}\n".encode(), {"Content-Type": "text/plain"})
 
-    def _open(self, certificate: AgentCertificate | None) -> bytes:
+    def _open(self, path: str, certificate: AgentCertificate | None) -> bytes:
         name = secrets.token_urlsafe(18)
         channel = self._channels[name] = PollChannel(certificate)
-        self._begin(name, channel)
+        self._begin(name, channel, path)
         return response(HTTPStatus.OK, headers={SESSION_HEADER: name})
 
     async def _exchange(self, channel: PollChannel, head: RequestHead, body: bytes) -> bytes:

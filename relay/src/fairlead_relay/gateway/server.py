@@ -16,17 +16,19 @@ from http import HTTPStatus
 
 import structlog
 
-from fairlead_relay.errors import RequestInvalid
+from fairlead_relay.errors import ChannelClosed, RequestInvalid
 from fairlead_relay.gateway.admission import Admission
 from fairlead_relay.gateway.channel import Channel
 from fairlead_relay.gateway.http_request import RequestHead, RequestReader, response
+from fairlead_relay.gateway.inner_channel import InnerChannel
 from fairlead_relay.gateway.link import Link, LinkPorts
-from fairlead_relay.gateway.listener import HANDSHAKES_PER_SECOND, Listener
+from fairlead_relay.gateway.listener import HANDSHAKE_SECONDS, HANDSHAKES_PER_SECOND, Listener
 from fairlead_relay.gateway.poll_channel import PollChannel
 from fairlead_relay.gateway.polling import Polling
 from fairlead_relay.gateway.secure_stream import SecureStream
 from fairlead_relay.gateway.websocket_channel import WebsocketChannel
 from fairlead_relay.pki.authority import AgentCertificate, read_agent_certificate
+from fairlead_shared.inner_tls import PATH_SUFFIX
 from fairlead_shared.poll_batches import POLL_PATH, SESSION_HEADER
 
 PATH = "/v1/agent"
@@ -57,12 +59,21 @@ class Gateway:
         ports: What every connection works with.
         unidentified_per_minute: Clients without a certificate served per minute.
         max_age_seconds: After at most so long a connection is told to reconnect.
+        tls_inspection: Whether agents are served whose network ends TLS on the way.
 
     """
 
     def __init__(
-        self, context: ssl.SSLContext, ports: LinkPorts, unidentified_per_minute: int, max_age_seconds: float
+        self,
+        context: ssl.SSLContext,
+        ports: LinkPorts,
+        unidentified_per_minute: int,
+        max_age_seconds: float,
+        *,
+        tls_inspection: bool = False,
     ) -> None:
+        self._context = context
+        self._tls_inspection = tls_inspection
         self._ports = ports
         self._admission = Admission(unidentified_per_minute, ports.monotonic())
         self._max_age_seconds = max_age_seconds
@@ -121,20 +132,37 @@ class Gateway:
                 stream.write(refused)
                 return
             if head.is_upgrade:
-                await self._serve_websocket(WebsocketChannel(stream, raw + reader.rest()), certificate)
+                await self._serve_websocket(WebsocketChannel(stream, raw + reader.rest()), head.path, certificate)
             else:
                 await self._polling.serve(stream, reader, head, certificate, refusal)
         except RequestInvalid as error:
             stream.write(_refuse(error.status, f"{error.reason}\n"))
 
-    async def _serve_websocket(self, channel: WebsocketChannel, certificate: AgentCertificate | None) -> None:
+    async def _serve_websocket(
+        self, channel: WebsocketChannel, path: str, certificate: AgentCertificate | None
+    ) -> None:
         if channel.accept():
-            await self._run(channel, certificate)
+            await self._serve_channel(channel, path, certificate)
 
-    def _begin_poll(self, session: str, channel: PollChannel) -> None:
+    async def _serve_channel(self, channel: Channel, path: str, certificate: AgentCertificate | None) -> None:
+        """Serve a channel; inside of it, where TLS ended on the way and so nobody was identified."""
+        if not path.endswith(PATH_SUFFIX):
+            await self._run(channel, certificate)
+            return
+        inner = InnerChannel(channel, self._context)
+        try:
+            await inner.handshake(HANDSHAKE_SECONDS)
+        except ChannelClosed as error:
+            _log.info("inner TLS handshake refused", transport=channel.transport, reason=error.reason)
+            await inner.close()
+            return
+        shown = inner.peer_certificate()
+        await self._run(inner, None if shown is None else read_agent_certificate(shown))
+
+    def _begin_poll(self, session: str, channel: PollChannel, path: str) -> None:
         async def run() -> None:
             try:
-                await self._run(channel, channel.certificate)
+                await self._serve_channel(channel, path, channel.certificate)
             except Exception:  # noqa: BLE001  (task boundary: a defect must not end the others)
                 _log.exception("connection failed", transport=channel.transport)
             finally:
@@ -169,8 +197,12 @@ class Gateway:
         self, head: RequestHead, certificate: AgentCertificate | None, *, has_certificate: bool
     ) -> bytes | None:
         """Return the answer to a connection that is not served, None to one that is."""
-        if head.path != (PATH if head.is_upgrade else POLL_PATH):
+        path = head.path.removesuffix(PATH_SUFFIX)
+        if path != (PATH if head.is_upgrade else POLL_PATH):
             return _refuse(HTTPStatus.NOT_FOUND, f"agents connect to {PATH}; people use the API's port\n")
+        if path != head.path and not self._tls_inspection:
+            reason = "this relay serves no agents through TLS inspection; FAIRLEAD_RELAY_TLS_INSPECTION=true allows it"
+            return _refuse(HTTPStatus.FORBIDDEN, f"{reason}\n")
         is_begun = self._polling.is_under_way(head.headers.get(SESSION_HEADER.lower(), ""))
         if self._draining and not is_begun:
             return _refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the relay stops or restarts\n", FEWEST_SECONDS)

@@ -43,7 +43,7 @@ class Polls:
         self.channels: list[PollChannel] = []
         self.certificate = certificate_of("blue")
         self.refused: bytes | None = None
-        self.polling = Polling(lambda _, channel: self.channels.append(channel))
+        self.polling = Polling(lambda _, channel, _path: self.channels.append(channel))
 
     def refusal(self, _head: RequestHead) -> bytes | None:
         """Return the answer to a request that is not admitted."""

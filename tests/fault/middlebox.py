@@ -1,8 +1,8 @@
 """
-A middlebox that bears no websockets: it refuses or cuts each upgrade, and passes what else it is asked.
+A middlebox that ends TLS on the way: it may refuse or cut each upgrade, and alter what it carries.
 
-It can tell an upgrade from other requests because it ends TLS with the relay's own certificate, as a load balancer in
-front of the relay would. So no client certificate passes it: what can be tested behind it is what goes without one.
+With the relay's own certificate it stands for a load balancer in front of the relay, with another for a network that
+inspects TLS. No client certificate passes it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
-from pathlib import Path
 
 
 class Refusal(StrEnum):
@@ -21,23 +20,29 @@ class Refusal(StrEnum):
 
     BAD_REQUEST = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     BAD_GATEWAY = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    NEVER = "never"
+    """Upgrades pass."""
     CUT = "cut"
     """The connection is reset instead of an answer."""
     CUT_AFTER_ANSWER = "cut after the answer"
     """The upgrade is answered by the relay, and the connection is reset at the first message."""
 
 
-class UpgradeRefuser:
+def unchanged(content: bytes) -> bytes:
+    """Carry on as it came."""
+    return content
+
+
+class Middlebox:
     """
     The middlebox.
 
     Args:
         relay_port: Of the relay on this machine.
-        certificate: PEM of key and chain.
         refusal: What becomes of upgrades.
     """
 
-    def __init__(self, relay_port: int, certificate: Path, refusal: Refusal) -> None:
+    def __init__(self, relay_port: int, refusal: Refusal) -> None:
         self.port = 0
         self.refused = 0
         """Upgrades refused or cut so far."""
@@ -45,11 +50,12 @@ class UpgradeRefuser:
         """Connections whose first request was passed on."""
         self._relay_port = relay_port
         self._refusal = refusal
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(certificate)
-        self._to_relay = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._to_relay.check_hostname = False
-        self._to_relay.verify_mode = ssl.CERT_NONE
+        self.to_relay: Callable[[bytes], bytes] = unchanged
+        """What becomes of bytes on their way to the relay, after a request's head."""
+        self.to_agent: Callable[[bytes], bytes] = unchanged
+        self._relay_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._relay_context.check_hostname = False
+        self._relay_context.verify_mode = ssl.CERT_NONE
 
     @property
     def url(self) -> str:
@@ -60,7 +66,7 @@ class UpgradeRefuser:
         """Carry one connection to its end."""
         try:
             head = await reader.readuntil(b"\r\n\r\n")
-            if b"\r\nupgrade:" not in head.lower():
+            if self._refusal is Refusal.NEVER or b"\r\nupgrade:" not in head.lower():
                 self.passed += 1
                 await self._pass_on(head, reader, writer)
                 return
@@ -80,10 +86,18 @@ class UpgradeRefuser:
                         await writer.wait_closed()
             writer.transport.abort()
 
+    def _change_to_relay(self, content: bytes) -> bytes:
+        return self.to_relay(content)
+
+    def _change_to_agent(self, content: bytes) -> bytes:
+        return self.to_agent(content)
+
     async def _pass_on(
         self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, cut: bool = False
     ) -> None:
-        relay_reader, relay_writer = await asyncio.open_connection("127.0.0.1", self._relay_port, ssl=self._to_relay)
+        relay_reader, relay_writer = await asyncio.open_connection(
+            "127.0.0.1", self._relay_port, ssl=self._relay_context
+        )
         try:
             relay_writer.write(head)
             if cut:
@@ -91,8 +105,8 @@ class UpgradeRefuser:
                 await reader.read(1)
                 return
             tasks = [
-                asyncio.create_task(_carry(reader, relay_writer)),
-                asyncio.create_task(_carry(relay_reader, writer)),
+                asyncio.create_task(_carry(reader, relay_writer, self._change_to_relay)),
+                asyncio.create_task(_carry(relay_reader, writer, self._change_to_agent)),
             ]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
@@ -102,17 +116,19 @@ class UpgradeRefuser:
             relay_writer.transport.abort()
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, change: Callable[[bytes], bytes]) -> None:
     while content := await reader.read(65536):
-        writer.write(content)
+        writer.write(change(content))
         await writer.drain()
 
 
 @asynccontextmanager
-async def upgrade_refuser(relay_port: int, certificate: Path, refusal: Refusal) -> AsyncIterator[UpgradeRefuser]:
-    """Run one in front of a relay on this machine until the block is left."""
-    box = UpgradeRefuser(relay_port, certificate, refusal)
-    server = await asyncio.start_server(box.serve, "127.0.0.1", 0, ssl=box.context)
+async def middlebox(
+    relay_port: int, context: ssl.SSLContext, refusal: Refusal = Refusal.NEVER
+) -> AsyncIterator[Middlebox]:
+    """Run one in front of a relay on this machine, with the certificate of a context, until the block is left."""
+    box = Middlebox(relay_port, refusal)
+    server = await asyncio.start_server(box.serve, "127.0.0.1", 0, ssl=context)
     async with server:
         box.port = server.sockets[0].getsockname()[1]
         yield box

@@ -1,0 +1,289 @@
+"""Agents whose network ends TLS on the way: the whole life of an identity and a deployment, inside their own TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from click.testing import CliRunner
+
+from fairlead_agent.dialling import Dialler
+from fairlead_agent.doctor import Doctor
+from fairlead_agent.transport_choice import Transport
+from fairlead_relay.commands.root import cli
+from fairlead_shared.enrolment import EnrolmentToken
+from tests.fault.middlebox import Middlebox, Refusal, middlebox
+from tests.integration.agent_under_test import POLICY, AgentUnderTest
+from tests.integration.bundles import config_maps, deploy, upload
+from tests.integration.conftest import Tenant, make_tenant
+from tests.integration.relay_address import RelayAddress
+from tests.integration.relay_process import RelayProcess
+from tests.integration.scripted_relay import ThrowawayCa
+from tests.polling import eventually
+
+
+@dataclass
+class Office:
+    """A tenant whose agent sits behind a middlebox that inspects TLS."""
+
+    tenant: Tenant
+    agent: AgentUnderTest
+    box: Middlebox
+    ca: ThrowawayCa
+    """The network owner's."""
+
+    async def ask(self, path: str, body: object = None) -> dict[str, Any]:
+        """Call the API as the admin."""
+        method = "GET" if body is None else "POST"
+        path = f"{self.tenant.path}/{path}"
+        return cast("dict[str, Any]", await asyncio.to_thread(self.tenant.admin.ask, method, path, body))
+
+    async def until(self, state: str) -> dict[str, Any]:
+        """Wait until the cluster is shown in a state."""
+
+        async def look() -> dict[str, Any] | None:
+            shown = await self.ask("clusters/harbour")
+            return shown if shown["state"] == state else None
+
+        found = await eventually(look, f"the cluster to be {state}", 40)
+        assert found is not None
+        return found
+
+    async def until_agent_says(self, words: str) -> str:
+        """Wait until the agent's state contains some words."""
+
+        async def look() -> bool:
+            return self.agent.link is not None and words in self.agent.link.state
+
+        await eventually(look, f"the agent to say {words!r}", 40)
+        assert self.agent.link is not None
+        return self.agent.link.state
+
+    async def deploy(self) -> None:
+        """Deploy something and see it succeed."""
+        bundle = config_maps(20)
+        await asyncio.to_thread(upload, self.tenant.deployer, self.tenant.organization, bundle)
+        made = await asyncio.to_thread(deploy, self.tenant.deployer, self.tenant.environment, bundle)
+
+        async def ended() -> dict[str, Any] | None:
+            shown = await self.ask(f"deployments/{made['id']}")
+            return shown if shown["finished_at"] else None
+
+        found = await eventually(ended, "the deployment to end", 40)
+        assert found is not None
+        assert found["state"] == "succeeded"
+
+    def serial(self) -> int:
+        """Return the serial number of the agent's certificate."""
+        assert self.agent.identities is not None
+        held = self.agent.identities.current.certificate
+        assert held is not None
+        return held.leaf.serial_number
+
+
+@pytest.fixture(scope="module")
+def allowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+    """Run a relay that serves agents through TLS inspection."""
+    running = RelayProcess(tmp_path_factory.mktemp("allowing") / "data")
+    running.environment = {"FAIRLEAD_RELAY_TLS_INSPECTION": "true", "FAIRLEAD_RELAY_CERTIFICATE_SECONDS": "3600"}
+    running.start()
+    yield running
+    running.close()
+
+
+async def open_office(relay: RelayProcess, folder: Path, box: Middlebox, ca: ThrowawayCa) -> Office:
+    """Prepare an agent, not started, that knows of the inspection."""
+    tenant = await asyncio.to_thread(make_tenant, relay)
+    agent = AgentUnderTest(RelayAddress(box.url, tenant.enrolment_token), folder)
+    agent.policy_file.write_text(POLICY.replace("acme", tenant.organization))
+    agent.inspected_by = folder / "owner.pem"
+    agent.inspected_by.write_text(ca.root_pem)
+    return Office(tenant, agent, box, ca)
+
+
+@pytest.fixture
+async def office(allowing: RelayProcess, tmp_path: Path) -> AsyncIterator[Office]:
+    """Prepare one at a relay that allows it."""
+    ca = ThrowawayCa()
+    async with middlebox(allowing.agent_port, ca.server_context(("127.0.0.1",))) as box:
+        made = await open_office(allowing, tmp_path, box, ca)
+        yield made
+        await made.agent.stop()
+
+
+@pytest.mark.parametrize("transport", list(Transport))
+async def test_enrols_deploys_and_is_cut_off(office: Office, transport: Transport) -> None:
+    """Disabled, enabled, revoked and enrolled anew, as where nobody inspects."""
+    office.agent.only = transport
+    await office.agent.start()
+    before = await office.until("connected")
+    await office.deploy()
+    await office.ask("clusters/harbour/disable", {})
+    assert "was disabled at" in await office.until_agent_says("authorization")
+    await office.ask("clusters/harbour/enable", {})
+    await office.until("connected")
+    await office.ask("agents/harbour/revoke", {})
+    await office.until_agent_says("was revoked at")
+    path = f"{office.tenant.path}/clusters/harbour/enrolment-tokens"
+    again = await asyncio.to_thread(office.tenant.admin.ask, "POST", path, {}, 201)
+    office.agent.token_file.write_text(again["token"])
+    after = await office.until("connected")
+    assert after["agent"]["sealing_key"] == before["agent"]["sealing_key"]
+    await office.deploy()
+
+
+@pytest.mark.parametrize("transport", list(Transport))
+async def test_renews_rejoins_and_follows_a_change_of_the_ca(tmp_path: Path, transport: Transport) -> None:
+    """The relay's root is replaced while it serves; an agent away for longer than its certificate returns."""
+    relay = RelayProcess(tmp_path / "data")
+    relay.environment = {"FAIRLEAD_RELAY_TLS_INSPECTION": "true", "FAIRLEAD_RELAY_CERTIFICATE_SECONDS": "6"}
+    await asyncio.to_thread(relay.start)
+    ca = ThrowawayCa()
+    try:
+        async with middlebox(relay.agent_port, ca.server_context(("127.0.0.1",))) as box:
+            office = await open_office(relay, tmp_path, box, ca)
+            office.agent.only = transport
+            await office.agent.start()
+            await office.until("connected")
+            first = office.serial()
+
+            async def renewed() -> bool:
+                return office.serial() != first
+
+            await eventually(renewed, "a renewed certificate", 30)
+            assert office.agent.identities is not None
+            held = office.agent.identities.current.certificate
+            assert held is not None
+            root = held.root_pem
+            turned = await asyncio.to_thread(CliRunner().invoke, cli, ["ca", "rotate", "--data-dir", relay.data_dir])
+            assert turned.exit_code == 0, turned.output
+
+            async def moved() -> bool:
+                assert office.agent.identities is not None
+                now = office.agent.identities.current.certificate
+                return now is not None and now.root_pem != root
+
+            await eventually(moved, "the new root", 30)
+            await office.agent.stop()
+            ended = time.time() + 7
+
+            async def is_over() -> bool:
+                return time.time() > ended
+
+            await eventually(is_over, "the certificate to end")
+            office.agent.token_file.unlink()
+            # Its clock is behind: that the certificate ended is learnt from the alert of the inner handshake.
+            office.agent.clock = lambda: time.time() - 3600
+            await office.agent.start()
+            await office.until("connected")
+            await office.agent.stop()
+    finally:
+        relay.close()
+
+
+@pytest.mark.parametrize("transport", list(Transport))
+@pytest.mark.parametrize("direction", ["to_relay", "to_agent"])
+async def test_what_inspects_cannot_alter(office: Office, transport: Transport, direction: str) -> None:
+    """One changed byte of what it carries ends the connection; the agent makes another."""
+    office.agent.only = transport
+    await office.agent.start()
+    await office.until("connected")
+    assert office.agent.link is not None
+    altered = []
+
+    def alter(content: bytes) -> bytes:
+        """Change the last byte of the first message, which ends what is no mere head of a request."""
+        if altered or content.endswith(b"\r\n\r\n"):
+            return content
+        altered.append(content)
+        return content[:-1] + bytes([content[-1] ^ 1])
+
+    setattr(office.box, direction, alter)
+
+    async def lost() -> bool:
+        return bool(altered) and office.agent.link is not None and not office.agent.link.is_connected
+
+    await eventually(lost, "the altered connection to end", 40)
+    await office.until("connected")
+    await office.deploy()
+
+
+async def test_a_relay_that_does_not_allow_it_says_so(relay: RelayProcess, tmp_path: Path) -> None:
+    """The agent names the setting, over each transport."""
+    ca = ThrowawayCa()
+    async with middlebox(relay.agent_port, ca.server_context(("127.0.0.1",))) as box:
+        office = await open_office(relay, tmp_path, box, ca)
+        await office.agent.start()
+        said = await office.until_agent_says("FAIRLEAD_RELAY_TLS_INSPECTION")
+        assert "authorization: localhost" in said
+        await office.agent.stop()
+
+
+async def test_an_agent_that_does_not_allow_it_names_what_stands_between(office: Office) -> None:
+    """Enrolment ends before the token is said; what to do is said."""
+    office.agent.inspected_by = None
+    await office.agent.start()
+    said = await office.until_agent_says("TLS: localhost")
+    assert "intercepts TLS" in said
+    assert "FAIRLEAD_TLS_INSPECTION" in said
+    assert office.agent.identities is not None
+    assert office.agent.identities.current.certificate is None
+
+
+async def test_the_doctor_tells_inspection_from_another_relay(office: Office) -> None:
+    """By the relay's root, which answers behind: with an identity as with a token; refused upgrades are no illness."""
+    await office.agent.start()
+    await office.until("connected")
+    await office.agent.stop()
+    assert office.agent.identities is not None
+    token = EnrolmentToken.parse(office.tenant.enrolment_token)
+    for identity, known in ((office.agent.identities.current, None), (None, token)):
+        refused = Doctor(Dialler(office.box.url), identity, known)
+        await refused.examine()
+        last = refused.findings[-1]
+        assert (last.hop, last.passed) == ("TLS", False), refused.findings
+        assert "TLS is inspected" in last.found
+        assert "issued by CN=throwaway root" in last.found
+        assert "FAIRLEAD_TLS_INSPECTION" in last.remedy
+        allowed = Dialler(office.box.url, ca_bundle_file=office.agent.inspected_by, tls_inspection=True)
+        well = Doctor(allowed, identity, known)
+        await well.examine()
+        assert well.is_well, well.findings
+        assert [finding.found for finding in well.findings if finding.hop == "TLS"][-1].startswith("inside")
+        foreign = EnrolmentToken(token.token_id, token.secret, "0" * 64)
+        other = Doctor(Dialler(office.box.url), None, foreign)
+        await other.examine()
+        assert other.findings[-1].hop == "authorization"
+
+
+@pytest.mark.parametrize("refusal", [Refusal.BAD_GATEWAY, Refusal.CUT])
+async def test_the_doctor_takes_polls_for_well(allowing: RelayProcess, tmp_path: Path, refusal: Refusal) -> None:
+    """An agent works without websockets, so the doctor says which transport serves."""
+    ca = ThrowawayCa()
+    async with middlebox(allowing.agent_port, ca.server_context(("127.0.0.1",)), refusal) as box:
+        office = await open_office(allowing, tmp_path, box, ca)
+        dialler = Dialler(box.url, ca_bundle_file=office.agent.inspected_by, tls_inspection=True)
+        doctor = Doctor(dialler, None, EnrolmentToken.parse(office.tenant.enrolment_token))
+        await doctor.examine()
+        assert doctor.is_well, doctor.findings
+        assert "long-poll serves instead" in next(one.found for one in doctor.findings if one.hop == "upgrade")
+
+
+async def test_another_inspector_than_the_operators_is_refused(office: Office) -> None:
+    """Its certificate must be by the CA that the operator gave."""
+    assert office.agent.inspected_by is not None
+    office.agent.inspected_by.write_text(ThrowawayCa().root_pem)
+    await office.agent.start()
+    assert "extra CA bundle" in await office.until_agent_says("TLS: localhost")
+
+
+async def test_the_setting_does_no_harm_where_nobody_inspects(office: Office, allowing: RelayProcess) -> None:
+    """The relay's own certificate serves outside and inside."""
+    office.agent.url = allowing.agent_url
+    await office.agent.start()
+    await office.until("connected")
