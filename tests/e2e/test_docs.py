@@ -97,7 +97,7 @@ def test_a_relay_on_a_machine_and_its_backup(tmp_path: Path) -> None:
     }
     terminal = Terminal(tmp_path / "home", replacements, {"FAIRLEAD_RELAY_AGENT_LISTEN": "127.0.0.1:0"})
     _serve, login = [block.shell for block in blocks(INSTALL) if block.section == "On a machine"]
-    back_up, restore = [block.shell for block in blocks(OPERATE) if block.shell]
+    back_up, restore = [block.shell for block in blocks(OPERATE) if block.section == "Back up"]
     with serving(terminal, data):
         terminal.run(login)
         terminal.run("fairlead app create shop")
@@ -154,6 +154,7 @@ def test_installation_on_kubernetes(installing: tuple[Terminal, Target, Target])
         agent.kubectl("--namespace", "shop", "get", "deployment", "web", "--output=jsonpath={.status.readyReplicas}")
         == "1"
     )
+    assert "FAIL" not in terminal.type_section(OPERATE, "Networks that inspect TLS")
     terminal.type_section(INSTALL, "Uninstall")
     assert (
         agent.kubectl("--namespace", "shop", "get", "deployment", "web", "--output=name").strip()
@@ -161,6 +162,7 @@ def test_installation_on_kubernetes(installing: tuple[Terminal, Target, Target])
     )
     typed = {"On a machine", "On Kubernetes", "Log in", "An agent", "The first deployment", "Uninstall"}
     assert {block.section for block in blocks(INSTALL)} == typed
+    assert {block.section for block in blocks(OPERATE)} == {"Back up", "Networks that inspect TLS"}
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """A cluster whose only way out is an HTTP proxy: enrolment, session and a deployment through a real tinyproxy."""
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,14 +10,11 @@ from fairlead_agent.dialling import Dialler
 from fairlead_agent.errors import ConnectFailed
 from fairlead_agent.identity_store import client_context
 from fairlead_shared.progress import Outcome
-from tests.cluster.debian import ensure_packages
 from tests.cluster.network import OUTSIDE_ADDRESS, Network
-from tests.e2e.shut_in import dial_inside, free_port, listens, shut_in_network
+from tests.e2e.shut_in import dial_inside, shut_in_network
+from tests.e2e.tinyproxy import PASSWORD, Tinyproxy, tinyproxy
 from tests.integration.agent_under_test import AgentUnderTest, bundle_of
 from tests.integration.scripted_relay import ScriptedRelay
-from tests.polling import wait_until
-
-USER, PASSWORD = "harbour", "ropes-and-knots"
 
 
 @pytest.fixture(scope="module")
@@ -35,37 +30,12 @@ def dialled_inside(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     dial_inside(network, monkeypatch)
 
 
-@dataclass
-class Tinyproxy:
-    """One running proxy."""
-
-    port: int
-    log: Path
-
-    def url(self, password: str = PASSWORD) -> str:
-        """Return what HTTPS_PROXY would hold."""
-        return f"http://{USER}:{password}@{OUTSIDE_ADDRESS}:{self.port}"
-
-
 @pytest.fixture(scope="module")
 def proxy(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tinyproxy]:
-    """Run tinyproxy with a password, on an address that the cluster may dial; the relay's port it may not."""
-    ensure_packages(["tinyproxy"])
-    directory = tmp_path_factory.mktemp("proxy")
-    port = free_port(OUTSIDE_ADDRESS)
-    log = directory / "log"
-    (directory / "conf").write_text(
-        f'Port {port}\nListen {OUTSIDE_ADDRESS}\nTimeout 600\nMaxClients 50\nLogFile "{log}"\nLogLevel Info\n'
-        f"BasicAuth {USER} {PASSWORD}\n"
-    )
-    process = subprocess.Popen(["tinyproxy", "-d", "-c", str(directory / "conf")], stdout=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: listens(OUTSIDE_ADDRESS, port), "tinyproxy to listen", 20)
-        network.allow(port)
-        yield Tinyproxy(port, log)
-    finally:
-        process.terminate()
-        process.wait(10)
+    """Run tinyproxy on an address that the cluster may dial; the relay's port it may not."""
+    with tinyproxy(tmp_path_factory.mktemp("proxy")) as running:
+        network.allow(running.port)
+        yield running
 
 
 @pytest.fixture
@@ -93,8 +63,7 @@ async def test_enrols_and_deploys_through_a_proxy_with_the_direct_way_shut(
         assert (await relay.until_result("job0000000000000001")).outcome is Outcome.SUCCEEDED
     finally:
         await agent.stop()
-    tunnels = [line for line in proxy.log.read_text().splitlines() if f"CONNECT {OUTSIDE_ADDRESS}:{relay.port}" in line]
-    assert len(tunnels) >= 3  # the CA, the enrolment, the session
+    assert proxy.tunnels(f"{OUTSIDE_ADDRESS}:{relay.port}") >= 3  # the CA, the enrolment, the session
     assert "knots" not in proxy.log.read_text()
 
 

@@ -125,11 +125,16 @@ class Doctor:
         except ConnectFailed as error:
             if error.hop != "upgrade" and not error.cut_upgrade:
                 raise
+            passed: list[tuple[str, str]] = []
+            second = replace(self._dialler, passed=lambda hop, found: passed.append((hop, found)))
             try:
-                channel = await open_channel(replace(self._dialler, passed=_ignore), Transport.LONG_POLL, context)
+                channel = await open_channel(second, Transport.LONG_POLL, context)
             except ConnectFailed:
                 raise error from None
             self._pass("upgrade", f"no websocket is borne ({error.reason}); long-poll serves instead")
+            # The hops below were walked before; what lies behind the refused upgrade was not.
+            for hop, found in passed[[hop for hop, _ in passed].index("upgrade") + 1 :]:
+                self._pass(hop, found)
             return channel
 
     async def _verify(self, root_pem: str) -> None:

@@ -272,6 +272,7 @@ async def test_the_doctor_takes_polls_for_well(allowing: RelayProcess, tmp_path:
         await doctor.examine()
         assert doctor.is_well, doctor.findings
         assert "long-poll serves instead" in next(one.found for one in doctor.findings if one.hop == "upgrade")
+        assert [one.found for one in doctor.findings if one.hop == "TLS"][-1].startswith("inside")
 
 
 async def test_another_inspector_than_the_operators_is_refused(office: Office) -> None:
