@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadFileScheduling
 
 pytest_plugins = ["tests.cluster.fixtures"]
 
@@ -23,11 +24,19 @@ TESTS = Path(__file__).parent
 FOLDERS = ("repository", "unit", "property", "conformance", "integration", "install", "fault", "cluster_tests", "e2e")
 """Order of a full run: what fails within seconds comes before what takes minutes. Unlisted folders come last."""
 
-SHARED_FIXTURES = {"cluster": "nodes", "relay_cluster": "nodes", "registry": "nodes", "control_plane": "control-plane"}
-"""
-The group of the files that share what is dear. When tests run in several processes, one process runs a group, so that
-each such cluster is started once: six idle ones would take most of a core. The first match counts.
-"""
+WITH_NODES = {
+    "tests/cluster_tests/test_addons.py",
+    "tests/cluster_tests/test_images.py",
+    "tests/cluster_tests/test_isolation.py",
+    "tests/cluster_tests/test_nodes.py",
+    "tests/e2e/test_chart_proxy.py",
+    "tests/e2e/test_charts.py",
+    "tests/e2e/test_docs.py",
+    "tests/e2e/test_engine_health.py",
+}
+"""Files that share clusters with real nodes."""
+WITHOUT_CLUSTER = {"tests/e2e/test_chart_values.py", "tests/e2e/test_demo.py"}
+"""Files of e2e that share none: the demo brings up its own."""
 
 UNIT_CPU_SECONDS = 2.0
 """
@@ -55,22 +64,35 @@ def _folder(item: pytest.Item) -> str:
     return parts[0] if len(parts) > 1 else ""
 
 
-def _groups(items: list[pytest.Item]) -> dict[Path, str]:
-    """Name the group of each file: that of the dearest fixture its tests use, or its own."""
-    used: dict[Path, set[str]] = {}
-    for item in items:
-        used.setdefault(item.path, set()).update(getattr(item, "fixturenames", ()))
-    return {
-        path: next((group for fixture, group in SHARED_FIXTURES.items() if fixture in fixtures), str(path))
-        for path, fixtures in used.items()
-    }
+def _group(file: str) -> str:
+    """
+    Name the group of files that one process runs, when several run the tests.
+
+    Each shared cluster is then started once: idle ones in every process would take most of a core.
+    """
+    if file in WITH_NODES:
+        return "nodes"
+    return "control plane" if file.startswith("tests/e2e/") and file not in WITHOUT_CLUSTER else file
+
+
+class GroupScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist ships no types
+    """As --dist=loadfile, by groups of files. The largest group begins first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(str(super()._split_scope(nodeid)))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> GroupScheduling | None:
+    """Schedule by groups where `make test` asks for files to stay whole."""
+    return GroupScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order tests by folder, tell which belong in one process, and give each the time limit of its kind."""
-    groups = _groups(items)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
+    """Order tests by folder, and give each the time limit of its kind."""
+    shared = {"cluster", "relay_cluster"}
+    using = {item.nodeid.partition("::")[0] for item in items if shared & set(getattr(item, "fixturenames", ()))}
+    if missing := using - WITH_NODES:
+        raise pytest.UsageError(f"tests/conftest.py: add to WITH_NODES: {', '.join(sorted(missing))}")
     items.sort(key=lambda item: FOLDERS.index(_folder(item)) if _folder(item) in FOLDERS else len(FOLDERS))
     for item in items:
         if item.get_closest_marker("timeout"):

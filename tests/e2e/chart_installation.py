@@ -142,12 +142,15 @@ class ChartInstallation:
 
     def agent_pod(self) -> dict[str, Any]:
         """Return the agent's pod; there is one."""
+        (running,) = self.agent_pods()
+        return running
+
+    def agent_pods(self) -> list[dict[str, Any]]:
+        """Return the pods of all replicas, without those that go."""
         selector = "--selector=app.kubernetes.io/name=fairlead-agent"
         text = self.agent.kubectl("--namespace", RELEASE_NAMESPACE, "get", "pods", selector, "--output=json")
         pods: list[dict[str, Any]] = json.loads(text)["items"]
-        running = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-        assert len(running) == 1, [pod["metadata"]["name"] for pod in pods]
-        return running[0]
+        return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
     def agent_log(self) -> str:
         """Return the end of the agent's log, or why it cannot be had."""

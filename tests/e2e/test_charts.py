@@ -141,6 +141,30 @@ def test_a_deployment_outlives_the_relays_pod(installed: ChartInstallation) -> N
     assert ended["counts"] == {"changed": 1, "unchanged": 1}
 
 
+def test_a_second_replica_takes_over(installed: ChartInstallation) -> None:
+    """Of two pods one leads; when its pod is gone, the other ends the deployment that it had begun."""
+    upgrade = ("fairlead-agent", "fairlead-agent", RELEASE_NAMESPACE)
+    installed.agent.install(*upgrade, {"replicas": 2}, reuse=True)
+
+    def leader() -> str:
+        # A replica is named after its pod, with a number for each life.
+        lease = installed.live("lease", "fairlead-agent", RELEASE_NAMESPACE)
+        return str(lease["spec"].get("holderIdentity", ""))
+
+    pods = {pod["metadata"]["name"] for pod in installed.agent_pods()}
+    leading = wait_until(lambda: next((pod for pod in pods if leader().startswith(pod)), ""), "one of them to lead")
+    slow = installed.server("slow", answer="changed again", ready_after_seconds=READY_AFTER_SECONDS)
+    deployment = installed.begin(installed.write("slow.json", installed.server("web"), slow))
+    installed.await_event(deployment, "step/wait/started")
+    installed.agent.kubectl("--namespace", RELEASE_NAMESPACE, "delete", "pod", leading, "--force", "--grace-period=0")
+    assert installed.await_state(deployment, "succeeded")["counts"] == {"changed": 1, "unchanged": 1}
+    (other,) = pods - {leading}
+    assert leader().startswith(other)
+    told = Counter(event["key"] for event in installed.events(deployment))
+    assert {key: count for key, count in told.items() if count > 1} == {}
+    installed.agent.install(*upgrade, {"replicas": 1}, reuse=True)
+
+
 def test_the_agent_stays_within_its_limit(installed: ChartInstallation) -> None:
     """After all this it was never killed for its memory, and it is far from being."""
 
