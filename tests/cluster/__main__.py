@@ -20,14 +20,18 @@ import click
 from tests.cluster.binaries import binary
 from tests.cluster.cluster import Cluster
 from tests.cluster.errors import ClusterError
+from tests.cluster.gateway import ensure_gateway
 from tests.cluster.images import build_image, load_image
+from tests.cluster.metrics import ensure_metrics
 from tests.cluster.progress import say, seconds_text
 from tests.cluster.record import Record, reap_dead, records, start_time
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from types import FrameType
 
 _DEFAULT_NAME = "dev"
+_ADDONS: Mapping[str, Callable[[Cluster], object]] = {"gateway": ensure_gateway, "metrics": ensure_metrics}
 _NAME = click.option("--name", default=_DEFAULT_NAME, show_default=True, help="Which cluster.")
 
 
@@ -40,10 +44,17 @@ def commands() -> None:
 @commands.command()
 @_NAME
 @click.option("--nodes", default=1, show_default=True, type=click.IntRange(0, 20), help="Real nodes; 0: control plane.")
-def up(name: str, nodes: int) -> None:
+@click.option(
+    "--with",
+    "chosen",
+    multiple=True,
+    type=click.Choice(sorted(_ADDONS)),
+    help="What else it has: gateway is Traefik for the Gateway API, metrics is metrics-server. May be repeated.",
+)
+def up(name: str, nodes: int, chosen: tuple[str, ...]) -> None:
     """Start a cluster; it stays up until `down`."""
     begun = time.monotonic()
-    cluster = Cluster.up(name, nodes=nodes)
+    cluster = Cluster.up(name, nodes=nodes, addons=[_ADDONS[each] for each in dict.fromkeys(chosen)])
     cluster.keep()
     say(f"{name} is up after {seconds_text(time.monotonic() - begun)}; nothing outside can dial into it, so go inside:")
     tool = "python -m tests.cluster"

@@ -24,7 +24,11 @@ DNS_IMAGE = "fairlead.test/coredns:1"
 FAKE_NODE_KEY = "kwok.x-k8s.io/node"
 """Annotation of fake nodes, and the key of their taint where there are real ones, too; the value is `fake`."""
 
-_MANIFESTS = Path(__file__).parent / "manifests"
+LASTING_HOURS = 365 * 24
+"""Life of an add-on's token: a process has no kubelet to renew it, and a kept cluster's certificates last as long."""
+
+MANIFESTS = Path(__file__).parent / "manifests"
+"""Where objects of add-ons are written down."""
 _DNS_SECONDS = 60.0
 _NODE_SECONDS_EACH = 0.2
 """A fake node is Ready after some twenty milliseconds; the rest is for a machine that does other things."""
@@ -59,7 +63,7 @@ def start_dns(cluster: Cluster) -> None:
     Raises: NotReady: Its pod did not become ready.
     """
     load_image(cluster, scratch_image_tar(DNS_IMAGE, "coredns"))
-    cluster.kubectl("apply", "--filename", str(_MANIFESTS / "dns.yaml"))
+    cluster.kubectl("apply", "--filename", str(MANIFESTS / "dns.yaml"))
 
     def look() -> str | None:
         status = json.loads(
@@ -74,7 +78,7 @@ def start_storage(cluster: Cluster) -> None:
     """Let PersistentVolumeClaims bind: the default storage class `standard`, and the process that serves it."""
     volumes = cluster.directory / "volumes"
     volumes.mkdir(mode=0o711, exist_ok=True)
-    cluster.kubectl("apply", "--filename", str(_MANIFESTS / "storage.yaml"))
+    cluster.kubectl("apply", "--filename", str(MANIFESTS / "storage.yaml"))
     arguments = [f"-kubeconfig={cluster.kubeconfig}", f"-directory={volumes}"]
     cluster.spawn("storage", [str(binary("storage")), *arguments])
 
@@ -90,6 +94,36 @@ def start_policies(cluster: Cluster) -> None:
         cluster.spawn(f"netpol-{index}", [str(binary("netpol")), f"-kubeconfig={cluster.kubeconfig}"], node=index)
 
 
+def publish(cluster: Cluster, namespace: str, name: str, *, port: int, target: int) -> None:
+    """
+    Give a process that listens in the cluster's first namespace a Service, as if it were a pod.
+
+    Args:
+        cluster: A cluster with a node, whose address the process listens on.
+        namespace: Namespace of the Service.
+        name: Its name.
+        port: TCP port of the Service.
+        target: TCP port of the process.
+    """
+    labels = {"kubernetes.io/service-name": name}
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {"ports": [{"name": name, "port": port}]},
+    }
+    addresses = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"namespace": namespace, "name": name, "labels": labels},
+        "addressType": "IPv4",
+        "ports": [{"name": name, "port": target}],
+        "endpoints": [{"addresses": [cluster.network.address], "conditions": {"ready": True}}],
+    }
+    document = {"apiVersion": "v1", "kind": "List", "items": [service, addresses]}
+    cluster.kubectl("apply", "--server-side", "--filename=-", input=json.dumps(document))
+
+
 def add_fake_nodes(cluster: Cluster, count: int) -> None:
     """
     Add nodes on which pods are Running and Ready at once without running, and wait until they are Ready.
@@ -102,7 +136,7 @@ def add_fake_nodes(cluster: Cluster, count: int) -> None:
         count: How many more, 1 or above.
     Raises: NotReady: They did not become Ready.
     """
-    if not (cluster.directory / "log" / "kwok.log").exists():
+    if not cluster.runs("kwok"):
         _start_kwok(cluster)
     present = len(_fake_nodes(cluster))
     fresh = [_fake_node(f"fake-{present + index}", tainted=bool(cluster.nodes)) for index in range(count)]

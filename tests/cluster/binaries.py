@@ -135,11 +135,18 @@ def binary(name: str) -> Path:
         MissingTool: No module yields that program, or Go is not installed.
         BuildFailed: The compiler refused.
     """
-    for module in MODULES:
-        if name in module.packages:
-            return _built(module) / name
-    known = ", ".join(sorted(name for module in MODULES for name in module.packages))
-    raise MissingTool(f"program {name}", f"no module under tests/cluster/go builds it, only {known}")
+    return _built(_module_of(name)) / name
+
+
+def is_built(name: str) -> bool:
+    """
+    Tell whether this machine has a program already, so that `binary` would return at once.
+
+    Returns: False also where Go is not installed: its version is part of what a program is known by.
+    Raises: MissingTool: No module yields that program.
+    """
+    module = _module_of(name)
+    return shutil.which("go") is not None and _target(module).is_dir()
 
 
 def module_directory(program: str, dependency: str) -> Path:
@@ -151,18 +158,33 @@ def module_directory(program: str, dependency: str) -> Path:
         dependency: Go module path, such as "sigs.k8s.io/kwok".
     Raises: BuildFailed: The module cannot be had.
     """
+    module = _module_of(program)
+    folder = _SOURCES / module.folder
+    _run_go(module, "mod", "download", dependency, folder=folder)
+    return Path(_run_go(module, "list", "-m", "-f", "{{.Dir}}", dependency, folder=folder).strip())
+
+
+def expected_seconds(name: str) -> float:
+    """Return how long building a program took the last time, or takes on two cores; `is_built` says if it must be."""
+    module = _module_of(name)
+    return Durations(cache_directory() / "durations.json").last(module.folder, module.cold_seconds)
+
+
+def _module_of(program: str) -> GoModule:
     for module in MODULES:
         if program in module.packages:
-            folder = _SOURCES / module.folder
-            _run_go(module, "mod", "download", dependency, folder=folder)
-            return Path(_run_go(module, "list", "-m", "-f", "{{.Dir}}", dependency, folder=folder).strip())
-    raise MissingTool(f"program {program}", "no module under tests/cluster/go builds it")
+            return module
+    known = ", ".join(sorted(name for module in MODULES for name in module.packages))
+    raise MissingTool(f"program {program}", f"no module under tests/cluster/go builds it, only {known}")
+
+
+def _target(module: GoModule) -> Path:
+    return cache_directory() / "bin" / f"{module.folder}-{_key(module)}"
 
 
 @cache
 def _built(module: GoModule) -> Path:
-    key = _key(module)
-    target = cache_directory() / "bin" / f"{module.folder}-{key}"
+    target = _target(module)
     if target.is_dir():
         os.utime(target)
         return target

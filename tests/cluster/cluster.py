@@ -11,7 +11,8 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.cluster import addons, cgroups
+from tests.cluster import cgroups
+from tests.cluster.addons import add_fake_nodes, start_all
 from tests.cluster.binaries import binary
 from tests.cluster.commands import run
 from tests.cluster.controlplane import ControlPlane, write_kubeconfig
@@ -22,11 +23,11 @@ from tests.cluster.node import PACKAGES as NODE_PACKAGES
 from tests.cluster.node import Node, ensure_inotify
 from tests.cluster.process import Process, start
 from tests.cluster.progress import step
-from tests.cluster.record import Record, reap_dead
+from tests.cluster.record import Record, is_zombie, reap_dead, start_time
 from tests.cluster.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 _PACKAGES = ("iproute2", "nftables", "util-linux")
@@ -46,7 +47,7 @@ class Cluster:
         self._control_plane = ControlPlane(record.directory, self.netns, self.network.address, self.spawn)
 
     @classmethod
-    def up(cls, name: str, *, nodes: int = 1) -> Cluster:
+    def up(cls, name: str, *, nodes: int = 1, addons: Sequence[Callable[[Cluster], object]] = ()) -> Cluster:
         """
         Start a cluster; the calling process owns it until `down`, `keep` or its own end.
 
@@ -54,6 +55,7 @@ class Cluster:
             name: Name, unique on this machine: lower-case letters, digits, inner hyphens, at most 32.
             nodes: Number of real nodes; 0 for a control plane alone. With one or more, the cluster has DNS, volumes and
                 enforced NetworkPolicies, too.
+            addons: What else it starts with, such as `ensure_metrics` and `ensure_gateway`; later is fine, too.
         Returns: The cluster, its API server ready and its nodes Ready.
         Raises:
             NameTaken: A cluster of that name is up.
@@ -70,6 +72,8 @@ class Cluster:
             cluster = cls(record)
             with step(f"starting cluster {name}", 6 + 2 * nodes):
                 cluster._start(nodes)
+            for ensure in addons:
+                ensure(cluster)
         except BaseException:
             record.clear()
             raise
@@ -98,7 +102,7 @@ class Cluster:
         for node in fresh:
             node.await_ready(self._control_plane)
         if nodes:
-            addons.start_all(self)
+            start_all(self)
 
     @property
     def name(self) -> str:
@@ -185,6 +189,13 @@ class Cluster:
             self._record, self._group, name, argv, environment=env, netns=self.network.netns_of(node or 0), user=user
         )  # fmt: skip
 
+    def runs(self, name: str) -> bool:
+        """Tell whether a process of that name, spawned by whomever, runs in this cluster."""
+        return any(
+            entry["name"] == name and start_time(entry["pid"]) == entry["start"] and not is_zombie(entry["pid"])
+            for entry in self._record.entries("process")
+        )
+
     def kubectl(self, *args: str, input: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:  # noqa: A002 - the name subprocess gives it
         """
         Run kubectl as administrator, inside the namespace.
@@ -248,19 +259,19 @@ class Cluster:
             count: How many more, 1 or above. Beside real nodes they carry a taint; see `addons.add_fake_nodes`.
         Raises: NotReady: They did not become Ready.
         """
-        addons.add_fake_nodes(self, count)
+        add_fake_nodes(self, count)
 
-    def token(self, namespace: str, service_account: str) -> str:
+    def token(self, namespace: str, service_account: str, *, hours: int = 1) -> str:
         """
-        Ask for a ServiceAccount's token, valid for an hour.
+        Ask for a ServiceAccount's token, valid for so many hours.
 
         Returns: The bearer token.
         """
         return self.kubectl(
-            "--namespace", namespace, "create", "token", service_account, "--duration=1h"
+            "--namespace", namespace, "create", "token", service_account, f"--duration={hours}h"
         ).stdout.strip()
 
-    def kubeconfig_for(self, namespace: str, service_account: str, path: Path) -> Path:
+    def kubeconfig_for(self, namespace: str, service_account: str, path: Path, *, hours: int = 1) -> Path:
         """
         Write a kubeconfig with a ServiceAccount's token.
 
@@ -268,7 +279,8 @@ class Cluster:
             namespace: Its namespace, also the kubeconfig's default one.
             service_account: Its name.
             path: Where to write; mode 0600.
+            hours: How long the token is valid.
         Returns: `path`.
         """
-        token = self.token(namespace, service_account)
+        token = self.token(namespace, service_account, hours=hours)
         return write_kubeconfig(path, self.server, self.ca_file, token, namespace=namespace)

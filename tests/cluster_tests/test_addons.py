@@ -3,99 +3,25 @@
 import json
 from collections.abc import Iterator
 from functools import partial
-from subprocess import CompletedProcess
 
 import pytest
 
 from tests import polling
 from tests.cluster.addons import add_fake_nodes
 from tests.cluster.cluster import Cluster
-from tests.cluster.errors import ClusterError
 from tests.cluster.fixtures import MakeCluster
-from tests.cluster.images import PROBE_IMAGE, load_image, probe_image_tar
+from tests.cluster_tests.sandbox import Sandbox, sandbox_in, service
 
-READY_SECONDS = 60.0
 EFFECT_SECONDS = 30.0
 """A new policy, address or deletion shows within a second; the rest is for a machine that does other things."""
 wait_until = partial(polling.wait_until, deadline_seconds=EFFECT_SECONDS)
-RESTRICTED = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "runAsNonRoot": True,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-
-
-class Sandbox:
-    """A namespace of a test's own in a cluster that has the probe image."""
-
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
-        """Use `namespace` of `cluster`."""
-        self.cluster = cluster
-        self.namespace = namespace
-
-    def kubectl(self, *args: str, input: str | None = None, check: bool = True) -> CompletedProcess[str]:  # noqa: A002
-        """Run kubectl in the namespace."""
-        return self.cluster.kubectl("--namespace", self.namespace, *args, input=input, check=check)
-
-    def apply(self, *objects: dict[str, object]) -> None:
-        """Apply objects."""
-        document = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-        self.kubectl("apply", "--server-side", "--filename=-", input=json.dumps(document))
-
-    def pod(self, name: str, claim: str | None = None) -> None:
-        """Run a pod that serves on port 8080, and wait until it is ready; a claim is mounted at /kept."""
-        volumes = [{"name": "kept", "persistentVolumeClaim": {"claimName": claim}}] if claim else []
-        container = {
-            "name": "probe",
-            "image": PROBE_IMAGE,
-            "args": ["serve", f"-answer={name}"],
-            "ports": [{"name": "http", "containerPort": 8080}],
-            "readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1},
-            "securityContext": RESTRICTED,
-            "volumeMounts": [{"name": "kept", "mountPath": "/kept"}] if claim else [],
-        }
-        self.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {"name": name, "labels": {"app": name}},
-                "spec": {"containers": [container], "volumes": volumes, "terminationGracePeriodSeconds": 1},
-            }
-        )
-        try:
-            self.kubectl("wait", "--for=condition=Ready", f"--timeout={READY_SECONDS:.0f}s", f"pod/{name}")
-        except ClusterError as error:
-            error.add_note(self.kubectl("describe", "pod", name).stdout)
-            raise
-
-    def probe(self, pod: str, *arguments: str) -> CompletedProcess[str]:
-        """Run the probe inside a pod."""
-        return self.kubectl("exec", pod, "--", "/probe", *arguments, check=False)
-
-    def reaches(self, pod: str, url: str) -> bool:
-        """Tell whether a pod gets an answer from a URL."""
-        return self.probe(pod, "get", "-timeout=1s", url).returncode == 0
 
 
 @pytest.fixture
 def sandbox(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    """Give a test a namespace of its own under Pod Security `restricted`, gone afterwards."""
-    load_image(cluster, probe_image_tar())
-    name = request.node.name.replace("_", "-")[:60].strip("-")
-    cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    yield Sandbox(cluster, name)
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
-
-
-def _service(name: str) -> dict[str, object]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name},
-        "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": "http"}]},
-    }
+    """Give a test a namespace of its own."""
+    with sandbox_in(cluster, request.node.name) as sandbox:
+        yield sandbox
 
 
 def _policy(name: str, spec: dict[str, object]) -> dict[str, object]:
@@ -108,7 +34,7 @@ def _labels(app: str) -> dict[str, object]:
 
 def test_pod_resolves_a_service_and_nothing_outside(sandbox: Sandbox) -> None:
     """A short name finds the Service's address; a name of the world is answered at once, with no."""
-    sandbox.apply(_service("server"))
+    sandbox.apply(service("server"))
     for name in ("server", "client"):
         sandbox.pod(name)
     address = sandbox.kubectl("get", "service", "server", "--output=jsonpath={.spec.clusterIP}").stdout
@@ -145,7 +71,7 @@ def test_claim_binds_and_its_files_outlive_the_pod(sandbox: Sandbox) -> None:
 
 def test_ingress_policy_denies_all_but_whom_it_names(sandbox: Sandbox) -> None:
     """An isolated pod is reached, through its Service, by the pod its policy names, and by nobody else."""
-    sandbox.apply(_service("server"))
+    sandbox.apply(service("server"))
     for name in ("server", "friend", "stranger"):
         sandbox.pod(name)
     url = "http://server/"
@@ -174,7 +100,7 @@ def test_ingress_policy_denies_all_but_whom_it_names(sandbox: Sandbox) -> None:
 def test_egress_policy_leaves_only_what_it_names(sandbox: Sandbox) -> None:
     """A pod under an egress policy reaches DNS and one server, not another one and not the API server."""
     for name in ("allowed", "forbidden"):
-        sandbox.apply(_service(name))
+        sandbox.apply(service(name))
     for name in ("allowed", "forbidden", "client"):
         sandbox.pod(name)
     api = "kubernetes.default.svc:443"

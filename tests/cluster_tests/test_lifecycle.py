@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from tests.cluster.errors import ClusterError, NameTaken, UnknownCluster
 from tests.cluster.fixtures import MakeCluster
 from tests.cluster.images import PROBE_IMAGE, load_image, probe_image_tar
 from tests.cluster.record import STATE, Record, reap_dead, records
+from tests.cluster_tests.traces import Traces
 from tests.polling import wait_until
 
 TOOL = [sys.executable, "-m", "tests.cluster"]
@@ -35,43 +35,6 @@ PATHS_OF_NODES = (
     "/var/log/pods",
     "/var/log/containers",
 )
-
-
-@dataclass(frozen=True)
-class Traces:
-    """What one cluster made on the machine, noted while it is up."""
-
-    name: str
-    link: str
-    namespaces: frozenset[str]
-
-    @classmethod
-    def of(cls, name: str) -> "Traces":
-        """Note what the cluster's record names."""
-        record = Record(STATE / name, None)
-        files = list((STATE / name / "netns").glob("*"))
-        return cls(name, f"flc{record.number}", frozenset(f"net:[{file.stat().st_ino}]" for file in files))
-
-    def left(self) -> list[str]:
-        """List what is still there; other clusters of the machine do not count."""
-        found = [str(path) for path in [STATE / self.name] if path.exists()]
-        found += [
-            line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"{STATE}/{self.name}/" in line
-        ]
-        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/fairlead-cluster/{self.name}*")]
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                inside = str((process / "ns" / "net").readlink()) in self.namespaces
-                grouped = f"/fairlead-cluster/{self.name}" in (process / "cgroup").read_text()
-            except OSError:
-                continue
-            if inside or grouped:
-                found.append(f"process {process.name}: {(process / 'cmdline').read_text()[:100]}")
-        return found
-
-    def expect_none(self) -> None:
-        """Wait until nothing is left: the kernel takes a namespace down in its own time."""
-        wait_until(lambda: not self.left(), f"{self.name} to leave nothing: {self.left()}", 10)
 
 
 def machine() -> dict[str, str]:
@@ -112,10 +75,24 @@ def test_a_cluster_with_a_node_leaves_nothing(name: str) -> None:
     cluster.down()
 
 
-@pytest.mark.parametrize("logged", ["etcd", "kube-apiserver", "node-0-kubelet"])
-def test_a_killed_tool_leaves_nothing(name: str, logged: str) -> None:
+@pytest.mark.parametrize(
+    ("logged", "options"),
+    [
+        ("etcd", []),
+        ("kube-apiserver", []),
+        ("node-0-kubelet", []),
+        pytest.param(
+            "metrics-server",
+            ["--with", "gateway", "--with", "metrics"],
+            marks=pytest.mark.builds("metrics-server", "traefik"),
+        ),
+    ],
+)
+def test_a_killed_tool_leaves_nothing(name: str, logged: str, options: list[str]) -> None:
     """SIGKILL in the middle of `up`: the next `down` clears what was begun, by the record."""
-    tool = subprocess.Popen([*TOOL, "up", "--name", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    tool = subprocess.Popen(
+        [*TOOL, "up", "--name", name, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     wait_until((STATE / name / "log" / f"{logged}.log").exists, f"{logged} to start", 300)
     tool.send_signal(signal.SIGKILL)
     tool.wait()
