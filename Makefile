@@ -76,7 +76,7 @@ test: $(READY) ## Every test, on real Kubernetes too (first run: 10-15 min to bu
 # The fault tests are part of `make test` in a short form; here they run in full. FAIRLEAD_FUZZ_SECONDS sets how long
 # frames are fuzzed, in seconds of CPU time (default 60). The tests of metrics-server and Traefik are no fault tests: they
 # are here because only a full run builds these two, ten minutes once; from then on `make test` runs them, too.
-ADDONS := tests/cluster_tests/test_metrics_and_gateway.py tests/cluster_tests/test_lifecycle.py
+ADDONS := tests/cluster_tests/test_metrics_and_gateway.py
 .PHONY: fault
 fault: $(READY) ## Networks broken, leaders frozen, processes killed, frames fuzzed: the fault tests in full (an hour)
 	@FAIRLEAD_FAULT=full $(RUN) pytest tests/fault tests/e2e/test_leadership.py $(ADDONS)
