@@ -6,7 +6,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,9 @@ import pytest
 from tests.cluster.cluster import Cluster
 from tests.cluster.errors import ClusterError, NameTaken, UnknownCluster
 from tests.cluster.fixtures import MakeCluster
+from tests.cluster.gateway import ensure_gateway
 from tests.cluster.images import PROBE_IMAGE, load_image, probe_image_tar
+from tests.cluster.metrics import ensure_metrics
 from tests.cluster.record import STATE, Record, reap_dead, records
 from tests.cluster_tests.traces import Traces
 from tests.polling import wait_until
@@ -155,6 +157,13 @@ def test_a_living_cluster_is_left_alone(control_plane: Cluster) -> None:
     with pytest.raises(NameTaken):
         Record.claim(control_plane.name)
     assert "default" in control_plane.kubectl("get", "namespaces").stdout
+
+
+@pytest.mark.parametrize("ensure", [ensure_metrics, ensure_gateway])
+def test_an_add_on_without_a_node_is_refused(control_plane: Cluster, ensure: Callable[[Cluster], object]) -> None:
+    """Nothing is built or started where there would be nothing to measure or to route to; the error says so."""
+    with pytest.raises(ClusterError, match="has no real node, so there is nothing to"):
+        ensure(control_plane)
 
 
 def test_names_are_checked() -> None:
