@@ -24,7 +24,6 @@ peer's mistake never raises: it sets `close_reason` and an event.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -200,7 +199,7 @@ class Session:
         self._heartbeat_at = now
         self._heartbeat_number = 0
         self._hello_seen = False
-        self._control: deque[bytes] = deque()
+        self._control: list[bytes] = []
         self._unread = 0
         """Frames among those, without progress, which has windows of its own: a peer that never reads, but sends what
         must be answered, must not fill memory."""
@@ -215,18 +214,6 @@ class Session:
             emit=self._emit,
             fail=self._fail,
         )
-        self._handlers: dict[type, Callable[..., None]] = {
-            Hello: self._on_hello,
-            Welcome: self._on_welcome,
-            Progress: self._on_progress,
-            Ack: self._on_ack,
-            HeartbeatAck: self._deliver,
-            BulkRequest: self._transfers.on_request,
-            BulkCredit: self._transfers.on_credit,
-            BulkEnd: self._transfers.on_end,
-            BulkRefuse: self._transfers.on_refuse,
-            Error: self._on_error,
-        }
 
     # Receiving.
 
@@ -285,8 +272,7 @@ class Session:
         for job_id, seq in self._pending_acks.items():
             self._control.append(encode_frame(Ack(job_id=job_id, seq=seq)))
         self._pending_acks.clear()
-        frames = list(self._control)
-        self._control.clear()
+        frames, self._control = self._control, []
         self._unread = 0
         if self.phase is not Phase.CLOSED:
             frames.extend(self._transfers.next_chunks())
@@ -485,7 +471,31 @@ class Session:
         elif self.phase is Phase.OPEN and isinstance(message, _ONLY_OPENING):
             self._fail(ErrorCode.PROTOCOL, f"{message.kind} after the welcome")
         elif not isinstance(message, Unsupported):
-            self._handlers.get(type(message), self._deliver)(message)
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
+        """Do what the protocol asks for; what it asks for nothing is the owner's."""
+        match message:
+            case Hello():
+                self._on_hello(message)
+            case Welcome():
+                self._on_welcome(message)
+            case Progress():
+                self._on_progress(message)
+            case Ack():
+                self._on_ack(message)
+            case BulkRequest():
+                self._transfers.on_request(message)
+            case BulkCredit():
+                self._transfers.on_credit(message)
+            case BulkEnd():
+                self._transfers.on_end(message)
+            case BulkRefuse():
+                self._transfers.on_refuse(message)
+            case Error():
+                self._on_error(message)
+            case _:
+                self._deliver(message)
 
     def _on_hello(self, hello: Hello) -> None:
         oldest, newest = hello.versions

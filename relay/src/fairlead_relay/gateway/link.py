@@ -91,9 +91,18 @@ class Link:
         self._wire = Wire(channel, self._session, ports.monotonic)
         self._senders: dict[int, BundleSender] = {}
         self._sending: set[asyncio.Task[None]] = set()
-        identity = self._identity = None if certificate is None else certificate.identity
-        self._log = _log.bind(agent=str(identity) if identity else None, transport=channel.transport)
+        self._identity = None if certificate is None else certificate.identity
+        self._transport = channel.transport
         self._credentials = Credentials(certificate, ports.identities, self._send, self.close)
+
+    @property
+    def _log(self) -> structlog.typing.FilteringBoundLogger:
+        # Bound when it is used: most connections say two lines in hours.
+        bound = {"agent": str(self._identity) if self._identity else None, "transport": self._transport}
+        if self._session_id:
+            bound["session"] = self._session_id
+        logger: structlog.typing.FilteringBoundLogger = _log.bind(**bound)
+        return logger
 
     @property
     def _is_open(self) -> bool:
@@ -226,7 +235,6 @@ class Link:
             self.close(error.reason, error.code)
             return
         self._session_id = connected.session_id
-        self._log = self._log.bind(session=connected.session_id)
         welcome = Welcome(
             version=self._session.version,
             session_id=connected.session_id,

@@ -13,6 +13,8 @@ import contextlib
 import ssl
 from typing import cast
 
+from fairlead_relay.gateway.signal import Signal
+
 READ_BYTES = 64 * 1024
 """Plaintext held for the reader; more stays encrypted, and then with the sender."""
 ALERT_SECONDS = 1.0
@@ -33,10 +35,10 @@ class SecureStream(asyncio.Protocol):
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._transport: asyncio.Transport | None = None
-        self._arrived = asyncio.Event()
-        self._writable = asyncio.Event()
+        self._arrived = Signal()
+        self._writable = Signal()
         self._writable.set()
-        self._lost = asyncio.Event()
+        self._lost = Signal()
         self._reading_paused = False
         self._ended = False
 

@@ -77,7 +77,8 @@ class Gateway:
         self._ports = ports
         self._admission = Admission(unidentified_per_minute, ports.monotonic())
         self._max_age_seconds = max_age_seconds
-        self._links: set[Link] = set()
+        self._links: dict[Link, asyncio.TimerHandle] = {}
+        """And when each is moved."""
         self._polls: set[asyncio.Task[None]] = set()
         self._polling = Polling(self._begin_poll)
         self._listener = Listener(context, self._serve, ports.monotonic)
@@ -116,13 +117,24 @@ class Gateway:
         await asyncio.gather(*self._polls, return_exceptions=True)
 
     async def _serve(self, stream: SecureStream) -> None:
+        begun = await self._begin(stream)
+        if begun is not None:
+            await self._serve_channel(*begun)
+
+    async def _begin(self, stream: SecureStream) -> tuple[WebsocketChannel, str, AgentCertificate | None] | None:
+        """
+        Answer the first request, and those that follow if it is none for a websocket.
+
+        Returns: The websocket, its path and its certificate, without what else the connection began with; None when
+            nothing is left to serve.
+        """
         shown = stream.peer_certificate()
         certificate = None if shown is None else read_agent_certificate(shown)
         reader = RequestReader(stream)
         try:
             found = await reader.head(HEAD_SECONDS)
             if found is None:
-                return
+                return None
             head, raw = found
 
             def refusal(head: RequestHead) -> bytes | None:
@@ -130,19 +142,14 @@ class Gateway:
 
             if (refused := refusal(head)) is not None:
                 stream.write(refused)
-                return
-            if head.is_upgrade:
-                await self._serve_websocket(WebsocketChannel(stream, raw + reader.rest()), head.path, certificate)
+            elif head.is_upgrade:
+                channel = WebsocketChannel(stream, raw + reader.rest())
+                return (channel, head.path, certificate) if channel.accept() else None
             else:
                 await self._polling.serve(stream, reader, head, certificate, refusal)
         except RequestInvalid as error:
             stream.write(_refuse(error.status, f"{error.reason}\n"))
-
-    async def _serve_websocket(
-        self, channel: WebsocketChannel, path: str, certificate: AgentCertificate | None
-    ) -> None:
-        if channel.accept():
-            await self._serve_channel(channel, path, certificate)
+        return None
 
     async def _serve_channel(self, channel: Channel, path: str, certificate: AgentCertificate | None) -> None:
         """Serve a channel; inside of it, where TLS ended on the way and so nobody was identified."""
@@ -174,20 +181,18 @@ class Gateway:
 
     async def _run(self, channel: Channel, certificate: AgentCertificate | None) -> None:
         link = Link(channel, certificate, self._ports, self._reconnect_window_seconds)
-        self._links.add(link)
-        loop = asyncio.get_running_loop()
         share = YOUNGEST_SHARE + (1 - YOUNGEST_SHARE) * random.random()  # noqa: S311  (jitter, not a secret)
         age = self._max_age_seconds * share
-        timers = [
-            loop.call_later(age, link.go_away, "this connection has reached its age", 0.0),
-            loop.call_later(age + MOVE_SECONDS, link.close, "this connection has reached its age; reconnect"),
-        ]
+        self._links[link] = asyncio.get_running_loop().call_later(age, self._move, link)
         try:
             await link.run()
         finally:
-            for timer in timers:
-                timer.cancel()
-            self._links.discard(link)
+            self._links.pop(link).cancel()
+
+    def _move(self, link: Link) -> None:
+        link.go_away("this connection has reached its age", 0.0)
+        reason = "this connection has reached its age; reconnect"
+        self._links[link] = asyncio.get_running_loop().call_later(MOVE_SECONDS, link.close, reason)
 
     def _reconnect_window_seconds(self) -> float:
         """Size the reconnect window: a lone agent is back in a second, 10,000 do not stampede."""

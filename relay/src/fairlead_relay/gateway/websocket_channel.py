@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+from collections.abc import Iterator
 
 from websockets.exceptions import InvalidState
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
-from websockets.protocol import State
+from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
@@ -41,21 +41,28 @@ class WebsocketChannel:
 
     def __init__(self, stream: SecureStream, received: bytes) -> None:
         self._stream = stream
-        self._protocol = ServerProtocol(subprotocols=[SUBPROTOCOL], max_size=MAX_FRAME_BYTES)
-        self._frames: deque[Frame] = deque()
+        self._received = received
+        self._protocol = Protocol(Side.SERVER, max_size=MAX_FRAME_BYTES)
+        self._frames: Iterator[Frame] = iter(())
         self._parts: list[bytes] = []
-        self._protocol.receive_data(received)
 
     def accept(self) -> bool:
         """Answer the upgrade; returns whether there is a websocket now."""
-        events = self._protocol.events_received()
-        request = next(iter(events), None)
+        head, end, rest = self._received.partition(b"\r\n\r\n")
+        self._received = b""
+        # The upgrade has a protocol of its own: it keeps the request for as long as it lives.
+        upgrade = ServerProtocol(subprotocols=[SUBPROTOCOL])
+        upgrade.receive_data(head + end)
+        request = next(iter(upgrade.events_received()), None)
         if isinstance(request, Request):
-            self._protocol.send_response(self._protocol.accept(request))
-            self._protocol.receive_data(b"")
-            self._take_events()
+            upgrade.send_response(upgrade.accept(request))
+        self._stream.write(b"".join(upgrade.data_to_send()))
+        if upgrade.state is not State.OPEN:
+            return False
+        self._protocol.receive_data(rest)
+        self._take_events()
         self._flush()
-        return self._protocol.state is State.OPEN
+        return True
 
     async def send(self, frame: bytes) -> None:
         """Send one frame."""
@@ -72,8 +79,7 @@ class WebsocketChannel:
     async def receive(self) -> bytes | None:
         """Return the next frame."""
         while True:
-            while self._frames:
-                frame = self._frames.popleft()
+            for frame in self._frames:
                 if frame.opcode is Opcode.TEXT:
                     return None
                 if frame.opcode not in (Opcode.BINARY, Opcode.CONT):
@@ -111,7 +117,7 @@ class WebsocketChannel:
         self._flush()
 
     def _take_events(self) -> None:
-        self._frames.extend(event for event in self._protocol.events_received() if isinstance(event, Frame))
+        self._frames = iter([event for event in self._protocol.events_received() if isinstance(event, Frame)])
 
     def _flush(self) -> None:
         # An empty one stands for the end of the stream, which close() says in TLS's own form.

@@ -1,18 +1,18 @@
 """
 One session on one channel: moves bytes and time between the sans-I/O session and the network, and nothing else.
 
-Three loops and one consumer. Back-pressure goes both ways: writing waits until the peer takes bytes, and reading stops
-while the consumer is behind. What the session's events mean is the consumer's business.
+Two loops, a timer and one consumer. Back-pressure goes both ways: writing waits until the peer takes bytes, and reading
+stops while the consumer is behind. What the session's events mean is the consumer's business.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 from fairlead_relay.errors import ChannelClosed
 from fairlead_relay.gateway.channel import Channel
+from fairlead_relay.gateway.signal import Signal
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.session import Closed, Event, Phase, Session
 
@@ -41,10 +41,11 @@ class Wire:
         self.session = session
         self._channel = channel
         self._monotonic = monotonic
-        self._inbox: deque[Event] = deque()
-        self._arrived = asyncio.Event()
-        self._room = asyncio.Event()
-        self._to_send = asyncio.Event()
+        self._inbox: list[Event] = []
+        self._arrived = Signal()
+        self._room = Signal()
+        self._to_send = Signal()
+        self._timer: asyncio.TimerHandle | None = None
 
     def wake(self) -> None:
         """Have queued frames written and events delivered; call after using the session."""
@@ -63,10 +64,10 @@ class Wire:
         Returns: Why it ended.
 
         """
+        self._keep_time()
         try:
             async with asyncio.TaskGroup() as group:
                 reader = group.create_task(self._read())
-                timer = group.create_task(self._keep_time())
                 writer = group.create_task(self._write())
                 closed = await self._consume(consume)
                 if closed.code is ErrorCode.SILENCE:
@@ -74,9 +75,11 @@ class Wire:
                     self._channel.abort()
                 else:
                     await asyncio.wait([writer], timeout=FLUSH_SECONDS)
-                for task in (reader, timer, writer):
+                for task in (reader, writer):
                     task.cancel()
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             self.session.connection_lost("the relay gave the connection up")
             await self._channel.close()
         return closed
@@ -85,14 +88,14 @@ class Wire:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            batch = list(self._inbox)
-            self._inbox.clear()
+            batch, self._inbox = self._inbox, []
             self._room.set()
             if batch:
                 await consume(batch)
                 self.wake()
             if batch and isinstance(closed := batch[-1], Closed):
                 return closed
+            del batch  # an idle connection must not keep the last message
 
     async def _read(self) -> None:
         try:
@@ -125,8 +128,13 @@ class Wire:
             # The reader sees it too, and says so to the session.
             return
 
-    async def _keep_time(self) -> None:
-        while (deadline := self.session.next_deadline()) is not None:
-            await asyncio.sleep(max(0.0, deadline - self._monotonic()))
-            self.session.receive_timeout(self._monotonic())
-            self.wake()
+    def _keep_time(self) -> None:
+        deadline = self.session.next_deadline()
+        if deadline is not None:
+            left = max(0.0, deadline - self._monotonic())
+            self._timer = asyncio.get_running_loop().call_later(left, self._on_time)
+
+    def _on_time(self) -> None:
+        self.session.receive_timeout(self._monotonic())
+        self.wake()
+        self._keep_time()

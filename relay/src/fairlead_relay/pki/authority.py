@@ -71,22 +71,19 @@ class AgentCertificate:
     """A certificate that names an agent. Who signed it is not yet known."""
 
     identity: AgentIdentity
-    certificate: x509.Certificate
+    serial: str
+    """Lower-case hex."""
+    made_at: float
+    """Seconds since the epoch, to the second."""
+    expires_at: float
+    """Seconds since the epoch."""
+    content: bytes
+    """DER: every connection keeps one, and parsed it takes several times as much."""
 
     @property
-    def serial(self) -> str:
-        """Lower-case hex."""
-        return f"{self.certificate.serial_number:x}"
-
-    @property
-    def made_at(self) -> float:
-        """Seconds since the epoch, to the second."""
-        return issued_at(self.certificate)
-
-    @property
-    def expires_at(self) -> float:
-        """Seconds since the epoch."""
-        return self.certificate.not_valid_after_utc.timestamp()
+    def certificate(self) -> x509.Certificate:
+        """The certificate, parsed anew."""
+        return x509.load_der_x509_certificate(self.content)
 
 
 class CertificateAuthority:
@@ -310,6 +307,12 @@ def read_agent_certificate(content: bytes | str) -> AgentCertificate | None:
             certificate = x509.load_der_x509_certificate(content)
         else:
             certificate = x509.load_pem_x509_certificates(content.encode())[0]
-        return AgentCertificate(AgentIdentity.from_certificate(certificate), certificate)
+        return AgentCertificate(
+            AgentIdentity.from_certificate(certificate),
+            f"{certificate.serial_number:x}",
+            issued_at(certificate),
+            certificate.not_valid_after_utc.timestamp(),
+            certificate.public_bytes(serialization.Encoding.DER),
+        )
     except (NameInvalid, ValueError):
         return None
