@@ -1,5 +1,5 @@
 """
-What 500 idle agents cost a relay: memory, CPU and time to connect; all of them from one process, by mutual TLS.
+What 2,000 and 5,000 idle agents cost a relay: memory, CPU, time to connect and to answer; all by mutual TLS.
 
 The relay is the installed command. The peers are the same library's plain server on asyncio's loop and on uvloop, with
 the same certificates and the same clients, and nothing behind it.
@@ -11,11 +11,12 @@ import json
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.bench.figures import Figure, Peer
+from tests.bench.identities import mint
 from tests.bench.processes import KIB, cpu_seconds_of, memory_of
 
 if TYPE_CHECKING:
@@ -27,141 +28,241 @@ if TYPE_CHECKING:
 
 WARM_UP: Final = 10
 """Connected before the measurement: what a server allocates once is not an agent's cost."""
-AGENTS: Final = 500
-"""Connected after those; enrolled are both."""
+TIERS: Final = (2_000, 5_000)
+"""Connected after those, all in all."""
+PROCESSES: Final = 2
+"""That are the agents."""
+ENROLLED: Final = 200
+"""Enrolled over the wire, to time that; the others' certificates are made beforehand."""
+HANDSHAKES: Final = 500
+ECHOES: Final = 1_000
 SETTLE_SECONDS: Final = 25.0
 """Two rounds of heartbeats, so that everything an idle connection ever holds was allocated."""
 IDLE_SECONDS: Final = 20.0
 """Two rounds of heartbeats again, for CPU."""
 _TARGET_KIB: Final = 64
+_TARGET_HANDSHAKE_MS: Final = 2
+
+
+@dataclass
+class Level:
+    """What one server paid with so many agents connected."""
+
+    agents: int
+    anonymous_kib: float
+    """For each connection."""
+    connects_per_second: float
+    """For those that came since the level before."""
+    cpu_milliseconds: float
+    """To connect one of them, all the server does for it included."""
+    idle_cpu_percent: float
+    """Of one core."""
+    echo_p50_ms: float
+    echo_p99_ms: float
 
 
 @dataclass
 class Cost:
-    """What one server paid for the agents."""
+    """What one server paid."""
 
-    connections: int
-    anonymous_kib: float
-    """For each connection."""
-    connects_per_second: float
-    cpu_milliseconds: float
-    """To connect one agent, all the server does for it included."""
-    idle_cpu_percent: float
-    """Of one core, with all agents connected."""
+    handshake_milliseconds: float
+    """CPU for one TLS handshake with a client certificate, the connection's end included."""
+    levels: list[Level] = field(default_factory=list)
 
 
 class FleetProcess:
-    """The load, in a process of its own."""
+    """A part of the load, in a process of its own."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def tell(self, *words: str) -> dict[str, Any]:
-        """Give a command and wait for its answer. Raises: ChildProcessError: the fleet ended."""
-        if self._process.stdin is None or self._process.stdout is None:
+    def say(self, *words: str) -> None:
+        """Give a command."""
+        if self._process.stdin is None:
             raise ChildProcessError("the fleet was started without its pipes")
         self._process.stdin.write(" ".join(words) + "\n")
         self._process.stdin.flush()
-        answer = self._process.stdout.readline()
+
+    def hear(self) -> dict[str, Any]:
+        """Wait for the answer. Raises: ChildProcessError: the fleet ended."""
+        answer = "" if self._process.stdout is None else self._process.stdout.readline()
         if not answer:
-            raise ChildProcessError(f"the fleet of agents ended at `{words[0]}`; what it said is above")
+            raise ChildProcessError("the fleet of agents ended; what it said is above")
         found: dict[str, Any] = json.loads(answer)
         return found
 
+    def tell(self, *words: str) -> dict[str, Any]:
+        """Give a command and wait for its answer."""
+        self.say(*words)
+        return self.hear()
+
+
+class Load:
+    """
+    All agents.
+
+    Args:
+        parts: Processes, which share the work.
+    """
+
+    def __init__(self, parts: list[FleetProcess]) -> None:
+        self.parts = parts
+
+    def tell(self, verb: str, url: str, count: int) -> tuple[int, float]:
+        """Have all do their share of something. Returns: How much was done, and in how many seconds."""
+        for part in self.parts:
+            part.say(verb, url, str(count // len(self.parts)))
+        answers = [part.hear() for part in self.parts]
+        return sum(int(one["count"]) for one in answers), max(float(one["seconds"]) for one in answers)
+
+    def leave(self) -> None:
+        """Close every connection."""
+        for part in self.parts:
+            part.say("leave")
+        for part in self.parts:
+            part.hear()
+
 
 def measure(workplace: Workplace) -> list[Figure]:
-    """Enrol the agents with a relay, then connect them to it and to each peer in turn."""
+    """Connect the agents to a relay, and to each peer in turn."""
     relay = workplace.relay({"FAIRLEAD_RELAY_UNIDENTIFIED_PER_MINUTE": "1000000"})
-    with _fleet() as fleet:
-        enrolled = fleet.tell("enrol", relay.agent_url, *_tokens(relay))
+    with _load() as load:
+        enrolled = load.parts[0].tell("enrol", relay.agent_url, *_tokens(relay))
         # A fresh process: what enrolling allocated must not pass for connections, or hide them.
         relay.stop()
+        files = [workplace.directory / f"agents-{number}" for number in range(PROCESSES)]
+        mint(relay.data_dir, WARM_UP + TIERS[-1], files)
+        for part, file in zip(load.parts, files, strict=True):
+            part.tell("load", str(file))
         relay.start()
         if relay.process is None:
             raise ChildProcessError("the relay did not start again")
-        ours = _cost(fleet, "connect", relay.agent_url, relay.process.pid)
+        ours = _cost(load, "connect", relay.agent_url, relay.process.pid)
         relay.close()
         peers = {}
         for loop in ("asyncio", "uvloop"):
             with _plain_server(relay.data_dir, loop) as (pid, port):
-                peers[loop] = _cost(fleet, "open", f"wss://localhost:{port}", pid)
-    return _figures(ours, peers["asyncio"], peers["uvloop"], enrolled)
-
-
-def _figures(ours: Cost, stock: Cost, bare: Cost, enrolled: dict[str, Any]) -> list[Figure]:
-    stock_name, bare_name = "plain websockets server on asyncio", "plain websockets server on uvloop"
-    samples = f"{ours.connections} agents"
+                peers[loop] = _cost(load, "open", f"wss://localhost:{port}", pid)
+    figures = [_handshake(ours, peers["asyncio"])]
+    for ours_at, stock, bare in zip(ours.levels, peers["asyncio"].levels, peers["uvloop"].levels, strict=True):
+        figures += _figures(ours_at, stock, bare)
     rate = enrolled["count"] / enrolled["seconds"]
+    note = "two connections each: one for the CA, one to enrol; the certificate is signed and stored"
+    figures.append(
+        Figure(name="agents enrolled a second", value=rate, unit="1/s", samples=f"{ENROLLED} agents", note=note)
+    )
+    return figures
+
+
+_STOCK: Final = "plain websockets server on asyncio"
+_BARE: Final = "plain websockets server on uvloop"
+
+
+def _handshake(ours: Cost, stock: Cost) -> Figure:
+    return Figure(
+        name="CPU of the relay for a TLS handshake", value=ours.handshake_milliseconds, unit="ms",
+        samples=f"{HANDSHAKES} handshakes", peer=Peer(name=_STOCK, value=stock.handshake_milliseconds),
+        target=f"≤ {_TARGET_HANDSHAKE_MS} ms", is_met=ours.handshake_milliseconds <= _TARGET_HANDSHAKE_MS,
+        note="TCP, TLS 1.3 with a client certificate, and the close; user and system time",
+    )  # fmt: skip
+
+
+def _figures(ours: Level, stock: Level, bare: Level) -> list[Figure]:
+    samples = f"{ours.agents:,} agents"
+    of = f"with {ours.agents:,} agents"
     return [
         Figure(
-            name="memory for each idle agent, anonymous", value=ours.anonymous_kib, unit="KiB", samples=samples,
-            peer=Peer(name=stock_name, value=stock.anonymous_kib), target=f"≤ {_TARGET_KIB} KiB",
+            name=f"memory for each idle agent, anonymous, {of}", value=ours.anonymous_kib, unit="KiB", samples=samples,
+            peer=Peer(name=_STOCK, value=stock.anonymous_kib), target=f"≤ {_TARGET_KIB} KiB",
             is_met=ours.anonymous_kib <= _TARGET_KIB,
             note="TLS, websocket, session and dispatcher; the store's share is on disk",
         ),
         Figure(
-            name="memory for each idle agent, beside the bare library on the same loop", value=ours.anonymous_kib,
-            unit="KiB", samples=samples, peer=Peer(name=bare_name, value=bare.anonymous_kib),
+            name=f"the same beside the bare library on the same loop, {of}", value=ours.anonymous_kib,
+            unit="KiB", samples=samples, peer=Peer(name=_BARE, value=bare.anonymous_kib),
         ),
         Figure(
-            name="CPU of the relay to connect an agent", value=ours.cpu_milliseconds, unit="ms", samples=samples,
-            peer=Peer(name=stock_name, value=stock.cpu_milliseconds),
+            name=f"CPU of the relay to connect an agent, {of}", value=ours.cpu_milliseconds, unit="ms",
+            samples=samples, peer=Peer(name=_STOCK, value=stock.cpu_milliseconds),
             note="handshake, upgrade, hello, one durable write and welcome; the peer does the first two",
         ),
         Figure(
-            name="agents connected a second", value=ours.connects_per_second, unit="1/s", samples=samples,
-            peer=Peer(name=stock_name, value=stock.connects_per_second),
-            note="the load needs the second core, and more of it than the relay needs of the first",
+            name=f"agents connected a second, {of}", value=ours.connects_per_second, unit="1/s", samples=samples,
+            peer=Peer(name=_STOCK, value=stock.connects_per_second),
+            note=f"{PROCESSES} processes are the agents, and need more CPU for it than the relay",
         ),
         Figure(
-            name=f"CPU of the relay with {ours.connections} idle agents", value=ours.idle_cpu_percent,
+            name=f"echo P50, {of}", value=ours.echo_p50_ms, unit="ms", samples=f"{ECHOES:,}, one after the other",
+            peer=Peer(name=_STOCK, value=stock.echo_p50_ms),
+            note="a heartbeat and its answer while the others stay connected; the peer sends the bytes back",
+        ),
+        Figure(
+            name=f"echo P99, {of}", value=ours.echo_p99_ms, unit="ms", samples=f"{ECHOES:,}, one after the other",
+            peer=Peer(name=_STOCK, value=stock.echo_p99_ms),
+        ),
+        Figure(
+            name=f"CPU of the relay, idle, {of}", value=ours.idle_cpu_percent,
             unit="% of a core", samples=f"{IDLE_SECONDS:.0f} s",
-            peer=Peer(name=stock_name, value=stock.idle_cpu_percent),
+            peer=Peer(name=_STOCK, value=stock.idle_cpu_percent),
             note="a heartbeat of each agent every 10 s; the peer sends pings every 20 s",
         ),
-        Figure(name="agents enrolled a second", value=rate, unit="1/s", samples=samples,
-               note="two connections each: one for the CA, one to enrol; the certificate is signed and stored"),
     ]  # fmt: skip
 
 
 def _tokens(relay: RelayProcess) -> list[str]:
     api = relay.client(relay.token("admin", "fleet"))
     path = "/v1/organizations/fleet/clusters"
-    names = (f"cluster-{number}" for number in range(WARM_UP + AGENTS))
+    names = (f"cluster-{number}" for number in range(ENROLLED))
     return [api.ask("POST", path, {"name": name}, 201)["enrolment"]["token"] for name in names]
 
 
-def _cost(fleet: FleetProcess, verb: str, url: str, pid: int) -> Cost:
+def _cost(load: Load, verb: str, url: str, pid: int) -> Cost:
     """Connect a few agents to warm the server up, then all others to measure."""
-    fleet.tell(verb, url, str(WARM_UP))
+    load.tell(verb, url, WARM_UP)
+    load.tell("shake", url, WARM_UP)
     time.sleep(SETTLE_SECONDS / 5)
-    memory_before, cpu_before = memory_of(pid), cpu_seconds_of(pid)
-    connected = fleet.tell(verb, url, str(AGENTS))
-    cpu = cpu_seconds_of(pid) - cpu_before
-    time.sleep(SETTLE_SECONDS)
-    grown = memory_of(pid).anonymous - memory_before.anonymous
-    idle_before = cpu_seconds_of(pid)
-    time.sleep(IDLE_SECONDS)
-    idle = cpu_seconds_of(pid) - idle_before
-    fleet.tell("leave")
-    count = int(connected["count"])
-    return Cost(
-        connections=count,
-        anonymous_kib=grown / KIB / count,
-        connects_per_second=count / connected["seconds"],
-        cpu_milliseconds=cpu * 1000 / count,
-        idle_cpu_percent=100 * idle / IDLE_SECONDS,
-    )
+    memory_before, cpu_before = memory_of(pid).anonymous, cpu_seconds_of(pid)
+    shaken, _ = load.tell("shake", url, HANDSHAKES)
+    time.sleep(1)
+    cost = Cost((cpu_seconds_of(pid) - cpu_before) * 1000 / shaken)
+    connected = 0
+    for tier in TIERS:
+        cpu_before = cpu_seconds_of(pid)
+        count, seconds = load.tell(verb, url, tier - connected)
+        cpu = cpu_seconds_of(pid) - cpu_before
+        connected += count
+        time.sleep(SETTLE_SECONDS)
+        grown = memory_of(pid).anonymous - memory_before
+        idle_before = cpu_seconds_of(pid)
+        time.sleep(IDLE_SECONDS)
+        idle = cpu_seconds_of(pid) - idle_before
+        echo = load.parts[0].tell("echo", str(ECHOES))
+        cost.levels.append(
+            Level(
+                agents=connected,
+                anonymous_kib=grown / KIB / connected,
+                connects_per_second=count / seconds,
+                cpu_milliseconds=cpu * 1000 / count,
+                idle_cpu_percent=100 * idle / IDLE_SECONDS,
+                echo_p50_ms=echo["p50"] * 1000,
+                echo_p99_ms=echo["p99"] * 1000,
+            )
+        )
+    load.leave()
+    return cost
 
 
 @contextmanager
-def _fleet() -> Iterator[FleetProcess]:
+def _load() -> Iterator[Load]:
     argv = [sys.executable, "-m", "tests.bench.fleet"]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield FleetProcess(process)
-        finally:
-            process.kill()
+    with ExitStack() as stack:
+        parts = []
+        for _ in range(PROCESSES):
+            process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            parts.append(FleetProcess(process))
+        yield Load(parts)
 
 
 @contextmanager

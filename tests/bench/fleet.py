@@ -4,9 +4,12 @@ Many agents in one process of their own: enrols them, connects them and keeps th
 Each agent has its own key, certificate, TLS connection and session (the shared sans-I/O one, with its heartbeats), but
 no cluster and no runner: it is a load, and the other end is what is measured. One command a line, one JSON answer each:
 
-    enrol URL TOKEN TOKEN …   → {"count", "seconds"}
+    enrol URL TOKEN TOKEN …   → {"count", "seconds"}; the agents are of no further use
+    load FILE                 → {"count"}; agents that `identities` made
+    shake URL COUNT           → {"count", "seconds"}; TLS handshakes with a client certificate, closed at once
     connect URL COUNT         → {"count", "seconds"}; so many more, with sessions as agents have
     open URL COUNT            → the same; bare websockets, for a peer that knows no session
+    echo COUNT                → {"count", "p50", "p99"}, in seconds; a heartbeat or a message, and its answer
     leave                     → {"count"}; all of them
 
 Must not: connect to anything but the URL it is given.
@@ -15,26 +18,107 @@ Must not: connect to anything but the URL it is given.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
+import random
 import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import uvloop
+from cryptography.hazmat.primitives import serialization
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from fairlead_shared.session import Opened
+from fairlead_shared.frames import Heartbeat, HeartbeatAck
+from fairlead_shared.session import Opened, Received
+from tests.bench.figures import percentile
 from tests.integration.scripted_agent import AgentWire, ScriptedAgent
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 AT_ONCE = 32
 """Connections that are being made at a time: enough to keep the other end busy, few enough for its backlog."""
-_OPEN_SECONDS = 30.0
+_OPEN_SECONDS = 60.0
+_LIKE_A_HEARTBEAT = b'{"kind":"heartbeat","number":1,"jobs":[]}'
 T = TypeVar("T")
 Made = TypeVar("Made")
+
+
+class Member(Protocol):
+    """One connection."""
+
+    async def ping(self) -> None:
+        """Send something small and wait for its answer."""
+
+    async def close(self) -> None:
+        """End it."""
+
+
+class SessionMember:
+    """
+    A connection with a session, as agents have.
+
+    Args:
+        wire: Open.
+    """
+
+    def __init__(self, wire: AgentWire) -> None:
+        self._wire = wire
+        self._answered: dict[int, asyncio.Future[None]] = {}
+        self._draining = asyncio.create_task(self._drain())
+
+    async def ping(self) -> None:
+        """Send a heartbeat and wait for its answer."""
+        answered = asyncio.get_running_loop().create_future()
+
+        def build(number: int) -> Heartbeat:
+            self._answered[number] = answered
+            return Heartbeat(number=number, jobs=())
+
+        self._wire.session.heartbeat(build)
+        await self._wire.flush()
+        await answered
+
+    async def close(self) -> None:
+        """End it."""
+        self._draining.cancel()
+        await asyncio.gather(self._draining, return_exceptions=True)
+        await self._wire.close()
+
+    async def _drain(self) -> None:
+        while True:
+            event = await self._wire.events.get()
+            if isinstance(event, Received) and isinstance(event.message, HeartbeatAck):
+                answered = self._answered.pop(event.message.number, None)
+                if answered is not None:
+                    answered.set_result(None)
+
+
+class BareMember:
+    """
+    A websocket to a server that sends back what it gets.
+
+    Args:
+        socket: Open.
+    """
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+
+    async def ping(self) -> None:
+        """Send as many bytes as a heartbeat has, and get them back."""
+        await self._socket.send(_LIKE_A_HEARTBEAT)
+        await self._socket.recv()
+
+    async def close(self) -> None:
+        """End it."""
+        await self._socket.close()
 
 
 class Fleet:
@@ -42,56 +126,85 @@ class Fleet:
 
     def __init__(self) -> None:
         self._agents: list[tuple[ScriptedAgent, ssl.SSLContext]] = []
-        self._wires: list[AgentWire] = []
-        self._sockets: list[ClientConnection] = []
-        self._drains: list[asyncio.Task[None]] = []
-        self._connected = 0
-        """How many of the agents, from the first on."""
+        self._members: list[Member] = []
 
     async def enrol(self, url: str, *tokens: str) -> dict[str, float]:
         """Enrol one agent for each token."""
         began = time.perf_counter()
         agents = await _each(tokens, lambda token: ScriptedAgent.enrol(url, token))
-        self._agents = [(agent, agent.context()) for agent in agents]
         return {"count": len(agents), "seconds": time.perf_counter() - began}
+
+    async def load(self, file: str) -> dict[str, float]:
+        """Take agents over."""
+        signer = base64.b64encode(bytes(32)).decode()
+        for line in Path(file).read_text().splitlines():
+            made = json.loads(line)
+            key = serialization.load_pem_private_key(made["key"].encode(), None)
+            agent = ScriptedAgent("", made["root"], made["chain"], cast("ec.EllipticCurvePrivateKey", key), signer)
+            self._agents.append((agent, agent.context()))
+        return {"count": len(self._agents)}
+
+    async def shake(self, url: str, count: str) -> dict[str, float]:
+        """Do TLS handshakes and nothing else."""
+        host, port = url.removeprefix("wss://").split(":")
+
+        async def one(agent: tuple[ScriptedAgent, ssl.SSLContext]) -> None:
+            _, writer = await asyncio.open_connection(host, int(port), ssl=agent[1])
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+        _, answer = await self._timed(one, self._agents[: int(count)])
+        return answer
 
     async def connect(self, url: str, count: str) -> dict[str, float]:
         """Connect more agents, and wait for each one's welcome."""
 
-        async def one(agent: tuple[ScriptedAgent, ssl.SSLContext]) -> AgentWire:
+        async def one(agent: tuple[ScriptedAgent, ssl.SSLContext]) -> Member:
             wire = AgentWire(await _open(url, agent[1]))
             await wire.send(agent[0].hello())
             await wire.wait_event(Opened)
-            return wire
+            return SessionMember(wire)
 
-        wires, answer = await self._timed(one, int(count))
-        self._wires += wires
-        self._drains += [asyncio.create_task(_drain(wire)) for wire in wires]
-        return answer
+        return await self._join(one, int(count))
 
     async def open(self, url: str, count: str) -> dict[str, float]:
         """Open bare websockets for more agents, with their certificates."""
-        sockets, answer = await self._timed(lambda agent: _open(url, agent[1]), int(count))
-        self._sockets += sockets
-        return answer
+
+        async def one(agent: tuple[ScriptedAgent, ssl.SSLContext]) -> Member:
+            return BareMember(await _open(url, agent[1]))
+
+        return await self._join(one, int(count))
+
+    async def echo(self, count: str) -> dict[str, float]:
+        """Time answers, one after the other, from connections chosen at random."""
+        dice = random.Random(1)
+        taken = []
+        for _ in range(int(count)):
+            began = time.perf_counter()
+            await dice.choice(self._members).ping()
+            taken.append(time.perf_counter() - began)
+        return {"count": len(taken), "p50": percentile(taken, 0.5), "p99": percentile(taken, 0.99)}
 
     async def leave(self) -> dict[str, float]:
         """Close every connection."""
-        count, self._connected = self._connected, 0
-        for task in self._drains:
-            task.cancel()
-        await asyncio.gather(*self._drains, return_exceptions=True)
-        await asyncio.gather(*(wire.close() for wire in self._wires), *(one.close() for one in self._sockets))
-        self._wires, self._sockets, self._drains = [], [], []
-        return {"count": count}
+        left, self._members = self._members, []
+        await _each(left, lambda member: member.close())
+        return {"count": len(left)}
+
+    async def _join(
+        self, make: Callable[[tuple[ScriptedAgent, ssl.SSLContext]], Awaitable[Member]], count: int
+    ) -> dict[str, float]:
+        first = len(self._members)
+        made, answer = await self._timed(make, self._agents[first : first + count])
+        self._members += made
+        return answer
 
     async def _timed(
-        self, make: Callable[[tuple[ScriptedAgent, ssl.SSLContext]], Awaitable[Made]], count: int
+        self, make: Callable[[T], Awaitable[Made]], items: Sequence[T]
     ) -> tuple[list[Made], dict[str, float]]:
-        chosen = self._agents[self._connected : self._connected + count]
         began = time.perf_counter()
-        made = await _each(chosen, make)
-        self._connected += len(made)
+        made = await _each(items, make)
         return made, {"count": len(made), "seconds": time.perf_counter() - began}
 
 
@@ -104,12 +217,6 @@ async def _open(url: str, context: ssl.SSLContext) -> ClientConnection:
         ping_interval=None,
         open_timeout=_OPEN_SECONDS,
     )
-
-
-async def _drain(wire: AgentWire) -> None:
-    """Throw away what the session tells, such as answers to heartbeats."""
-    while True:
-        await wire.events.get()
 
 
 async def _each(items: Sequence[T], make: Callable[[T], Awaitable[Made]]) -> list[Made]:
@@ -127,7 +234,8 @@ async def serve() -> None:
     """Obey standard input until it ends."""
     fleet = Fleet()
     obey: dict[str, Callable[..., Awaitable[dict[str, float]]]] = {
-        "enrol": fleet.enrol, "connect": fleet.connect, "open": fleet.open, "leave": fleet.leave,
+        "enrol": fleet.enrol, "load": fleet.load, "shake": fleet.shake, "connect": fleet.connect, "open": fleet.open,
+        "echo": fleet.echo, "leave": fleet.leave,
     }  # fmt: skip
     while line := await asyncio.to_thread(sys.stdin.readline):
         verb, *arguments = line.split()

@@ -1,13 +1,14 @@
 """
 The peer of the relay's agent port: the `websockets` server as its documentation shows it, with the relay's certificate.
 
-`python -m tests.bench.plain_server DATA_DIR asyncio|uvloop` prints its port, then keeps every connection open and does
-nothing else: no sessions, no store. Compression is off, as in the relay, so that the loop is all that differs.
+`python -m tests.bench.plain_server DATA_DIR asyncio|uvloop` prints its port, then keeps every connection open and sends
+every message back: no sessions, no store. Compression is off, as in the relay: the loop is all that differs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import sys
 from pathlib import Path
@@ -18,8 +19,9 @@ from websockets.typing import Subprotocol
 
 
 async def hold(connection: ServerConnection) -> None:
-    """Keep a connection until the other end closes it."""
-    await connection.wait_closed()
+    """Send back what comes, until the other end closes the connection."""
+    async for message in connection:
+        await connection.send(message)
 
 
 async def run(context: ssl.SSLContext) -> None:
@@ -34,6 +36,7 @@ async def run(context: ssl.SSLContext) -> None:
 def main() -> None:
     """Run the server on the loop that was asked for."""
     data_dir = Path(sys.argv[1])
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)  # a handshake without a request is no news here
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0

@@ -93,9 +93,10 @@ class Wire:
             if batch:
                 await consume(batch)
                 self.wake()
-            if batch and isinstance(closed := batch[-1], Closed):
+            closed = next((event for event in batch[-1:] if isinstance(event, Closed)), None)
+            if closed is not None:
                 return closed
-            del batch  # an idle connection must not keep the last message
+            batch.clear()  # an idle connection must not keep the last message
 
     async def _read(self) -> None:
         try:
