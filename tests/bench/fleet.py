@@ -75,6 +75,8 @@ class SessionMember:
 
     async def ping(self) -> None:
         """Send a heartbeat and wait for its answer."""
+        if (closed := self._wire.session.close_reason) is not None:
+            raise ConnectionError(f"a session ended: {closed.reason}")
         answered = asyncio.get_running_loop().create_future()
 
         def build(number: int) -> Heartbeat:
