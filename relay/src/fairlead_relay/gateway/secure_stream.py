@@ -13,7 +13,7 @@ import contextlib
 import ssl
 from typing import cast
 
-from fairlead_relay.gateway.signal import Signal
+from fairlead_relay.gateway.signals import Signal
 
 READ_BYTES = 64 * 1024
 """Plaintext held for the reader; more stays encrypted, and then with the sender."""

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from fairlead_relay.errors import ChannelClosed
 from fairlead_relay.gateway.channel import Channel
-from fairlead_relay.gateway.signal import Signal
+from fairlead_relay.gateway.signals import Signal
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.session import Closed, Event, Phase, Session
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from fairlead_relay.gateway.signal import Signal
+from fairlead_relay.gateway.signals import Signal
 
 
 async def test_it_lets_its_waiter_go_and_stays_set_until_cleared() -> None:
