@@ -51,6 +51,7 @@ BENCHMARKS = (
     Benchmark("dispatch", "from an API request to the agent that starts the job, one agent", 30),
     Benchmark("streams", "events of one agent: rate, acknowledgement, live stream; alone and beside a bulk stream", 90),
     Benchmark("connections", "relay memory, CPU, rate and answers with 2,000 and 5,000 agents", 600),
+    Benchmark("cycles", "what 10,000 connections leave behind: tasks, descriptors, memory of both sides", 300),
     Benchmark("idle", "memory and CPU of a connected agent with nothing to do", 60),
     Benchmark("apply", "100 objects through relay and agent, kubectl and raw requests", 120),
 )

@@ -37,6 +37,8 @@ class RelayProcess:
     """Address of the agent port; clusters in namespaces of their own cannot dial this machine's loopback."""
     environment: dict[str, str] = field(default_factory=dict)
     """Further FAIRLEAD_RELAY_… settings."""
+    module: str = "fairlead_relay"
+    """What to run: the relay, or one that also counts something."""
     process: subprocess.Popen[bytes] | None = None
     clients: list[Api] = field(default_factory=list)
 
@@ -62,7 +64,7 @@ class RelayProcess:
 
     def start(self) -> RelayProcess:
         """Start the relay, on the ports of its former life if it had one, and wait until it is ready."""
-        command = [sys.executable, "-m", "fairlead_relay", "serve", "--data-dir", str(self.data_dir)]
+        command = [sys.executable, "-m", self.module, "serve", "--data-dir", str(self.data_dir)]
         command += [
             "--api-listen",
             f"127.0.0.1:{self.api_port}",

@@ -117,6 +117,7 @@ class AgentWire:
         """Job id → token, renewed by each heartbeat."""
         self._skipped: list[Event] = []
         self._websocket = websocket
+        self._retime = asyncio.Event()
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._keep_time())]
 
     async def send(self, message: Message) -> None:
@@ -206,6 +207,8 @@ class AgentWire:
                 self.beat()
             else:
                 self.events.put_nowait(event)
+            if isinstance(event, Opened):
+                self._retime.set()  # heartbeats begin
         await self.flush()
 
     def beat(self) -> None:
@@ -215,7 +218,11 @@ class AgentWire:
 
     async def _keep_time(self) -> None:
         while (deadline := self.session.next_deadline()) is not None:
-            await asyncio.sleep(max(0.0, deadline - time.monotonic()))
+            self._retime.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    await self._retime.wait()
+                    continue
             self.session.receive_timeout(time.monotonic())
             await self._deliver()
 
