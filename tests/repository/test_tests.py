@@ -23,7 +23,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "agent/src/fairlead_agent/inner_channel.py": "tests/integration/relay/test_inspected_agent.py",
     "agent/src/fairlead_agent/kube/state.py": "tests/e2e/test_engine_deploy.py",
     "agent/src/fairlead_agent/link.py": "tests/integration/test_agent_link.py",
-    "agent/src/fairlead_agent/long_poll.py": "tests/integration/relay/test_real_agent.py",
     "agent/src/fairlead_agent/opening.py": "tests/integration/relay/test_inspected_agent.py",
     "agent/src/fairlead_agent/rejoin.py": "tests/integration/test_agent_link.py",
     "agent/src/fairlead_agent/runner.py": "tests/integration/test_agent_jobs.py",

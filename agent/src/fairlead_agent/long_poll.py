@@ -92,7 +92,10 @@ class RequestLine:
                 lines.append(f"Content-Length: {len(body)}")
                 writer.write("\r\n".join([*lines, "", ""]).encode() + body)
                 await writer.drain()
-                return await _read_answer(reader)
+                answer = await _read_answer(reader)
+                if answer.headers.get("connection", "").lower() == "close":
+                    self.drop()
+                return answer
         except BaseException:
             self.drop()
             raise
@@ -119,10 +122,40 @@ async def _read_answer(reader: asyncio.StreamReader) -> Answer:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     words = head[0].split(" ", 2)
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
-    length = headers.get("content-length", "0")
-    if len(words) < 2 or not words[1].isdecimal() or not length.isdecimal() or int(length) > MAX_BATCH_BYTES:  # noqa: PLR2004
+    if len(words) < 2 or not words[1].isdecimal():  # noqa: PLR2004
         raise EOFError("what answers is no relay")
-    return Answer(int(words[1]), headers, await reader.readexactly(int(length)))
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        return Answer(int(words[1]), headers, await _read_chunks(reader))
+    return Answer(int(words[1]), headers, await reader.readexactly(_size(headers.get("content-length", "0"), 10)))
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    """
+    Return a body that came in chunks: no relay sends one, but proxies that look into bodies do.
+
+    Source: RFC 9112 §7.1.
+    """
+    body = b""
+    while size := _size((await reader.readuntil(b"\r\n")).decode("latin-1").partition(";")[0].strip(), 16):
+        body += await reader.readexactly(size)
+        _size(str(len(body)), 10)
+        await reader.readexactly(2)
+    while await reader.readuntil(b"\r\n") != b"\r\n":
+        pass  # a trailer
+    return body
+
+
+def _size(text: str, base: int) -> int:
+    """Return a size within the limit of a batch. Raises: EOFError: it is none."""
+    if not text.isalnum() or not text.isascii():
+        raise EOFError("what answers is no relay")
+    try:
+        size = int(text, base)
+    except ValueError:
+        raise EOFError("what answers is no relay") from None
+    if size > MAX_BATCH_BYTES:
+        raise EOFError(f"an answer of {size:,} bytes is none of a relay")
+    return size
 
 
 class LongPollChannel:
