@@ -28,7 +28,13 @@ class Line:
 @pytest.fixture
 def own_relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
     """Run a relay that the test may stop."""
-    running = RelayProcess(tmp_path_factory.mktemp("relay") / "data").start()
+    running = RelayProcess(tmp_path_factory.mktemp("relay") / "data")
+    # Agents that say that their network inspects TLS are strangers to it, however often their connections break.
+    running.environment = {
+        "FAIRLEAD_RELAY_TLS_INSPECTION": "true",
+        "FAIRLEAD_RELAY_UNIDENTIFIED_PER_MINUTE": "6000",
+    }
+    running.start()
     yield running
     running.close()
 

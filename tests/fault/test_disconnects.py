@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+from itertools import product
 from typing import Any, cast
 
 import pytest
@@ -19,11 +20,14 @@ from tests.fault.faulty_proxy import FaultyProxy, loud_script
 from tests.fault.scale import FULL, scaled
 from tests.integration.agent_state import MemoryEngine
 from tests.integration.bundles import config_maps, deploy, upload
+from tests.integration.relay_process import RelayProcess
 from tests.polling import eventually
 
 SEED = 20_261
 DISCONNECTS = scaled(60, 1000)
 OBJECTS_PER_DISCONNECT = 5
+INNER_TLS = "inner TLS"
+CASES = list(product(Transport, ["frames", INNER_TLS]))
 EVENT: TypeAdapter[ProgressEvent] = TypeAdapter(ProgressEvent)
 
 
@@ -102,13 +106,16 @@ def timeless(events: list[bytes]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(1800 if FULL else 170)
-@pytest.mark.parametrize("transport", list(Transport))
+@pytest.mark.parametrize(("transport", "layer"), CASES)
 async def test_nothing_is_lost_or_doubled_through_many_disconnects(
-    line: Line, recorded: dict[str, list[bytes]], transport: Transport
+    line: Line, recorded: dict[str, list[bytes]], own_relay: RelayProcess, transport: Transport, layer: str
 ) -> None:
     """The stored events are those recorded, in order, and equal to an undisturbed run's apart from times."""
     engine = line.agent.engine = PacedEngine()
     line.agent.only = transport
+    if layer == INNER_TLS:
+        # As in a network that inspects TLS: frames then travel inside a TLS of their own.
+        line.agent.inspected_by = own_relay.ca_file
     bundle = config_maps(DISCONNECTS * OBJECTS_PER_DISCONNECT + 20)
     await asyncio.to_thread(upload, line.tenant.deployer, line.tenant.organization, bundle)
     await line.agent.start()

@@ -29,7 +29,7 @@ class InnerChannel:
     """
 
     def __init__(self, outer: Channel, context: ssl.SSLContext) -> None:
-        self.transport = outer.transport
+        self.transport = f"{outer.transport}, inner TLS"
         self._outer = outer
         self._tls = InnerTls(context, None)
         self._frames: deque[bytes] = deque()
