@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from tests.cluster.binaries import expected_seconds, is_built
+from tests.cluster.binaries import binary, expected_seconds, is_built
 from tests.cluster.progress import seconds_text
 from tests.fault.scale import FULL
 
@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "builds(program, ...): needs programs that take minutes to build and that no other test needs; left out where"
-        " they are not built, except with FAIRLEAD_FAULT=full",
+        " they are not built, except with FAIRLEAD_FAULT=full, which builds them before the test",
     )
 
 
@@ -58,6 +58,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         items[:] = kept
         config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Build what a test is marked with before its time limit runs and before its cluster stands idle."""
+    for program in _programs(item):
+        binary(program)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -32,10 +32,12 @@ class Traces:
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 inside = str((process / "ns" / "net").readlink()) in self.namespaces
-                grouped = f"/fairlead-cluster/{self.name}" in (process / "cgroup").read_text()
+                groups = (process / "cgroup").read_text()
             except OSError:
                 continue
-            if inside or grouped:
+            grouped = f"/fairlead-cluster/{self.name}" in groups
+            # The kernel gives the number of a namespace that is gone to the next one, which may be another cluster's.
+            if grouped or (inside and "/fairlead-cluster/" not in groups):
                 found.append(f"process {process.name}: {(process / 'cmdline').read_text()[:100]}")
         return found
 
