@@ -10,6 +10,8 @@ from typing import Any, cast
 
 import pytest
 
+from fairlead_agent.dialling import Dialler
+from fairlead_agent.doctor import Doctor
 from fairlead_agent.identity_store import SECRET_NAME
 from fairlead_agent.ports import StateKind
 from fairlead_agent.transport_choice import Transport
@@ -138,6 +140,11 @@ async def test_a_revoked_agent_comes_back_by_a_new_token_alone(
     before = await pair.until("connected")
     await pair.ask("agents/harbour/revoke", {})
     await pair.until_agent_says("was revoked at")
+    assert pair.agent.identities is not None
+    doctor = Doctor(Dialler(tenant.relay.agent_url), pair.agent.identities.current, None)
+    await doctor.examine()
+    assert [(found.hop, found.passed) for found in doctor.findings][-1] == ("authorization", False)
+    assert "was revoked at" in doctor.findings[-1].found
     again = await asyncio.to_thread(
         tenant.admin.ask, "POST", f"{tenant.path}/clusters/harbour/enrolment-tokens", {}, 201
     )

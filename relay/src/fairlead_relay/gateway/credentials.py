@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import structlog
 from sqlalchemy import Connection
 
-from fairlead_relay.errors import AgentRefused, SigningRequestInvalid
+from fairlead_relay.errors import AgentRefused, NotFound, SigningRequestInvalid
 from fairlead_relay.gateway.enrolment import Enrolment
 from fairlead_relay.gateway.rejoin import Rejoining
 from fairlead_relay.pki.authority import AgentCertificate, CertificateAuthority
@@ -146,7 +146,7 @@ class Credentials:
         """
         match message:
             case CaRequest():
-                self._send(CaAnswer(root_pem=self._identities.authority.root_pem_of(message.fingerprint)))
+                await self._on_ca_request(message)
             case Enrol():
                 await self._on_enrol(message)
             case ChallengeRequest():
@@ -161,6 +161,22 @@ class Credentials:
             case _:
                 return False
         return True
+
+    async def _on_ca_request(self, message: CaRequest) -> None:
+        """Answer anybody; but an agent that may not connect is told so, for `fairlead-agent doctor` to say it."""
+        if self._certificate is not None:
+            if self.present() is None:
+                return
+            identity, made_at = self._certificate.identity, self._certificate.made_at
+            try:
+                await self._identities.store.read(lambda connection: check_agent(connection, identity, made_at))
+            except NotFound:
+                self._close("this relay knows no such agent; enrol again", ErrorCode.REVOKED)
+                return
+            except AgentRefused as error:
+                self._close(error.reason, error.code)
+                return
+        self._send(CaAnswer(root_pem=self._identities.authority.root_pem_of(message.fingerprint)))
 
     async def _on_enrol(self, message: Enrol) -> None:
         try:
