@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -11,18 +12,25 @@ from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fairlead_agent.dialling import Dialler
 from fairlead_agent.doctor import Doctor
+from fairlead_agent.identity_store import client_context
+from fairlead_agent.opening import open_channel
 from fairlead_agent.transport_choice import Transport
 from fairlead_relay.commands.root import cli
 from fairlead_shared.enrolment import EnrolmentToken
+from fairlead_shared.errors import ErrorCode
+from fairlead_shared.frames import CaAnswer, CaRequest, Error, Hello, decode_frame, encode_frame
+from fairlead_shared.inner_tls import PATH_SUFFIX
 from tests.fault.middlebox import Middlebox, Refusal, middlebox
 from tests.integration.agent_under_test import POLICY, AgentUnderTest
 from tests.integration.bundles import config_maps, deploy, upload
 from tests.integration.conftest import Tenant, make_tenant
 from tests.integration.relay_address import RelayAddress
 from tests.integration.relay_process import RelayProcess
+from tests.integration.scripted_agent import unverified_context
 from tests.integration.scripted_relay import ThrowawayCa
 from tests.polling import eventually
 
@@ -211,6 +219,59 @@ async def test_what_inspects_cannot_alter(office: Office, transport: Transport, 
     await eventually(lost, "the altered connection to end", 40)
     await office.until("connected")
     await office.deploy()
+
+
+async def test_what_inspects_cannot_repeat_a_session(office: Office, allowing: RelayProcess) -> None:
+    """Everything that an agent said, said once more to the relay, opens nothing: the relay's part was another."""
+    said: list[bytes] = []
+
+    def listen(content: bytes) -> bytes:
+        said.append(content)
+        return content
+
+    office.agent.only = Transport.WEBSOCKET
+    await office.agent.start()
+    await office.until("connected")
+    await office.agent.stop()
+    await office.until("offline")
+    office.box.to_relay = listen
+    await office.agent.start()
+    await office.until("connected")
+    connections = allowing.log.read_text().count('"event": "agent connected"')
+    reader, writer = await asyncio.open_connection("127.0.0.1", allowing.agent_port, ssl=unverified_context())
+    head = [f"GET /v1/agent{PATH_SUFFIX} HTTP/1.1", "Host: relay", "Connection: Upgrade", "Upgrade: websocket"]
+    head += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg=="]
+    head += ["Sec-WebSocket-Protocol: fairlead.v1"]
+    writer.write("\r\n".join([*head, "", ""]).encode())
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+    writer.write(b"".join(said))
+    async with asyncio.timeout(20):
+        answer = await reader.read()
+    assert answer  # the relay's own part of a handshake, and an alert
+    assert office.agent.link is not None
+    assert office.agent.link.is_connected
+    assert allowing.log.read_text().count('"event": "agent connected"') == connections
+    assert "inner TLS handshake refused" in allowing.log.read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize("transport", list(Transport))
+async def test_without_a_certificate_inside_only_the_way_in_is_served(
+    allowing: RelayProcess, transport: Transport
+) -> None:
+    """Where inspection is allowed a hello still wants a certificate, inside as outside."""
+    straight = Dialler(allowing.agent_url)
+    inside = Dialler(allowing.agent_url, ca_bundle_file=allowing.ca_file, tls_inspection=True)
+    key = base64.b64encode(X25519PrivateKey.generate().public_key().public_bytes_raw()).decode()
+    hello = encode_frame(Hello(versions=(1, 1), agent_version="0", replica="r", sealing_key=key))
+    for dialler in (straight, inside):
+        channel = await open_channel(dialler, transport, client_context(allowing.ca_file.read_text(), None))
+        await channel.send(encode_frame(CaRequest()))
+        assert isinstance(decode_frame(await channel.receive()), CaAnswer)
+        await channel.send(hello)
+        refused = decode_frame(await channel.receive())
+        assert isinstance(refused, Error)
+        assert refused.code is ErrorCode.UNAUTHORIZED
+        await channel.close()
 
 
 async def test_a_relay_that_does_not_allow_it_says_so(relay: RelayProcess, tmp_path: Path) -> None:
