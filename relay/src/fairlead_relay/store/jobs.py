@@ -92,6 +92,7 @@ class Job:
     holder: str | None
     """Session that holds the job."""
     leased_at: float | None
+    """When it was offered; None once its agent took it."""
     lease_expires_at: float | None
     runnable_at: float | None
     """Not to be leased before; None: at once."""

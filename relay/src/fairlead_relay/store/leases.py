@@ -162,7 +162,9 @@ def is_held_by(connection: Connection, holding: Holding) -> bool:
     return connection.scalar(_IS_HELD, holding.parameters()) is not None
 
 
-_ACCEPT: Final = Transition(JobEvent.ACCEPT, *IS_HOLDER, started_at=func.coalesce(jobs.c.started_at, NOW))
+_ACCEPT: Final = Transition(
+    JobEvent.ACCEPT, *IS_HOLDER, started_at=func.coalesce(jobs.c.started_at, NOW), leased_at=None
+)
 
 
 def accept_job(connection: Connection, holding: Holding, now: float) -> bool:

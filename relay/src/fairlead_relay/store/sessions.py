@@ -2,7 +2,8 @@
 Sessions: which connection speaks for an agent, and how both sides agree on its jobs after any absence.
 
 The newest connection wins. What older ones held becomes `unreachable` and is settled at once by the list of jobs in the
-new one's hello: a job that the agent lists under its current token goes on, any other runs again as a new attempt.
+new one's hello: a job that the agent lists under its current token goes on, any other runs again: as a new attempt,
+unless its offer was never answered.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from sqlalchemy import Connection, bindparam, func, select, tuple_, update
+from sqlalchemy import Connection, bindparam, case, func, select, tuple_, update
 
 from fairlead_relay.store.access import Presented, check_agent, note_presented
 from fairlead_relay.store.jobs import JOB_COLUMNS, NOW, Job, Transition, is_one_of, job_of
@@ -140,6 +141,7 @@ def _resumed(event: JobEvent) -> Transition:
         lease_expires_at=bindparam("new_expiry"),
         # An agent that lost its connection between the checkpoint and the accept has the job all the same.
         started_at=func.coalesce(jobs.c.started_at, NOW),
+        leased_at=None,
         reason="",
     )
 
@@ -165,7 +167,13 @@ def _disowned(event: JobEvent, outcome: Outcome) -> Transition:
 
 
 _DISOWN: Final[Mapping[str | None, Transition]] = {
-    None: Transition(JobEvent.DISOWN, *_IS_JOB, attempt=jobs.c.attempt + 1, reason="its agent came back without it"),
+    None: Transition(
+        JobEvent.DISOWN,
+        *_IS_JOB,
+        # An offer that was lost on its way, or before the checkpoint, began nothing.
+        attempt=case((jobs.c.leased_at.is_not(None), jobs.c.attempt), else_=jobs.c.attempt + 1),
+        reason="its agent came back without it",
+    ),
     "cancel": _disowned(JobEvent.DISOWN_CANCELLED, Outcome.CANCELLED),
     "supersede": _disowned(JobEvent.DISOWN_SUPERSEDED, Outcome.SUPERSEDED),
 }

@@ -113,6 +113,21 @@ async def test_a_job_that_the_agent_does_not_know_runs_again(store: Store) -> No
     assert (taken.id, taken.attempt, taken.token, taken.acknowledged_seq) == (job.id, 2, 2, 1)
 
 
+async def test_an_offer_lost_with_its_connection_is_no_attempt(store: Store) -> None:
+    """The agent never had it, so it is offered again as it was, under another token; once taken, it counts."""
+    await store.write(deploy)
+    agent = await connected(store)
+    leased = await agent.lease()
+    assert leased is not None
+    agent.session_id = "second"
+    await agent.connect()
+    taken = await agent.take()
+    assert (taken.id, taken.attempt, taken.token) == (leased.job.id, 1, 2)
+    agent.session_id = "third"
+    await agent.connect()
+    assert (await agent.look(taken)).attempt == 2
+
+
 async def test_a_job_under_an_old_token_is_abandoned(store: Store) -> None:
     """The agent holds what is no longer its own; what it should hold runs again."""
     agent, job = await running_job(store)
