@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from tests.cluster.commands import end_of
+from tests.cluster.commands import end_of, wait_until
 from tests.cluster.demo_images import DEMO, demo_manifests
 from tests.cluster.errors import ClusterError
 from tests.cluster.progress import seconds_text
@@ -35,6 +35,9 @@ STEPS = 9
 _EXIT_FAILED = 5
 """What `fairlead deploy --watch` ends with when the deployment failed."""
 _DIAL_SECONDS = 1.0
+_GONE_SECONDS = 60.0
+_APP_PODS = 2
+"""Replicas of `app` in every version."""
 _VERSIONS: dict[str, tuple[str, ...]] = {"v1": (), "broken": ("broken",), "v2": ("v2",)}
 """Folder in the demo's directory → overlays over deploy/demo/manifests."""
 
@@ -205,6 +208,8 @@ class Story:
         )
         self._fairlead_deploy("v2")
         self._kubectl("--namespace", self.ground.namespace, "get", "jobs")
+        # A pod that ends goes on answering for a while, as version 1.
+        wait_until("the pods of version 1 being gone", self._find_old_pods, seconds=_GONE_SECONDS)
         self._get("/api/ships")
 
     def _summary(self, relay: Relay) -> None:
@@ -246,6 +251,13 @@ class Story:
             shown=" ".join(["kubectl", *arguments]),
             prefix=target.prefix,
         )
+
+    def _find_old_pods(self) -> str | None:
+        target = self.ground.target
+        argv = [str(target.kubectl_program), *target.kubectl_options, "--namespace", self.ground.namespace]
+        argv += ["get", "pods", "--selector=app.kubernetes.io/name=app", "--output=name"]
+        pods = self.shell.read(argv, prefix=target.prefix).split()
+        return None if len(pods) == _APP_PODS else f"there are {', '.join(pods)}"
 
     def _get(self, path: str) -> None:
         """Get a page by way of the API server, which dials the Service `web` from inside."""
