@@ -62,7 +62,7 @@ def test_a_missing_image_and_a_failing_program_are_told_apart(pair: Cluster) -> 
     def reason(pod: str) -> str:
         return pair.kubectl("get", "pod", pod, path).stdout
 
-    wait_until(lambda: reason("crashing") == "CrashLoopBackOff", "a crash loop", 60)
+    wait_until(lambda: reason("crashing") == "CrashLoopBackOff", "a crash loop", 120)
     wait_until(lambda: reason("missing") in {"ErrImagePull", "ImagePullBackOff"}, "a failed pull", 60)
 
 

@@ -20,6 +20,12 @@ BINDING = {
 AGENT: dict[str, Any] = {"relay": {"url": "wss://relay.example.com:7444"}, "policy": {"bindings": [BINDING]}}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def built() -> None:
+    """Build helm first, in a fixture, which may take as long as it takes."""
+    binary("helm")
+
+
 def rendered(chart: str, values: dict[str, Any]) -> list[dict[str, Any]]:
     """Render a chart as release `one` in namespace `fairlead`."""
     return [manifest for manifest in yaml.safe_load_all(render(chart, "one", "fairlead", values)) if manifest]

@@ -50,6 +50,7 @@ class Middlebox:
         """Connections whose first request was passed on."""
         self._relay_port = relay_port
         self._refusal = refusal
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self.to_relay: Callable[[bytes], bytes] = unchanged
         """What becomes of bytes on their way to the relay, after a request's head."""
         self.to_agent: Callable[[bytes], bytes] = unchanged
@@ -64,6 +65,10 @@ class Middlebox:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection to its end."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = writer
+        task.add_done_callback(self._open.pop)
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             if self._refusal is Refusal.NEVER or b"\r\nupgrade:" not in head.lower():
@@ -85,6 +90,13 @@ class Middlebox:
                     async with asyncio.timeout(1):
                         await writer.wait_closed()
             writer.transport.abort()
+
+    async def end(self) -> None:
+        """End every connection; one that still dials the relay ends after that, or its socket would stay open."""
+        for writer in self._open.values():
+            writer.transport.abort()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*self._open)
 
     def _change_to_relay(self, content: bytes) -> bytes:
         return self.to_relay(content)
@@ -132,3 +144,4 @@ async def middlebox(
     async with server:
         box.port = server.sockets[0].getsockname()[1]
         yield box
+    await box.end()
