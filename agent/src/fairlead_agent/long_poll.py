@@ -14,6 +14,7 @@ import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from typing import cast
 
 from fairlead_agent.dialling import Dialler
 from fairlead_agent.errors import ChannelClosed, ConnectFailed
@@ -62,6 +63,17 @@ class Answer:
         self.body = body
 
 
+class _NotedProtocol(asyncio.StreamReaderProtocol):
+    """A protocol that knows its transport, also where nobody is left to be given it."""
+
+    made: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note it."""
+        self.made = cast("asyncio.Transport", transport)
+        super().connection_made(transport)
+
+
 class RequestLine:
     """
     One kept connection for requests, made anew when it broke.
@@ -108,13 +120,20 @@ class RequestLine:
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         raw = await self._dialler.connect()
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=_MAX_HEAD_BYTES)
+        protocol = _NotedProtocol(reader)
         try:
-            self._streams = await asyncio.open_connection(
-                sock=raw, ssl=self._context, server_hostname=self._dialler.host, limit=_MAX_HEAD_BYTES
+            transport, _ = await loop.create_connection(
+                lambda: protocol, sock=raw, ssl=self._context, server_hostname=self._dialler.host
             )
         except BaseException:
+            if protocol.made is not None:
+                # Cancelled as the handshake ended, asyncio would wait half a minute for the peer's goodbye.
+                protocol.made.abort()
             raw.close()
             raise
+        self._streams = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
         return self._streams
 
 
