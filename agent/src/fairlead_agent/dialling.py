@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -96,15 +97,15 @@ class Dialler:
         """
         raw = await self.connect()
         lost: list[Exception] = []
-        secured = False
+        secured: list[asyncio.Transport] = []
+        """The transport, once its handshake is done."""
         passed = self.passed
 
         class NotedConnection(ClientConnection):
             """Keeps why the transport was lost: the library reports only that it was."""
 
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
-                nonlocal secured
-                secured = True
+                secured.append(cast("asyncio.Transport", transport))
                 passed("TLS", describe_tls(transport))
                 super().connection_made(transport)
 
@@ -112,6 +113,12 @@ class Dialler:
                 if exc is not None:
                     lost.append(exc)
                 super().connection_lost(exc)
+
+        def give_up() -> None:
+            for transport in secured:
+                # Cancelled as the handshake ended, asyncio would wait half a minute for the peer's goodbye.
+                transport.abort()
+            raw.close()
 
         try:
             async with asyncio.timeout(2 * STEP_SECONDS):
@@ -132,17 +139,17 @@ class Dialler:
                     user_agent_header=None,
                 )
         except TimeoutError:
-            raw.close()
+            give_up()
             hop = "upgrade" if secured else "TLS"
             raise ConnectFailed(hop, self.address, f"no answer within {2 * STEP_SECONDS:.0f} s") from None
         except (OSError, InvalidHandshake) as error:
-            raw.close()
+            give_up()
             failed = failure_of([*lost, error], self.address)
             unanswered = not isinstance(error, InvalidStatus)
-            failed.cut_upgrade = secured and unanswered and not any(isinstance(one, ssl.SSLError) for one in lost)
+            failed.cut_upgrade = bool(secured) and unanswered and not any(isinstance(one, ssl.SSLError) for one in lost)
             raise failed from error
         except asyncio.CancelledError:
-            raw.close()
+            give_up()
             raise
         self.passed("upgrade", "websocket")
         return WebsocketChannel(websocket)

@@ -139,13 +139,13 @@ class RequestLine:
 
 async def _read_answer(reader: asyncio.StreamReader) -> Answer:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    words = head[0].split(" ", 2)
+    status = head[0].partition(" ")[2].partition(" ")[0]
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
-    if len(words) < 2 or not words[1].isdecimal():  # noqa: PLR2004
+    if not status.isdecimal():
         raise EOFError("what answers is no relay")
     if headers.get("transfer-encoding", "").lower() == "chunked":
-        return Answer(int(words[1]), headers, await _read_chunks(reader))
-    return Answer(int(words[1]), headers, await reader.readexactly(_size(headers.get("content-length", "0"), 10)))
+        return Answer(int(status), headers, await _read_chunks(reader))
+    return Answer(int(status), headers, await reader.readexactly(_size(headers.get("content-length", "0"), 10)))
 
 
 async def _read_chunks(reader: asyncio.StreamReader) -> bytes:

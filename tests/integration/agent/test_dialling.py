@@ -1,4 +1,4 @@
-"""Dialling through a proxy that is itself reached over TLS, with a root of its own."""
+"""Dialling through a proxy that is itself reached over TLS, with a root of its own, and giving up in between."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from websockets.asyncio.client import ClientConnection
 
 from fairlead_agent.dialling import Dialler
 from fairlead_agent.errors import ConnectFailed
@@ -64,3 +65,23 @@ def test_a_proxy_over_tls_with_a_root_of_its_own(tmp_path: Path, run: object) ->
     """Under both loops: TLS to the proxy by the extra roots, TLS to the relay by its pinned one, inside of it."""
     assert callable(run)
     run(dial_through(tmp_path))
+
+
+async def test_a_dial_that_is_cancelled_as_its_handshake_ends_leaves_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library would say goodbye and wait half a minute for the peer's, by a socket that was closed beneath it."""
+    lost = asyncio.Event()
+    monkeypatch.setattr(ClientConnection, "connection_lost", lambda self, error: lost.set())
+    relay = ScriptedRelay()
+    await relay.start()
+
+    def cancelling(hop: str, _: str) -> None:
+        if hop == "TLS":
+            dialling.cancel()
+
+    dialler = Dialler(relay.url, passed=cancelling)
+    dialling = asyncio.create_task(dialler.dial(client_context(relay.ca.root_pem, None)))
+    with pytest.raises(asyncio.CancelledError):
+        await dialling
+    async with asyncio.timeout(5):
+        await lost.wait()
+    await relay.stop()

@@ -10,7 +10,7 @@ import pytest
 
 from fairlead_agent.dialling import Dialler
 from fairlead_agent.identity_store import client_context
-from fairlead_agent.long_poll import RequestLine
+from fairlead_agent.long_poll import RequestLine, _NotedProtocol
 from fairlead_shared.poll_batches import MAX_BATCH_BYTES, POLL_PATH
 from tests.integration.scripted_relay import ThrowawayCa
 
@@ -79,3 +79,22 @@ async def test_what_is_no_answer_of_a_relay_ends_the_request(answer: bytes) -> N
         with pytest.raises((EOFError, OSError, asyncio.LimitOverrunError)):
             async with asyncio.timeout(2):
                 await line.ask("POST", {})
+
+
+async def test_a_poll_that_is_cancelled_as_its_handshake_ends_leaves_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library would say goodbye and wait half a minute for the peer's, by a socket that was closed beneath it."""
+    lost = asyncio.Event()
+    connection_made = _NotedProtocol.connection_made
+
+    def cancelling(self: _NotedProtocol, transport: asyncio.BaseTransport) -> None:
+        connection_made(self, transport)
+        asking.cancel()
+
+    monkeypatch.setattr(_NotedProtocol, "connection_made", cancelling)
+    monkeypatch.setattr(_NotedProtocol, "connection_lost", lambda self, error: lost.set())
+    async with answering(b"") as (line, _):
+        asking = asyncio.create_task(line.ask("POST", {}))
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        async with asyncio.timeout(5):
+            await lost.wait()
