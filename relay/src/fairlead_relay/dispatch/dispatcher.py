@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from fairlead_relay.bus import LAGGED, WORK, LocalBus
 from fairlead_relay.dispatch.link import AgentLink, Connected, DispatchLimits
-from fairlead_relay.errors import AgentRefused, NotFound, SessionReplaced, StoreError
+from fairlead_relay.errors import AgentRefused, SessionReplaced, StoreError
 from fairlead_relay.store import Store
 from fairlead_relay.store.access import Presented, check_agent
 from fairlead_relay.store.jobs import Job
@@ -174,7 +174,7 @@ class Dispatcher:
             link: How to reach it. Nothing is offered before `start_offers`.
             certificate: What it showed.
         Returns: The session, with the verdicts for the welcome.
-        Raises: NotFound: the agent was removed. AgentRefused: it may not connect. StoreUnavailable: let it come back.
+        Raises: AgentRefused: it may not connect. StoreUnavailable: let it come back.
         """
         session = NewSession(secrets.token_hex(16), self._relay_id, identity, certificate)
         now = self._clock()
@@ -404,8 +404,6 @@ def _refusal(connection: Connection, linked: _Linked) -> AgentRefused | None:
         check_agent(connection, linked.identity)
     except AgentRefused as refused:
         return refused
-    except NotFound:
-        return None
     return None
 
 

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import structlog
 from sqlalchemy import Connection
 
-from fairlead_relay.errors import AgentRefused, NotFound, SigningRequestInvalid
+from fairlead_relay.errors import AgentRefused, SigningRequestInvalid
 from fairlead_relay.gateway.enrolment import Enrolment
 from fairlead_relay.gateway.rejoin import Rejoining
 from fairlead_relay.pki.authority import AgentCertificate, CertificateAuthority
@@ -170,9 +170,6 @@ class Credentials:
             identity, made_at = self._certificate.identity, self._certificate.made_at
             try:
                 await self._identities.store.read(lambda connection: check_agent(connection, identity, made_at))
-            except NotFound:
-                self._close("this relay knows no such agent; enrol again", ErrorCode.REVOKED)
-                return
             except AgentRefused as error:
                 self._close(error.reason, error.code)
                 return

@@ -18,7 +18,6 @@ from fairlead_relay import __version__
 from fairlead_relay.dispatch import Dispatcher
 from fairlead_relay.errors import (
     AgentRefused,
-    NotFound,
     SessionReplaced,
     StoreUnavailable,
 )
@@ -227,9 +226,6 @@ class Link:
             return
         try:
             connected = await self._ports.dispatcher.connect(self._identity, hello, self, presented)
-        except NotFound:
-            self.close("this relay knows no such agent; enrol again", ErrorCode.REVOKED)
-            return
         except AgentRefused as error:
             self._log.warning("agent refused", code=error.code, reason=error.reason)
             self.close(error.reason, error.code)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from fairlead_relay.errors import AgentRefused, NotFound, SigningRequestInvalid
+from fairlead_relay.errors import AgentRefused, SigningRequestInvalid
 from fairlead_relay.gateway.enrolment import awaiting_approval
 from fairlead_relay.pki.authority import CertificateAuthority, IssuedCertificate, read_agent_certificate
 from fairlead_relay.store import Store
@@ -81,8 +81,6 @@ class Rejoining:
             issued = await self._store.write(write)
         except SigningRequestInvalid as error:
             raise AgentRefused(ErrorCode.MALFORMED, str(error)) from error
-        except NotFound as error:
-            raise AgentRefused(ErrorCode.REVOKED, "this relay knows no such agent; enrol with a new token") from error
         if issued is None:
             raise awaiting_approval(identity, key_sha256)
         return identity, issued

@@ -81,11 +81,11 @@ def check_agent(connection: Connection, identity: AgentIdentity, made_at: float 
         connection: In a read or write.
         identity: Whom its certificate names.
         made_at: When that certificate was made, seconds since the epoch; None where it was checked before.
-    Raises: NotFound: no such agent. AgentRefused: disabled, revoked, or replaced by a later enrolment.
+    Raises: AgentRefused: unknown, disabled, revoked, or replaced by a later enrolment.
     """
     row = connection.execute(_STANDING, {**_names(identity), "of_agent": identity.agent}).one_or_none()
     if row is None:
-        raise NotFound("agent", str(identity))
+        raise AgentRefused(ErrorCode.REVOKED, "this relay knows no such agent; enrol with a new token")
     _refuse_disabled(identity.cluster, row.disabled_at)
     if row.revoked_at is not None:
         raise AgentRefused(
@@ -105,7 +105,7 @@ def check_rejoin(connection: Connection, identity: AgentIdentity, made_at: float
     """
     Check that the certificate with which an agent wants to rejoin is the newest it was seen with.
 
-    Raises: NotFound, AgentRefused: as `check_agent`, or a newer certificate was in use since.
+    Raises: AgentRefused: as `check_agent`, or a newer certificate was in use since.
     """
     check_agent(connection, identity, made_at)
     newest = connection.scalar(select(agents.c.presented_from).where(_is(agents, identity)))

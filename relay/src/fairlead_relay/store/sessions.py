@@ -90,8 +90,7 @@ def open_session(
         lease_seconds: Lease length of the jobs that go on.
         now: Seconds since the epoch.
     Returns: A verdict for each job in the hello.
-    Raises: NotFound: no such agent, e.g. it was removed after its certificate was issued. AgentRefused: it may not
-        connect.
+    Raises: AgentRefused: it may not connect, e.g. since it was removed after its certificate was issued.
     """
     identity, presented = session.identity, session.certificate
     check_agent(connection, identity, None if presented is None else presented.made_at)

@@ -39,7 +39,7 @@ async def test_a_certificate_of_before_the_last_enrolment_counts_no_more(store: 
     with pytest.raises(AgentRefused, match="another agent enrolled"):
         await store.read(lambda c: check_agent(c, ONE, START + 8))
     await store.read(lambda c: check_agent(c, ONE, START + 9))
-    with pytest.raises(NotFound):
+    with pytest.raises(AgentRefused, match="knows no such agent"):
         await store.read(lambda c: check_agent(c, identity_of("nowhere"), START))
     with pytest.raises(NotFound):
         await store.read(lambda c: check_enabled(c, ORGANIZATION, "nowhere"))
