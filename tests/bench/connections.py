@@ -223,7 +223,7 @@ def _cost(load: Load, verb: str, url: str, pid: int) -> Cost:
     time.sleep(SETTLE_SECONDS / 5)
     memory_before, cpu_before = memory_of(pid).anonymous, cpu_seconds_of(pid)
     shaken, _ = load.tell("shake", url, HANDSHAKES)
-    time.sleep(1)
+    time.sleep(1)  # the last ones are closed after they were counted
     cost = Cost((cpu_seconds_of(pid) - cpu_before) * 1000 / shaken)
     connected = 0
     for tier in TIERS:

@@ -27,7 +27,7 @@ class Sandbox:
         self.cluster = cluster
         self.namespace = namespace
 
-    def kubectl(self, *args: str, input: str | None = None, check: bool = True) -> CompletedProcess[str]:  # noqa: A002
+    def kubectl(self, *args: str, input: str | None = None, check: bool = True) -> CompletedProcess[str]:  # noqa: A002  (as subprocess calls it)
         """Run kubectl in the namespace."""
         return self.cluster.kubectl("--namespace", self.namespace, *args, input=input, check=check)
 

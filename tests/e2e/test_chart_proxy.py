@@ -17,6 +17,7 @@ from fairlead_agent.errors import ConnectFailed
 from tests.cluster.access import call_inside
 from tests.cluster.network import OUTSIDE_ADDRESS
 from tests.e2e.chart_installation import namespace
+from tests.e2e.inspected_relay import inspected_relay
 from tests.e2e.inspecting_squid import RELAY_HOST, inspecting_squid
 from tests.e2e.tinyproxy import PASSWORD, tinyproxy
 from tests.integration.bundles import config_maps, deploy, upload
@@ -38,14 +39,8 @@ NAMESPACE = "proxied-shop"
 def relay(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
     """Run a relay outside, which the proxies reach and the cluster does not."""
     assert cluster.outside_address == OUTSIDE_ADDRESS
-    running = RelayProcess(tmp_path_factory.mktemp("relay") / "data", agent_host=OUTSIDE_ADDRESS)
-    running.environment = {
-        "FAIRLEAD_RELAY_SERVER_NAMES": f"localhost,127.0.0.1,{OUTSIDE_ADDRESS},{RELAY_HOST}",
-        "FAIRLEAD_RELAY_TLS_INSPECTION": "true",
-    }
-    running.start()
-    yield running
-    running.close()
+    with inspected_relay(tmp_path_factory.mktemp("relay") / "data") as running:
+        yield running
 
 
 @dataclass

@@ -15,6 +15,7 @@ from fairlead_agent.errors import ConnectFailed
 from fairlead_agent.identity_store import client_context
 from fairlead_shared.enrolment import EnrolmentToken
 from tests.cluster.network import OUTSIDE_ADDRESS, Network
+from tests.e2e.inspected_relay import inspected_relay
 from tests.e2e.inspecting_squid import PASSWORD, RELAY_HOST, InspectingSquid, inspecting_squid
 from tests.e2e.shut_in import dial_inside, shut_in_network
 from tests.integration.agent_under_test import POLICY, AgentUnderTest
@@ -35,14 +36,8 @@ def network() -> Iterator[Network]:
 @pytest.fixture(scope="module")
 def relay(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
     """Run a relay that allows inspection, on an address that the proxies reach."""
-    running = RelayProcess(tmp_path_factory.mktemp("relay") / "data", agent_host=OUTSIDE_ADDRESS)
-    running.environment = {
-        "FAIRLEAD_RELAY_SERVER_NAMES": f"localhost,127.0.0.1,{RELAY_HOST}",
-        "FAIRLEAD_RELAY_TLS_INSPECTION": "true",
-    }
-    running.start()
-    yield running
-    running.close()
+    with inspected_relay(tmp_path_factory.mktemp("relay") / "data") as running:
+        yield running
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["without-websockets", "with-websockets"])

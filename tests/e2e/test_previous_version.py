@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,8 +96,7 @@ def test_previous_agent_with_todays_relay(
     previous: Path, relay: RelayProcess, control_plane: Cluster, tmp_path: Path
 ) -> None:
     """It enrols, deploys, outlives a restart of the relay, and is then upgraded over its state."""
-    place = make_installation(relay, control_plane, tmp_path)
-    try:
+    with closing(make_installation(relay, control_plane, tmp_path)) as place:
         place.agent.start(PYTHONPATH=str(previous))
         place.until_agent("connected")
         hold_works(place, "before")
@@ -106,29 +106,23 @@ def test_previous_agent_with_todays_relay(
         assert place.agent.stop() == 0
         place.agent.start()
         hold_works(place, "after")
-    finally:
-        place.close()
 
 
 def test_todays_agent_with_the_previous_relay(previous_relay: AnyRelay, control_plane: Cluster, tmp_path: Path) -> None:
     """It enrols and deploys, and goes on when the relay is upgraded over its data."""
-    place = make_installation(previous_relay, control_plane, tmp_path)
-    try:
+    with closing(make_installation(previous_relay, control_plane, tmp_path)) as place:
         place.agent.start()
         place.until_agent("connected")
         hold_works(place, "before")
         previous_relay.upgrade()
         hold_works(place, "after")
-    finally:
-        place.close()
 
 
 def test_both_are_upgraded_while_a_deployment_waits(
     previous: Path, previous_relay: AnyRelay, control_plane: Cluster, tmp_path: Path
 ) -> None:
     """What the previous relay queued for an offline agent is carried out by today's two, once."""
-    place = make_installation(previous_relay, control_plane, tmp_path)
-    try:
+    with closing(make_installation(previous_relay, control_plane, tmp_path)) as place:
         place.agent.start(PYTHONPATH=str(previous))
         place.until_agent("connected")
         hold_works(place, "before")
@@ -138,5 +132,3 @@ def test_both_are_upgraded_while_a_deployment_waits(
         place.agent.start()
         assert place.until_final(waiting)["counts"] == {"created": 1, "pruned": 1}
         wait_until(lambda: place.names("configmap") == {"waited"}, "the effect")
-    finally:
-        place.close()

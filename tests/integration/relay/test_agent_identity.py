@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -16,49 +16,11 @@ from fairlead_agent.identity_store import SECRET_NAME
 from fairlead_agent.ports import StateKind
 from fairlead_agent.transport_choice import Transport
 from fairlead_shared.identity import identity_fingerprint, public_key_sha256
-from tests.integration.agent_under_test import POLICY, AgentUnderTest
+from tests.integration.agent_pair import Pair
 from tests.integration.bundles import config_maps, deploy, upload
 from tests.integration.conftest import Tenant, make_tenant
-from tests.integration.relay_address import RelayAddress
 from tests.integration.relay_process import RelayProcess
 from tests.polling import eventually
-
-
-class Pair:
-    """A tenant of a real relay and its agent."""
-
-    def __init__(self, tenant: Tenant, folder: Path, cluster: str = "harbour", token: str = "") -> None:
-        self.tenant = tenant
-        self.cluster = cluster
-        self.agent = AgentUnderTest(RelayAddress(tenant.relay.agent_url, token or tenant.enrolment_token), folder)
-        self.agent.policy_file.write_text(POLICY.replace("acme", tenant.organization))
-
-    async def ask(self, path: str, body: object = None) -> dict[str, Any]:
-        """Call the API as the admin."""
-        method = "GET" if body is None else "POST"
-        path = f"{self.tenant.path}/{path}"
-        return cast("dict[str, Any]", await asyncio.to_thread(self.tenant.admin.ask, method, path, body))
-
-    async def until(self, state: str) -> dict[str, Any]:
-        """Wait until the cluster is shown in a state."""
-
-        async def look() -> dict[str, Any] | None:
-            shown = await self.ask(f"clusters/{self.cluster}")
-            return shown if shown["state"] == state else None
-
-        found = await eventually(look, f"the cluster to be {state}", 40)
-        assert found is not None
-        return found
-
-    async def until_agent_says(self, words: str) -> str:
-        """Wait until the agent's state, as its readiness probe has it, contains some words."""
-
-        async def look() -> bool:
-            return self.agent.link is not None and words in self.agent.link.state
-
-        await eventually(look, f"the agent to say {words!r}", 40)
-        assert self.agent.link is not None
-        return self.agent.link.state
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -25,52 +24,25 @@ from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import CaAnswer, CaRequest, Error, Hello, decode_frame, encode_frame
 from fairlead_shared.inner_tls import PATH_SUFFIX
 from tests.fault.middlebox import Middlebox, Refusal, middlebox
-from tests.integration.agent_under_test import POLICY, AgentUnderTest
+from tests.integration.agent_pair import Pair
 from tests.integration.bundles import config_maps, deploy, upload
 from tests.integration.conftest import Tenant, make_tenant
-from tests.integration.relay_address import RelayAddress
 from tests.integration.relay_process import RelayProcess
 from tests.integration.scripted_agent import unverified_context
 from tests.integration.scripted_relay import ThrowawayCa
 from tests.polling import eventually
 
 
-@dataclass
-class Office:
-    """A tenant whose agent sits behind a middlebox that inspects TLS."""
+class Office(Pair):
+    """A tenant whose agent sits behind a middlebox that inspects TLS, and knows it."""
 
-    tenant: Tenant
-    agent: AgentUnderTest
-    box: Middlebox
-    ca: ThrowawayCa
-    """The network owner's."""
-
-    async def ask(self, path: str, body: object = None) -> dict[str, Any]:
-        """Call the API as the admin."""
-        method = "GET" if body is None else "POST"
-        path = f"{self.tenant.path}/{path}"
-        return cast("dict[str, Any]", await asyncio.to_thread(self.tenant.admin.ask, method, path, body))
-
-    async def until(self, state: str) -> dict[str, Any]:
-        """Wait until the cluster is shown in a state."""
-
-        async def look() -> dict[str, Any] | None:
-            shown = await self.ask("clusters/harbour")
-            return shown if shown["state"] == state else None
-
-        found = await eventually(look, f"the cluster to be {state}", 40)
-        assert found is not None
-        return found
-
-    async def until_agent_says(self, words: str) -> str:
-        """Wait until the agent's state contains some words."""
-
-        async def look() -> bool:
-            return self.agent.link is not None and words in self.agent.link.state
-
-        await eventually(look, f"the agent to say {words!r}", 40)
-        assert self.agent.link is not None
-        return self.agent.link.state
+    def __init__(self, tenant: Tenant, folder: Path, box: Middlebox, ca: ThrowawayCa) -> None:
+        super().__init__(tenant, folder, url=box.url)
+        self.box = box
+        self.ca = ca
+        """The network owner's."""
+        self.agent.inspected_by = folder / "owner.pem"
+        self.agent.inspected_by.write_text(ca.root_pem)
 
     async def deploy(self) -> None:
         """Deploy something and see it succeed."""
@@ -105,13 +77,8 @@ def allowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]
 
 
 async def open_office(relay: RelayProcess, folder: Path, box: Middlebox, ca: ThrowawayCa) -> Office:
-    """Prepare an agent, not started, that knows of the inspection."""
-    tenant = await asyncio.to_thread(make_tenant, relay)
-    agent = AgentUnderTest(RelayAddress(box.url, tenant.enrolment_token), folder)
-    agent.policy_file.write_text(POLICY.replace("acme", tenant.organization))
-    agent.inspected_by = folder / "owner.pem"
-    agent.inspected_by.write_text(ca.root_pem)
-    return Office(tenant, agent, box, ca)
+    """Make a tenant, and prepare its agent, not started."""
+    return Office(await asyncio.to_thread(make_tenant, relay), folder, box, ca)
 
 
 @pytest.fixture
