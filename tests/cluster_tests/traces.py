@@ -1,5 +1,6 @@
 """What one cluster made on the machine, for tests that nothing of it is left."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +15,20 @@ class Traces:
     name: str
     link: str
     namespaces: frozenset[str]
+    inside: frozenset[str]
+    """
+    Processes in those namespaces, by number and start. One that stays keeps its namespace; the number of a namespace
+    that is gone goes to the next one, which may be of another cluster or of a build.
+    """
 
     @classmethod
     def of(cls, name: str) -> "Traces":
         """Note what the cluster's record names."""
         record = Record(STATE / name, None)
-        files = list((STATE / name / "netns").glob("*"))
-        return cls(name, f"flc{record.number}", frozenset(f"net:[{file.stat().st_ino}]" for file in files))
+        files = (STATE / name / "netns").glob("*")
+        namespaces = frozenset(f"net:[{file.stat().st_ino}]" for file in files)
+        inside = frozenset(key for key, _, namespace, _ in _processes() if namespace in namespaces)
+        return cls(name, f"flc{record.number}", namespaces, inside)
 
     def left(self) -> list[str]:
         """List what is still there; other clusters of the machine do not count."""
@@ -28,19 +36,27 @@ class Traces:
         found += [
             line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"{STATE}/{self.name}/" in line
         ]
-        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/fairlead-cluster/{self.name}*")]
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                inside = str((process / "ns" / "net").readlink()) in self.namespaces
-                groups = (process / "cgroup").read_text()
-            except OSError:
-                continue
-            grouped = f"/fairlead-cluster/{self.name}" in groups
-            # The kernel gives the number of a namespace that is gone to the next one, which may be another cluster's.
-            if grouped or (inside and "/fairlead-cluster/" not in groups):
-                found.append(f"process {process.name}: {(process / 'cmdline').read_text()[:100]}")
+        # One level for the unified hierarchy, two where each controller has its own.
+        for pattern in ("fairlead-cluster", "*/fairlead-cluster"):
+            found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"{pattern}/{self.name}*")]
+        for key, command, _, groups in _processes():
+            if key in self.inside or f"/fairlead-cluster/{self.name}" in groups:
+                found.append(f"process {key}: {command}")
         return found
 
     def expect_none(self) -> None:
         """Wait until nothing is left: the kernel takes a namespace down in its own time."""
-        wait_until(lambda: not self.left(), f"{self.name} to leave nothing: {self.left()}", 10)
+        wait_until(lambda: not self.left(), f"{self.name} to leave nothing: {self.left()}", 30)
+
+
+def _processes() -> Iterator[tuple[str, str, str, str]]:
+    """Yield each process of the machine: number and start, command, network namespace, control groups."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            # Start in clock ticks is field 22; field 2, the name in parentheses, may hold spaces.
+            started = (process / "stat").read_text().rpartition(")")[2].split()[19]
+            namespace = str((process / "ns" / "net").readlink())
+            groups = (process / "cgroup").read_text()
+            yield f"{process.name} of {started}", (process / "cmdline").read_text()[:100], namespace, groups
+        except OSError:
+            continue  # it ended meanwhile
