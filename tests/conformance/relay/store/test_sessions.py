@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fairlead_relay.errors import NotFound
+from fairlead_relay.errors import AgentRefused
 from fairlead_relay.store import Store
 from fairlead_relay.store.clusters import find_cluster
 from fairlead_relay.store.jobs import Job, Stop, stop_job
@@ -49,7 +49,7 @@ async def test_a_connection_shows_its_agent(store: Store) -> None:
 async def test_an_agent_that_was_removed_is_not_let_in(store: Store) -> None:
     """Its certificate may still be valid."""
     session = NewSession("session", "relay-1", identity_of("nowhere"))
-    with pytest.raises(NotFound):
+    with pytest.raises(AgentRefused, match="knows no such agent"):
         await store.write(lambda c: open_session(c, session, hello(), 60, START))
 
 
