@@ -71,7 +71,7 @@ format: $(READY) ## Put the code into the form that check asks for
 TESTS ?=
 .PHONY: test
 test: $(READY) ## Every test, on real Kubernetes too (first run: 10-15 min to build it; TESTS=PATH for some)
-	@$(RUN) pytest $(or $(TESTS),tests --numprocesses=3 --dist=loadfile)
+	@$(RUN) pytest $(or $(TESTS),tests --numprocesses=3 --dist=loadfile --no-loadscope-reorder)
 
 # The fault tests are part of `make test` in a short form; here they run in full. FAIRLEAD_FUZZ_SECONDS sets how long
 # frames are fuzzed, in seconds of CPU time (default 60). The tests of metrics-server and Traefik are no fault tests: they

@@ -22,7 +22,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 TESTS = Path(__file__).parent
 
 FOLDERS = ("repository", "unit", "property", "conformance", "integration", "install", "fault", "cluster_tests", "e2e")
-"""Order of a full run: what fails within seconds comes before what takes minutes. Unlisted folders come last."""
+"""
+Order of a full run in one process: what fails within seconds comes before what takes minutes. Unlisted folders come
+last. Several processes take it backwards, or one of them would still be at the minutes when the others are done.
+"""
 
 WITH_NODES = {
     "tests/cluster_tests/test_addons.py",
@@ -76,7 +79,7 @@ def _group(file: str) -> str:
 
 
 class GroupScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist ships no types
-    """As --dist=loadfile, by groups of files. The largest group begins first."""
+    """As --dist=loadfile, by groups of files."""
 
     def _split_scope(self, nodeid: str) -> str:
         return _group(str(super()._split_scope(nodeid)))
@@ -87,13 +90,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> GroupSche
     return GroupScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Order tests by folder, and give each the time limit of its kind."""
     shared = {"cluster", "relay_cluster"}
     using = {item.nodeid.partition("::")[0] for item in items if shared & set(getattr(item, "fixturenames", ()))}
     if missing := using - WITH_NODES:
         raise pytest.UsageError(f"tests/conftest.py: add to WITH_NODES: {', '.join(sorted(missing))}")
-    items.sort(key=lambda item: FOLDERS.index(_folder(item)) if _folder(item) in FOLDERS else len(FOLDERS))
+    items.sort(
+        key=lambda item: FOLDERS.index(_folder(item)) if _folder(item) in FOLDERS else len(FOLDERS),
+        reverse=hasattr(config, "workerinput"),
+    )
     for item in items:
         if item.get_closest_marker("timeout"):
             continue
