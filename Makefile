@@ -81,6 +81,10 @@ ADDONS := tests/cluster_tests/test_metrics_and_gateway.py
 fault: $(READY) ## Networks broken, leaders frozen, processes killed, frames fuzzed: the fault tests in full (an hour)
 	@FAIRLEAD_FAULT=full $(RUN) pytest tests/fault tests/e2e/test_leadership.py $(ADDONS)
 
+.PHONY: openapi
+openapi: $(READY) ## Write docs/openapi.json again, after the API changed
+	@$(RUN) tests.repository.api_document
+
 .PHONY: coverage
 coverage: $(READY) ## What the unit and property tests execute, by line and branch
 	@$(RUN) coverage run -m pytest -q tests/unit tests/property; $(RUN) coverage report --skip-covered --show-missing

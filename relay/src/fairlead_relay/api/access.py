@@ -57,6 +57,18 @@ def needs(role: Role) -> Callable[[Endpoint], Endpoint]:
     return mark
 
 
+def role_of(endpoint: Callable[..., object]) -> Role | None:
+    """
+    Return the role that a route needs; None for one that is public.
+
+    Raises: LookupError: it is not marked, so it answers nobody.
+    """
+    mark = getattr(endpoint, _MARK, None)
+    if mark is None:
+        raise LookupError(f"{endpoint.__name__} of {endpoint.__module__} is marked with neither public nor needs")
+    return mark if isinstance(mark, Role) else None
+
+
 async def authorize(request: Request) -> None:
     """
     Let a request through, or not; a dependency of the whole application.

@@ -6,7 +6,18 @@ from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from fairlead_relay import __version__
-from fairlead_relay.api import agents, applications, bundles, clusters, deployments, jobs, problems, service, streams
+from fairlead_relay.api import (
+    agents,
+    applications,
+    bundles,
+    clusters,
+    deployments,
+    document,
+    jobs,
+    problems,
+    service,
+    streams,
+)
 from fairlead_relay.api.access import authorize
 from fairlead_relay.api.request_log import RequestLog
 from fairlead_relay.api.services import Services
@@ -15,12 +26,34 @@ MAX_BODY_BYTES = 64 * 1024
 """Of a request to a route that sets no limit of its own: names and numbers, nothing large."""
 
 
+AREAS = {
+    "relay": "The relay itself, and who the caller is.",
+    "clusters": "Clusters, and how their agents get in.",
+    "agents": "The programs that serve clusters, one per cluster.",
+    "applications": "Applications and their environments.",
+    "bundles": "Manifests by the hash of their bytes.",
+    "deployments": "Changes of an environment to a bundle.",
+    "jobs": "Units of work for agents.",
+    "streams": "What happens, live: Server-Sent Events, or NDJSON for scripts.",
+}
+"""Tag of each module's routes, and what the document says of it."""
+
+
 def make_api(services: Services) -> ASGIApp:
     """Return the ASGI application."""
+    app = make_routes()
+    app.state.services = services
+    return RequestLog(problems.LargeBodies(app))
+
+
+def make_routes() -> FastAPI:
+    """Return the routes with their rules, and nothing to serve them with: enough to be described."""
     app = FastAPI(
         title="Fairlead",
         version=__version__,
         openapi_url="/v1/openapi.json",
+        openapi_tags=[{"name": name, "description": text} for name, text in AREAS.items()],
+        generate_unique_id_function=document.operation_id,
         # The interactive pages load scripts from elsewhere, which nobody who runs this in a closed network wants.
         docs_url=None,
         redoc_url=None,
@@ -28,8 +61,8 @@ def make_api(services: Services) -> ASGIApp:
         dependencies=[Depends(authorize)],
         max_body_size=MAX_BODY_BYTES,
     )
-    app.state.services = services
     problems.install(app)
     for module in (service, clusters, agents, applications, bundles, deployments, jobs, streams):
         app.include_router(module.router)
-    return RequestLog(problems.LargeBodies(app))
+    document.publish(app)
+    return app

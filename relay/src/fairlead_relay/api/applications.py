@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import ConfigDict
 from sqlalchemy import Connection
 
 from fairlead_relay.api.access import needs
+from fairlead_relay.api.bodies import Asked, Name, Shown
 from fairlead_relay.api.clusters import OrganizationPath, SealingKey, show_sealing_key
 from fairlead_relay.api.deployments import ApplicationPath, DeploymentShown, EnvironmentPath, show_deployment
 from fairlead_relay.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page
@@ -30,31 +31,39 @@ from fairlead_shared.identity import check_name
 router = APIRouter(prefix="/v1/organizations/{organization}/applications", tags=["applications"])
 
 
-class ApplicationCreate(BaseModel):
+class ApplicationCreate(Asked):
     """A new application."""
 
-    name: str
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "shop"}]})
+
+    name: Name
 
 
-class ApplicationShown(BaseModel):
+class ApplicationShown(Shown):
     """An application."""
 
     name: str
     created_at: str
 
 
-class EnvironmentCreate(BaseModel):
+class EnvironmentCreate(Asked):
     """A new environment."""
 
-    name: str
-    type: str
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"name": "staging", "type": "staging", "cluster": "harbour", "namespace": "shop"}]
+        }
+    )
+
+    name: Name
+    type: Name
     """Environment type, such as staging; the agent's operator binds namespaces to it."""
-    cluster: str
-    namespace: str
+    cluster: Name
+    namespace: Name
     """Where objects without a namespace go."""
 
 
-class EnvironmentShown(BaseModel):
+class EnvironmentShown(Shown):
     """An environment, and what it runs."""
 
     application: str

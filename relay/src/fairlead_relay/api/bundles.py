@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from http import HTTPStatus
 from pathlib import Path as FilePath
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -24,11 +24,21 @@ router = APIRouter(prefix="/v1/organizations/{organization}/bundles", tags=["bun
 
 MEDIA_TYPE = "application/vnd.fairlead.bundle.v1+jsonl"
 HashPath = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+BYTES: Final[dict[str, Any]] = {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+"""Of a bundle, as the document describes them."""
+HAD_IT: Final[dict[int | str, dict[str, Any]]] = {200: {"description": "The organization had it."}}
 _WRITE_BYTES = 256 * 1024
 """Uploaded bytes are written in pieces of this size: few trips to a thread, little memory."""
 
 
-@router.put("/{sha256}", status_code=201, response_class=Response, max_body_size=MAX_BUNDLE_BYTES)
+@router.put(
+    "/{sha256}",
+    status_code=201,
+    response_class=Response,
+    max_body_size=MAX_BUNDLE_BYTES,
+    responses=HAD_IT,
+    openapi_extra={"requestBody": {"required": True, **BYTES}},
+)
 @needs(Role.DEPLOYER)
 async def put(organization: OrganizationPath, sha256: HashPath, request: Request, services: ServicesOf) -> Response:
     """Store a bundle: 201 when it is new, 200 when the organization had it. One with a plaintext Secret is refused."""
@@ -46,7 +56,7 @@ async def put(organization: OrganizationPath, sha256: HashPath, request: Request
     return Response(status_code=HTTPStatus.CREATED if is_new else HTTPStatus.OK)
 
 
-@router.get("/{sha256}", response_class=StreamingResponse)
+@router.get("/{sha256}", response_class=StreamingResponse, responses={200: BYTES})
 @needs(Role.VIEWER)
 async def get(organization: OrganizationPath, sha256: HashPath, services: ServicesOf) -> StreamingResponse:
     """Return a bundle's bytes."""

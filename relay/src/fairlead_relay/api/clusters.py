@@ -7,10 +7,11 @@ from typing import Annotated, Literal, cast
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, Field
+from pydantic import ConfigDict, Field
 from sqlalchemy import Connection
 
 from fairlead_relay.api.access import needs
+from fairlead_relay.api.bodies import Asked, Name, Shown
 from fairlead_relay.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page
 from fairlead_relay.api.services import Services, ServicesOf
 from fairlead_relay.pki.random_text import random_base32
@@ -41,7 +42,7 @@ OrganizationPath = Annotated[str, Path(max_length=63)]
 NamePath = Annotated[str, Path(max_length=63)]
 
 
-class SealingKey(BaseModel):
+class SealingKey(Shown):
     """The key that clients seal Secret values to."""
 
     public_key: str
@@ -50,7 +51,7 @@ class SealingKey(BaseModel):
     """As `fairlead-agent keys` prints it in the cluster: compare the two."""
 
 
-class AgentShown(BaseModel):
+class AgentShown(Shown):
     """The program that serves a cluster."""
 
     name: str
@@ -65,7 +66,7 @@ class AgentShown(BaseModel):
     sealing_key: SealingKey
 
 
-class ApprovalShown(BaseModel):
+class ApprovalShown(Shown):
     """An agent that waits until a person lets it in."""
 
     fingerprint: str
@@ -74,7 +75,7 @@ class ApprovalShown(BaseModel):
     requested_at: str
 
 
-class ClusterShown(BaseModel):
+class ClusterShown(Shown):
     """A cluster."""
 
     name: str
@@ -85,9 +86,10 @@ class ClusterShown(BaseModel):
     approval: ApprovalShown | None
     """None while nobody waits."""
     agent: AgentShown | None
+    """Null until the first has enrolled."""
 
 
-class Enrolment(BaseModel):
+class Enrolment(Shown):
     """What an agent needs to enrol; shown once."""
 
     token: str
@@ -96,22 +98,28 @@ class Enrolment(BaseModel):
     agent_url: str
 
 
-class ClusterCreate(BaseModel):
+class ClusterCreate(Asked):
     """A new cluster."""
 
-    name: str
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "harbour"}]})
+
+    name: Name
     require_approval: bool = False
     """Whether a person must approve the key of each agent that enrols."""
 
 
-class Approve(BaseModel):
+class Approve(Asked):
     """Which key to let in."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"fingerprint": "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"}]}
+    )
 
     fingerprint: Annotated[str, Field(max_length=100)]
     """As the agent in the cluster shows it."""
 
 
-class ClusterCreated(BaseModel):
+class ClusterCreated(Shown):
     """A new cluster and the token for its agent."""
 
     cluster: ClusterShown

@@ -7,10 +7,11 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, Field
+from pydantic import ConfigDict, Field
 from sqlalchemy import Connection
 
 from fairlead_relay.api.access import CallerOf, needs
+from fairlead_relay.api.bodies import Asked, Shown
 from fairlead_relay.api.clusters import OrganizationPath
 from fairlead_relay.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page
 from fairlead_relay.api.problems import ApiCode, Problem
@@ -39,7 +40,7 @@ DEADLINE_SECONDS = 3600.0
 """How long an offline agent may take to come back before the deployment expires."""
 
 
-class _Timed(BaseModel):
+class _Timed(Asked):
     deployment_id: _DeploymentId
     wait_seconds: _WaitSeconds = WAIT_SECONDS
     """How long the objects may take to become healthy."""
@@ -50,22 +51,27 @@ class _Timed(BaseModel):
 class DeploymentCreate(_Timed):
     """A deployment of an uploaded bundle. The same request again gives the same deployment."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"deployment_id": "01k9z6w3p0000000000000shop", "bundle_sha256": "e3b0" * 16}]}
+    )
+
     bundle_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    origins: Annotated[
-        dict[Annotated[str, Field(max_length=512)], Annotated[str, Field(max_length=1024)]],
-        Field(max_length=MAX_OBJECTS),
-    ] = {}
+    origins: dict[Annotated[str, Field(max_length=512)], Annotated[str, Field(max_length=1024)]] = Field(
+        default_factory=dict, max_length=MAX_OBJECTS
+    )
     """Reference of an object → file and line it came from."""
 
 
 class RollbackCreate(_Timed):
     """A return to an earlier deployment's bundle."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"deployment_id": "01k9z6w3p0000000000000back"}]})
+
     to: str | None = None
     """Id of a deployment that succeeded; null for the newest of another bundle than what an agent took last."""
 
 
-class DeploymentJob(BaseModel):
+class DeploymentJob(Shown):
     """The job that carries a deployment out."""
 
     id: str
@@ -73,7 +79,7 @@ class DeploymentJob(BaseModel):
     deadline: str
 
 
-class DeploymentShown(BaseModel):
+class DeploymentShown(Shown):
     """A deployment and how far it is."""
 
     id: str
@@ -84,12 +90,15 @@ class DeploymentShown(BaseModel):
     cluster: str
     bundle_sha256: str
     previous_bundle_sha256: str | None
+    """What the environment was given last; null for its first deployment."""
     rollback: bool
     state: JobState
     reason: str
     """Why it waits, was lost or was refused; empty otherwise."""
     outcome: Outcome | None
+    """Null until an agent has carried it out."""
     code: str | None
+    """Why it ended badly, as in problems; null otherwise."""
     cause: str
     """One sentence; empty unless it ended badly."""
     counts: dict[str, int]

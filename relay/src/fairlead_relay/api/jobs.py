@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, Field
+from pydantic import ConfigDict, Field
 from sqlalchemy import Connection
 
 from fairlead_relay.api.access import CallerOf, needs
+from fairlead_relay.api.bodies import Asked, Shown
 from fairlead_relay.api.clusters import OrganizationPath
 from fairlead_relay.api.services import ServicesOf
 from fairlead_relay.planning.deployments import Place
@@ -24,21 +25,26 @@ HEALTH_SECONDS = 60.0
 """How long a health check may wait for its agent: who asks, looks at the answer now."""
 
 
-class JobShown(BaseModel):
+class JobShown(Shown):
     """A unit of work for one agent."""
 
     id: str
     kind: JobKind
     cluster: str
     application: str | None
+    """Null if it is about the whole cluster, as is the environment then."""
     environment: str | None
+    """Null if it is about the whole cluster."""
     deployment_id: str | None
+    """Null for a job that deploys nothing."""
     state: JobState
     attempt: int
     reason: str
     """Why it waits, was lost or was refused; empty otherwise."""
     outcome: Outcome | None
+    """Null until an agent has carried it out."""
     code: str | None
+    """Why it ended badly, as in problems; null otherwise."""
     cause: str
     """One sentence; empty unless it ended badly."""
     counts: dict[str, int]
@@ -49,8 +55,10 @@ class JobShown(BaseModel):
     deadline: str
 
 
-class HealthCheckCreate(BaseModel):
+class HealthCheckCreate(Asked):
     """A health check."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"deadline_seconds": 30}]})
 
     deadline_seconds: Annotated[float, Field(ge=1, le=3600)] = HEALTH_SECONDS
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel
+
+from fairlead_relay.api.bodies import Shown
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
@@ -16,7 +17,7 @@ DEFAULT_LIMIT = 100
 Cursor = Annotated[str | None, Query(max_length=128, description="`next_cursor` of the page before.")]
 
 
-class Page(BaseModel, Generic[Item]):
+class Page(Shown, Generic[Item]):
     """Some items of a list, in its order."""
 
     items: list[Item]

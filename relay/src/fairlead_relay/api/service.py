@@ -6,10 +6,10 @@ from http import HTTPStatus
 from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel
 
 from fairlead_relay import __version__
 from fairlead_relay.api.access import CallerOf, needs, public
+from fairlead_relay.api.bodies import Shown
 from fairlead_relay.api.problems import ApiCode, Problem
 from fairlead_relay.api.services import ServicesOf
 from fairlead_relay.store.meta import store_epoch
@@ -20,13 +20,13 @@ from fairlead_shared.frames import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 router = APIRouter(tags=["relay"])
 
 
-class Healthy(BaseModel):
+class Healthy(Shown):
     """The process serves."""
 
     status: Literal["ok"] = "ok"
 
 
-class Version(BaseModel):
+class Version(Shown):
     """What this relay is and speaks."""
 
     relay_version: str
@@ -35,7 +35,7 @@ class Version(BaseModel):
     """Oldest and newest protocol version that agents may speak."""
 
 
-class WhoAmI(BaseModel):
+class WhoAmI(Shown):
     """What the token says of its holder."""
 
     token_id: str

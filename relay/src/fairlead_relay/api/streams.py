@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from enum import Enum
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import StreamingResponse
@@ -37,8 +37,28 @@ SSE: Final = "text/event-stream"
 NDJSON: Final = "application/x-ndjson"
 HEARTBEAT_SECONDS: Final = 15.0
 """Below the idle limits of common proxies, 30 to 60 s."""
+_RECORD: Final = (
+    '{"id": 7, "deployment_id": "01k9z6w3p0000000000000shop", "job_id": "01k9z6w3p000000000000000aa", "attempt": 1, '
+    '"recorded_at": "2026-11-24T12:00:00.000Z", "event": {"type": "job", "state": "running", "attempt": 1, '
+    '"reason": "", "at": 1795521600.0}}'
+)
+"""A record, as an example."""
 _READ_RECORDS: Final = 500
 """Records per read: about 150 KiB, and a few milliseconds of the store."""
+
+ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": (
+            "The records, oldest first. NDJSON if `Accept` asks for it: one a line. Else Server-Sent Events: the "
+            "record as `data`, its `id` to resume after, and an event `end` when nothing can follow."
+        ),
+        "content": {
+            SSE: {"schema": {"type": "string"}, "example": f"id: 7\ndata: {_RECORD}\n\nevent: end\ndata: {{}}\n\n"},
+            NDJSON: {"schema": {"type": "string"}, "example": f"{_RECORD}\n"},
+        },
+    }
+}
+"""What a stream answers with, for the document."""
 
 Follow = Annotated[bool, Query(description="False: return what is stored, then end.")]
 LastEventId = Annotated[str | None, Header(description="Position after which the stream starts.")]
@@ -51,7 +71,7 @@ class _Sign(Enum):
     """The story is over: its final record was given before."""
 
 
-@router.get("/deployments/{deployment_id}/events", response_class=StreamingResponse)
+@router.get("/deployments/{deployment_id}/events", response_class=StreamingResponse, responses=ANSWERS)
 @needs(Role.VIEWER)
 async def of_deployment(
     organization: OrganizationPath,
@@ -67,7 +87,7 @@ async def of_deployment(
     return _stream(services, request, Scope(organization, deployment_id=deployment_id), last_event_id, follow=follow)
 
 
-@router.get("/jobs/{job_id}/events", response_class=StreamingResponse)
+@router.get("/jobs/{job_id}/events", response_class=StreamingResponse, responses=ANSWERS)
 @needs(Role.VIEWER)
 async def of_job(
     organization: OrganizationPath,
@@ -83,7 +103,7 @@ async def of_job(
     return _stream(services, request, Scope(organization, job_id=job_id), last_event_id, follow=follow)
 
 
-@router.get("/events", response_class=StreamingResponse)
+@router.get("/events", response_class=StreamingResponse, responses=ANSWERS)
 @needs(Role.VIEWER)
 async def of_organization(
     organization: OrganizationPath,
