@@ -75,7 +75,7 @@ class IdentityMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.loop = asyncio.new_event_loop()
-        self.store = Store(f"sqlite:///{self.folder / 'relay.db'}", lambda _notices: None)
+        self.store = Store(f"sqlite:///{self.folder / 'relay.db'}", lambda *_: None)
         self.loop.run_until_complete(self.store.start())
         self.now = 1_800_000_000.0
         self.model = Model()

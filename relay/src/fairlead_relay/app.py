@@ -19,7 +19,7 @@ from fairlead_relay import __version__
 from fairlead_relay.api.application import make_api
 from fairlead_relay.api.server import ApiServer
 from fairlead_relay.api.services import Services
-from fairlead_relay.bus import LocalBus
+from fairlead_relay.bus import LocalBus, SharedBus
 from fairlead_relay.data_directory import DataDirectory
 from fairlead_relay.dispatch import Dispatcher, DispatchLimits
 from fairlead_relay.errors import AuthorityDamaged, ListenFailed
@@ -34,6 +34,7 @@ from fairlead_relay.planning.deployments import Planner
 from fairlead_relay.settings import Settings, parse_listen
 from fairlead_relay.store import Store
 from fairlead_relay.store.blobs import DirectoryBlobs
+from fairlead_relay.store.engines import is_shared, parse_url
 
 BACKLOG = 1024
 """Connections that wait to be accepted: a reconnect storm comes faster than handshakes are served."""
@@ -93,9 +94,15 @@ class Relay:
         tls.renew_if_due()
 
         bus = LocalBus()
-        store = Store(settings.database, bus.publish)
+        shared = None
+        if is_shared(parse_url(settings.database)):
+            shared = SharedBus(bus, settings.database, structlog.get_logger("bus"))
+        store = Store(settings.database, shared.publish if shared else bus.publish)
         await store.start()
         parts.push_async_callback(store.stop)
+        if shared:
+            await shared.start(store)
+            parts.push_async_callback(shared.stop)
         blobs = DirectoryBlobs(directory.blobs)
         limits = DispatchLimits(lease_seconds=settings.lease_seconds, jobs_per_agent=settings.jobs_per_agent)
         dispatcher = Dispatcher(store, bus, directory.relay_id(), time.time, limits, structlog.get_logger("dispatch"))

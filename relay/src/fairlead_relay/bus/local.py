@@ -2,7 +2,8 @@
 The bus within one process: committed notices, handed to bounded queues.
 
 Why bounded: a slow reader must not make the relay hold a deployment's whole story in memory. When a queue is full it is
-emptied and its reader gets `LAGGED` once: it reads from the store what it missed. Must not be used from another thread
+emptied and its reader gets `LAGGED` once: it reads from the store what it missed. What other relays commit comes in by
+bus/postgresql.py. Must not be used from another thread
 than the event loop's.
 """
 
@@ -66,21 +67,24 @@ class Subscription:
     def put(self, notice: Notice) -> None:
         """Hand over a notice; called by the bus."""
         if len(self._waiting) >= self._length:
-            self._waiting.clear()
-            self._lagged = True
+            self.lag()
         self._waiting.append(notice)
+        self._filled.set()
+
+    def lag(self) -> None:
+        """Drop what waits; called by the bus when it missed something itself."""
+        self._waiting.clear()
+        self._lagged = True
         self._filled.set()
 
     async def get(self) -> Notice | Literal[Mark.LAGGED]:
         """Return the next notice, or LAGGED once before the first that follows dropped ones."""
         await self._filled.wait()
-        if self._lagged:
-            self._lagged = False
-            return LAGGED
-        notice = self._waiting.popleft()
+        lagged, self._lagged = self._lagged, False
+        notice = None if lagged else self._waiting.popleft()
         if not self._waiting:
             self._filled.clear()
-        return notice
+        return LAGGED if notice is None else notice
 
 
 class LocalBus:
@@ -108,12 +112,28 @@ class LocalBus:
         if not known:
             self._subscriptions.pop(topic, None)
 
-    def publish(self, notices: Iterable[Notice]) -> None:
+    def publish(self, notices: Iterable[Notice], before: int = 0) -> None:  # noqa: ARG002  (bus/postgresql.py needs it)
         """Hand committed notices to whoever asked for them, in order."""
         for notice in notices:
             for topic in _topics(notice):
                 for subscription in self._subscriptions.get(topic, ()):
                     subscription.put(notice)
+
+    def lag_work(self) -> None:
+        """Have whoever listens for work look at the store."""
+        for subscription in self._subscriptions.get(WORK, ()):
+            subscription.lag()
+
+    def lag_events(self) -> None:
+        """Have whoever listens for events read the store from where it is."""
+        for topic, subscriptions in self._subscriptions.items():
+            if topic is not WORK:
+                for subscription in subscriptions:
+                    subscription.lag()
+
+    def organizations(self) -> set[str]:
+        """Return the organizations of which somebody wants to hear events."""
+        return {topic.organization for topic in self._subscriptions if isinstance(topic, Scope)}
 
 
 def _topics(notice: Notice) -> tuple[Topic, ...]:

@@ -166,7 +166,7 @@ def _with_store(settings: Settings, use: Callable[[Store], Awaitable[T]]) -> T:
     from fairlead_relay.store import Store  # noqa: PLC0415
 
     async def run() -> T:
-        store = Store(settings.database, lambda _notices: None)
+        store = Store(settings.database, lambda *_: None)
         await store.start()
         try:
             return await use(store)

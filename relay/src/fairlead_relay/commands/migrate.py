@@ -20,7 +20,7 @@ def migrate(data_dir: Path | None) -> None:
 
     async def run() -> None:
         DataDirectory(settings.data_dir)
-        store = Store(settings.database, lambda _notices: None)
+        store = Store(settings.database, lambda *_: None)
         await store.start()  # which migrates
         await store.stop()
 

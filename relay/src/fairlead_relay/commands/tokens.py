@@ -84,7 +84,7 @@ def create(
 
     async def run() -> None:
         DataDirectory(settings.data_dir)
-        store = Store(settings.database, lambda _notices: None)
+        store = Store(settings.database, lambda *_: None)
         await store.start()
         try:
             await store.write(write)

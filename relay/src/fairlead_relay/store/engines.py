@@ -71,6 +71,19 @@ def reader_engine(url: URL, size: int) -> Engine:
     return _engine(url, size, read_only=True)
 
 
+def is_shared(url: URL) -> bool:
+    """Tell whether several relays may work on a database; an SQLite file belongs to one."""
+    return url.get_backend_name() == "postgresql"
+
+
+def listener_arguments(url: URL) -> dict[str, Any]:
+    """Return how psycopg is to connect to PostgreSQL for a connection that only listens."""
+    positional, named = url.get_dialect()().create_connect_args(url)
+    if positional:
+        raise RuntimeError("SQLAlchemy's psycopg dialect gives keyword arguments")
+    return {**_POSTGRESQL_OPTIONS, **named, "autocommit": True}
+
+
 def _engine(url: URL, size: int, *, read_only: bool) -> Engine:
     sqlite = url.get_backend_name() == "sqlite"
     snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}

@@ -7,11 +7,11 @@ Must not change a job; jobs.py and progress.py do, and call this in the same tra
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fairlead_relay.store.outbox import EventRecord, outbox
@@ -113,6 +113,42 @@ def read_events(connection: Connection, scope: Scope, after: int, limit: int) ->
         where.append(job_events.c.deployment_id == scope.deployment_id)
     query = select(*_COLUMNS).where(job_events.c.organization == scope.organization, *where)
     return [_record(row) for row in connection.execute(query.order_by(job_events.c.position).limit(limit))]
+
+
+_NEWEST: Final = select(func.coalesce(func.max(job_events.c.position), 0))
+_BETWEEN: Final = (
+    select(*_COLUMNS)
+    .where(
+        job_events.c.organization.in_(bindparam("of_organizations", expanding=True)),
+        job_events.c.position > bindparam("after"),
+        job_events.c.position <= bindparam("upto"),
+    )
+    .order_by(job_events.c.position)
+    .limit(bindparam("most"))
+)
+
+
+def newest_position(connection: Connection) -> int:
+    """Return the position of the newest record of all; 0 before the first."""
+    newest: int = connection.execute(_NEWEST).scalar_one()
+    return newest
+
+
+def read_between(
+    connection: Connection, organizations: Collection[str], after: int, upto: int, limit: int
+) -> list[EventRecord]:
+    """
+    Return the records of some organizations between two positions, in order.
+
+    Args:
+        connection: In a read.
+        organizations: Whose.
+        after: Exclusive.
+        upto: Inclusive.
+        limit: At most so many.
+    """
+    between = {"of_organizations": sorted(organizations), "after": after, "upto": upto, "most": limit}
+    return [_record(row) for row in connection.execute(_BETWEEN, between)]
 
 
 def _shared(story: Story, now: float) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ bottleneck.
 On PostgreSQL the same thread first takes an advisory lock that every relay's writer takes. Writes of several relays are
 thus in one order too: positions become visible in the order of their numbers, so that a reader that resumes after a
 position misses nothing, and functions that read before they write see no half of another's change. Group commit is what
-pays for it.
+pays for it. Each commit announces itself to the other relays in its own transaction, see announcements.py.
 
 **Reads** run on a small pool, each in one snapshot.
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import secrets
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,12 +31,15 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from fairlead_relay.errors import StoreOverloaded, StoreUnavailable
+from fairlead_relay.store.announcements import announce
 from fairlead_relay.store.engines import check_place, parse_url, reader_engine, translate, writer_engine
 from fairlead_relay.store.meta import ensure_store_epoch
 from fairlead_relay.store.migrate import migrate
 from fairlead_relay.store.outbox import Notice, outbox
 
 T = TypeVar("T")
+Publish = Callable[[Sequence[Notice], int], None]
+"""(notices of a commit, position of the last event that was stored before them; 0 if no other relay could write)."""
 
 _NEXT_SAVEPOINT: Final = {
     "sqlite": ("RELEASE SAVEPOINT one_write", "SAVEPOINT one_write"),
@@ -71,7 +75,7 @@ class Store:
             of that commit go on.
     """
 
-    def __init__(self, url: str, publish: Callable[[Sequence[Notice]], None]) -> None:
+    def __init__(self, url: str, publish: Publish) -> None:
         self._url = parse_url(url)
         self._publish = publish
         self._waiting: queue.Queue[_Write | None] = queue.Queue(_WAITING)
@@ -80,6 +84,8 @@ class Store:
         self._thread: threading.Thread | None = None
         self._readers: ThreadPoolExecutor | None = None
         self._reading = 0
+        self.sender = secrets.token_hex(8)
+        """Under this name its commits are announced to the other relays."""
         self.epoch = ""
         """Changes when the store was restored from a backup; known after `start`."""
 
@@ -175,6 +181,7 @@ class Store:
 
     def _commit(self, engine: Engine, batch: list[_Write]) -> None:
         notices: list[Notice] = []
+        before = 0
         try:
             with engine.connect() as connection, connection.begin():
                 if connection.dialect.name == "postgresql":
@@ -184,16 +191,18 @@ class Store:
                 for write in batch:
                     _run_in_savepoint(connection, write)
                 notices = list(outbox(connection))
+                if notices and connection.dialect.name == "postgresql":
+                    before = announce(connection, self.sender, notices)
         except SQLAlchemyError as error:
             notices = []
             for write in batch:
                 write.result, write.error = None, translate(error)
         # A loop that was closed meanwhile has nobody left who waits.
         for loop in {write.loop for write in batch if not write.loop.is_closed()}:
-            loop.call_soon_threadsafe(self._answer, [write for write in batch if write.loop is loop], notices)
+            loop.call_soon_threadsafe(self._answer, [write for write in batch if write.loop is loop], notices, before)
 
-    def _answer(self, batch: list[_Write], notices: list[Notice]) -> None:
-        self._publish(notices)
+    def _answer(self, batch: list[_Write], notices: list[Notice], before: int) -> None:
+        self._publish(notices, before)
         for write in batch:
             if write.future.cancelled():
                 continue

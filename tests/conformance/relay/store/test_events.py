@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from fairlead_relay.store import Store
-from fairlead_relay.store.events import Scope, read_events
+from fairlead_relay.store.events import Scope, newest_position, read_between, read_events
 from fairlead_relay.store.jobs import enqueue_job
 from tests.conformance.domain import ORGANIZATION, START, deploy, health_job, step
 from tests.conformance.queue_actor import connected
@@ -56,3 +56,18 @@ async def test_a_record_is_what_the_api_shows(store: Store) -> None:
         "recorded_at": "2026-11-18T11:06:40.000Z",
         "event": {"type": "job", "state": "queued", "attempt": 1, "reason": "", "at": START},
     }
+
+
+async def test_records_are_read_between_two_positions(store: Store) -> None:
+    """Of the organizations asked for, up to the last that is known to be committed."""
+    assert await store.read(newest_position) == 0
+    for _ in range(4):
+        await store.write(deploy)
+    newest = await store.read(newest_position)
+    everything = await store.read(lambda c: read_events(c, Scope(ORGANIZATION), 0, 1000))
+    assert newest == everything[-1].position
+    first, last = everything[0].position, everything[2].position
+    found = await store.read(lambda c: read_between(c, {ORGANIZATION, "globex"}, first, last, 10))
+    assert found == everything[1:3]
+    assert await store.read(lambda c: read_between(c, {ORGANIZATION}, 0, newest, 3)) == everything[:3]
+    assert await store.read(lambda c: read_between(c, {"globex"}, 0, newest, 10)) == []

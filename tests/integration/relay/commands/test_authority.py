@@ -58,7 +58,7 @@ async def test_agents_that_would_be_locked_out_are_named(tmp_path: Path) -> None
     """A change is not ended over their heads, unless somebody says so."""
     data = tmp_path / "data"
     assert (await asyncio.to_thread(ca, data, "rotate", "--no-wait")).exit_code == 0
-    store = Store(Settings(data_dir=data).database, lambda _notices: None)
+    store = Store(Settings(data_dir=data).database, lambda *_: None)
     await store.start()
     await store.write(seed)
     await store.stop()

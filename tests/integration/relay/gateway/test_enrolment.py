@@ -51,7 +51,7 @@ class Desk:
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     """Make a store with one cluster and one token that lives for an hour."""
     clock = Clock()
-    store = Store(f"sqlite:///{tmp_path / 'relay.db'}", lambda _notices: None)
+    store = Store(f"sqlite:///{tmp_path / 'relay.db'}", lambda *_: None)
     await store.start()
 
     def prepare(connection: Connection) -> None:

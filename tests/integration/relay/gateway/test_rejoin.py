@@ -52,7 +52,7 @@ class World:
 
     async def start(self) -> None:
         """Enrol the agent."""
-        self.store = Store(f"sqlite:///{self.folder / 'relay.db'}", lambda _notices: None)
+        self.store = Store(f"sqlite:///{self.folder / 'relay.db'}", lambda *_: None)
         await self.store.start()
         self.identities = Identities.of(
             self.store, CertificateAuthority.open(self.folder / "pki", self.clock), self.clock

@@ -19,7 +19,7 @@ from tests.integration.bundles import config_maps
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """Make a store."""
-    made = Store(f"sqlite:///{tmp_path / 'relay.db'}", lambda _notices: None)
+    made = Store(f"sqlite:///{tmp_path / 'relay.db'}", lambda *_: None)
     await made.start()
     yield made
     await made.stop()

@@ -37,7 +37,7 @@ def request(deployment_id: str = "d" * 26, **changed: object) -> DeploymentReque
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """Make a store with one environment and one bundle."""
-    made = Store(f"sqlite:///{tmp_path / 'relay.db'}", lambda _notices: None)
+    made = Store(f"sqlite:///{tmp_path / 'relay.db'}", lambda *_: None)
     await made.start()
 
     def prepare(connection: Connection) -> None:

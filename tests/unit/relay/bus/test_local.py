@@ -56,6 +56,31 @@ async def test_a_reader_that_lags_is_told_once_and_goes_on() -> None:
         assert await slow.get() == record(6)
 
 
+async def test_readers_are_told_that_the_bus_itself_missed_something() -> None:
+    """Those of work and those of events apart; what waited is in the store as well."""
+    bus = LocalBus()
+    with bus.subscribe(Scope("acme")) as heard, bus.subscribe(WORK) as work:
+        bus.publish([record(1), Work("acme", "one")])
+        bus.lag_events()
+        assert await work.get() == Work("acme", "one")
+        bus.lag_work()
+        assert await work.get() is LAGGED
+        assert await heard.get() is LAGGED
+        waiting = asyncio.ensure_future(heard.get())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        bus.publish([record(2)])
+        assert await waiting == record(2)
+
+
+async def test_the_bus_knows_of_whom_somebody_wants_to_hear() -> None:
+    """Nobody reads the events of other organizations only to throw them away."""
+    bus = LocalBus()
+    with bus.subscribe(Scope("acme")), bus.subscribe(Scope("acme", job_id="job")), bus.subscribe(WORK):
+        assert bus.organizations() == {"acme"}
+    assert bus.organizations() == set()
+
+
 async def test_a_closed_subscription_costs_nothing() -> None:
     """Closing twice is closing once."""
     bus = LocalBus()
