@@ -101,6 +101,7 @@ def test_a_relay_on_a_machine_and_its_backup(tmp_path: Path) -> None:
     with serving(terminal, data):
         terminal.run(login)
         terminal.run("fairlead app create shop")
+        assert "$FAIRLEAD_RELAY_AGENT_LISTEN" in terminal.type_section(OPERATE, "Settings of the relay")
     terminal.run(back_up)
     shutil.rmtree(data)
     terminal.run(restore)
@@ -162,7 +163,11 @@ def test_installation_on_kubernetes(installing: tuple[Terminal, Target, Target])
     )
     typed = {"On a machine", "On Kubernetes", "Log in", "An agent", "The first deployment", "Uninstall"}
     assert {block.section for block in blocks(INSTALL)} == typed
-    assert {block.section for block in blocks(OPERATE)} == {"Back up", "Networks that inspect TLS"}
+    assert {block.section for block in blocks(OPERATE)} == {
+        "Back up",
+        "Networks that inspect TLS",
+        "Settings of the relay",
+    }
 
 
 @pytest.fixture

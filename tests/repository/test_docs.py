@@ -22,6 +22,7 @@ from fairlead_cli.errors import ExitCode
 from fairlead_cli.terminal import Format
 from fairlead_relay.commands.root import cli as relay_command
 from fairlead_relay.settings import Settings as RelaySettings
+from fairlead_relay.settings_sources import CONFIG_FILE
 from tests.cluster.__main__ import commands as cluster_command
 from tests.repository.checkout import ROOT, listed, tracked
 from tests.repository.pages import Block, Command, anchors, blocks, commands, inline_code, links, pages, table_column
@@ -281,7 +282,7 @@ def test_every_variable_that_a_page_names_is_read() -> None:
         for name in re.findall(r"\b(?:FAIRLEAD|DEMO)_[A-Z_]*[A-Z]\b", page.read_text())
     }
     settings = {f"FAIRLEAD_RELAY_{name.upper()}" for name in RelaySettings.model_fields}
-    settings |= {variable_of(name) for name in AgentSettings.model_fields}
+    settings |= {variable_of(name) for name in AgentSettings.model_fields} | {CONFIG_FILE}
     cli = "\n".join(path.read_text() for path in (ROOT / "cli" / "src").rglob("*.py"))
     others = [ROOT / "Makefile", *(ROOT / "tests" / "demo").glob("*.py")]
     read = "\n".join([cli, *(path.read_text() for path in others)])

@@ -17,6 +17,7 @@ does. Tree:
     ├── AuthorityInvalid     pki: the operator's own CA cannot be used
     ├── AuthorityDamaged     pki: the certificate authority's files are incomplete or do not belong together
     ├── DataDirectoryUnusable  start: the data directory cannot be made, read or written
+    ├── SettingsInvalid      start: an unknown setting, or a value that does not fit
     ├── ListenFailed         start: an address or port that cannot be listened on
     └── StoreError           store
         ├── StoreUnavailable the database did not answer; temporary
@@ -180,6 +181,20 @@ class DataDirectoryUnusable(RelayError):
     def __str__(self) -> str:
         """Render one sentence."""
         return f"{self.folder} cannot be used ({self.reason}); name a folder that the relay may write with --data-dir"
+
+
+class SettingsInvalid(RelayError):
+    """A setting that does not exist, or a value that does not fit. Layer: start."""
+
+    def __init__(self, origin: str, reason: str) -> None:
+        """Take where it was given (flag, variable, file and line) and one sentence without the value."""
+        super().__init__(origin, reason)
+        self.origin = origin
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"{self.origin}: {self.reason}"
 
 
 class ListenFailed(RelayError):

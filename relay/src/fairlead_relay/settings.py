@@ -1,5 +1,5 @@
 """
-Settings of the relay: one frozen model, from flags, else environment (`FAIRLEAD_RELAY_…`), else the defaults below.
+Settings of the relay: one frozen model. Where its values come from is in settings_sources.py.
 
 Every default works on one machine: `fairlead-relay serve --data-dir DIR` needs nothing else.
 """
@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 _LISTEN = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^\[\]:]*)):(?P<port>\d{1,5})")
 _LARGEST_PORT = 65_535
+_PASSWORD = re.compile(r"(?P<before>://[^/?#]*?:|[?&](?:ssl)?password=)(?:(?<=:)[^/?#]*(?=@)|(?<==)[^&#]*)")
+"""In a database URL, between user and host or in the query."""
 
 
 class LogFormat(StrEnum):
@@ -58,14 +59,14 @@ def _url(*schemes: str) -> AfterValidator:
 
 
 def _split(value: object) -> object:
-    """Read a list from the environment: names separated by commas."""
+    """Read a list as an environment holds it: names separated by commas."""
     return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What can be set, with units, defaults and reasons."""
 
-    model_config = SettingsConfigDict(env_prefix="FAIRLEAD_RELAY_", frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data_dir: Path = Path("/var/lib/fairlead-relay")
     """Folder of the certificate authority, the SQLite file and the bundles; made if its parent exists."""
@@ -82,7 +83,7 @@ class Settings(BaseSettings):
     agent_url: Annotated[str, _url("wss")] = ""
     """How agents reach the agent port, told to whoever enrols one; empty: the first server name and the port."""
 
-    server_names: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)] = (
+    server_names: Annotated[tuple[str, ...], BeforeValidator(_split), Field(min_length=1)] = (
         "localhost",
         "127.0.0.1",
         "::1",
@@ -122,6 +123,10 @@ class Settings(BaseSettings):
 
     log_format: LogFormat = LogFormat.JSON
     """`json` for collectors, `console` for people."""
+
+    def masked(self) -> dict[str, object]:
+        """Return setting → value as JSON has it, with the database's password masked."""
+        return self.model_dump(mode="json") | {"database_url": _PASSWORD.sub(r"\g<before>***", self.database_url)}
 
     @property
     def database(self) -> str:

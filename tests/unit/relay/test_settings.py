@@ -45,10 +45,25 @@ def test_certificates_name_everything_under_which_the_relay_is_reached() -> None
     assert made.certificate_names == ("localhost", "127.0.0.1", "::1", "relay.example.com")
 
 
-def test_names_come_from_the_environment_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As people write lists in an environment."""
-    monkeypatch.setenv("FAIRLEAD_RELAY_SERVER_NAMES", "relay.example.com, 10.0.0.1")
-    assert Settings().server_names == ("relay.example.com", "10.0.0.1")
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("", ""),
+        ("postgresql://db/relay", "postgresql://db/relay"),
+        ("postgresql://me@db/relay", "postgresql://me@db/relay"),
+        (
+            "postgresql://me:se:cr@t@db:5432/relay?application_name=a",
+            "postgresql://me:***@db:5432/relay?application_name=a",
+        ),
+        ("postgresql:///relay?host=/run&password=secret&user=me", "postgresql:///relay?host=/run&password=***&user=me"),
+        ("postgresql:///relay?sslpassword=secret", "postgresql:///relay?sslpassword=***"),
+    ],
+)
+def test_passwords_are_masked(url: str, shown: str) -> None:
+    """Wherever a database URL holds them; nothing else is."""
+    masked = Settings(database_url=url).masked()
+    assert masked["database_url"] == shown
+    assert masked["server_names"] == ["localhost", "127.0.0.1", "::1"]
 
 
 def test_the_database_is_a_file_in_the_data_directory_unless_a_url_is_given() -> None:

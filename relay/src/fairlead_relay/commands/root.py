@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -14,6 +15,7 @@ _COMMANDS: Final = {
     "migrate": ("migrate", "migrate", "Bring the database up to date, then end."),
     "token": ("tokens", "token", "Create tokens for people and CI."),
     "ca": ("authority", "authority", "Show and change the certificate authority."),
+    "config": ("configuration", "config", "Show the settings in force."),
 }
 """Name → (module, attribute, short help): `--help` need not import them."""
 
@@ -46,11 +48,17 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file of settings.  [default: what FAIRLEAD_RELAY_CONFIG_FILE names, if anything]",
+)
 @click.version_option(__version__, message="%(prog)s %(version)s")
-def cli() -> None:
+def cli(config: Path | None) -> None:
     """
     Run and administer a Fairlead relay.
 
-    Settings come from flags, else from FAIRLEAD_RELAY_… in the environment, such as FAIRLEAD_RELAY_DATA_DIR.
+    Settings come from flags, else from FAIRLEAD_RELAY_… in the environment, such as FAIRLEAD_RELAY_DATA_DIR, else from
+    the file of --config. 'fairlead-relay config show' lists them, and where each came from.
     Exit codes: 0 done, 1 it failed (one sentence says why), 2 wrong usage.
     """

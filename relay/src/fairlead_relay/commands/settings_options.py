@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
-from pydantic import ValidationError
 
+from fairlead_relay.errors import SettingsInvalid
 from fairlead_relay.settings import Settings
+from fairlead_relay.settings_sources import EffectiveSettings, resolve_settings
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -23,20 +24,24 @@ def data_dir_option(command: Command) -> Command:
     )(command)
 
 
-def make_settings(**flags: Any) -> Settings:  # noqa: ANN401  (whatever click read)
+def resolve(**flags: object) -> EffectiveSettings:
     """
-    Return the settings from flags, else environment, else defaults.
+    Return the settings from flags, else environment, else the file that `--config` or the environment names.
 
     Args:
         flags: Setting → value; None where the flag was not given.
 
-    Raises: click.UsageError: a value that does not fit, named as it can be given.
+    Raises: click.UsageError: a value that does not fit, named as it was given.
 
     """
+    context = click.get_current_context(silent=True)
+    config_file = context.find_root().params.get("config") if context is not None else None
     try:
-        return Settings(**{name: value for name, value in flags.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "settings"
-        given = f"--{name.replace('_', '-')}" if flags.get(name) is not None else f"FAIRLEAD_RELAY_{name.upper()}"
-        raise click.UsageError(f"{given}: {first['msg'].removeprefix('Value error, ')}") from None
+        return resolve_settings(flags, config_file=config_file)
+    except SettingsInvalid as error:
+        raise click.UsageError(str(error)) from None
+
+
+def make_settings(**flags: object) -> Settings:
+    """Return the settings that `resolve` finds, without their origins."""
+    return resolve(**flags).settings

@@ -22,5 +22,5 @@ def test_an_error_names_the_flag_or_the_variable(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(click.UsageError, match="--api-listen: must look like HOST:PORT"):
         make_settings(api_listen="nonsense")
     monkeypatch.setenv("FAIRLEAD_RELAY_API_LISTEN", "nonsense")
-    with pytest.raises(click.UsageError, match="FAIRLEAD_RELAY_API_LISTEN: must look like HOST:PORT"):
+    with pytest.raises(click.UsageError, match=r"\$FAIRLEAD_RELAY_API_LISTEN: must look like HOST:PORT"):
         make_settings(api_listen=None)
