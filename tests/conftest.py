@@ -38,7 +38,7 @@ WITH_NODES = {
     "tests/e2e/test_engine_health.py",
 }
 """Files that share clusters with real nodes."""
-WITHOUT_CLUSTER = {"tests/e2e/test_chart_values.py", "tests/e2e/test_demo.py"}
+WITHOUT_CLUSTER = {"tests/e2e/test_chart_values.py", "tests/e2e/test_demo.py", "tests/e2e/test_rendering.py"}
 """Files of e2e that share none: the demo brings up its own."""
 
 UNIT_CPU_SECONDS = 2.0

@@ -175,8 +175,8 @@ def developer(relay: RelayProcess, control_plane: Cluster, tmp_path: Path) -> Te
     """Return a terminal for cli.md, with the files that its commands name; the organization is `docs`."""
     replacements = {
         "https://relay.example.com:7443": relay.api_url,
-        # It never ends by itself: whoever reads it leaves after the first line.
-        "fairlead events -f\n": "{ fairlead events -f || test $? -eq 141; } | head -1\n",
+        # It never ends by itself: the reader leaves after a line, which only the next line tells it, or its time is up.
+        "fairlead events -f\n": "{ timeout 5 fairlead events -f || test $? -eq 141 -o $? -eq 124; } | head -1\n",
     }
     terminal = Terminal(tmp_path / "home", replacements)
     terminal.use(Target.of_cluster(control_plane))

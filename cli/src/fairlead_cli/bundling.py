@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from fairlead_cli.errors import ManifestInvalid, NoRecipient
+from fairlead_cli.manifest_files import Text
 from fairlead_cli.manifests import read_manifests
 from fairlead_cli.recipients import pin, read_key
 from fairlead_cli.records import Environment
@@ -32,14 +33,12 @@ class Prepared:
     """`CLUSTER FINGERPRINT` if the cluster's sealing key was pinned only now; empty otherwise."""
 
 
-def prepare(
-    texts: Iterable[tuple[str, str]], organization: str, environment: Environment, server: str, pins: Path
-) -> Prepared:
+def prepare(texts: Iterable[Text], organization: str, environment: Environment, server: str, pins: Path) -> Prepared:
     """
     Make the bundle of some files for one environment.
 
     Args:
-        texts: Pairs of file name and text.
+        texts: What was read.
         organization: Whose environment it is.
         environment: With its `application` named.
         server: The relay's base URL, part of the pin.

@@ -3,6 +3,9 @@ What can go wrong in the command, each with the exit code it ends with.
 
     CliError
     ├── ManifestInvalid      a file, a document or an object in it
+    ├── ChartMissing         options for Helm charts, and no chart
+    ├── ProgramMissing       helm or kustomize is not on this machine
+    ├── ProgramFailed        helm or kustomize failed
     ├── ConfigInvalid        the command's own files and settings
     ├── NotLoggedIn          no relay or no token to talk to it with
     ├── RecipientChanged     a cluster's sealing key is not the pinned one
@@ -16,6 +19,7 @@ All are permanent for the command: what is worth a retry was retried before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -58,6 +62,53 @@ class ManifestInvalid(CliError):
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line else self.file
         return f"{where}: {self.field}: {self.reason}" if self.field else f"{where}: {self.reason}"
+
+
+class ChartMissing(CliError):
+    """`--values`, `--set` or `--release-name` without a Helm chart."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        super().__init__(self.names)
+
+    def __str__(self) -> str:
+        named = ", ".join(self.names)
+        return f"--values, --set and --release-name are for Helm charts, and there is no Chart.yaml in {named}"
+
+
+class ProgramMissing(CliError):
+    """What `-f` named has to be rendered, and the program that does it is not on this machine."""
+
+    def __init__(self, name: str, what: str, programs: str, command: str) -> None:
+        self.name = name
+        self.what = what
+        self.programs = programs
+        self.command = command
+        """What to run on a machine that has the program."""
+        super().__init__(name, what, programs, command)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} is {self.what}, and there is no {self.programs} on the PATH; install it, or deploy what a "
+            f"machine that has it makes: {self.command} | fairlead deploy -f -"
+        )
+
+
+class ProgramFailed(CliError):
+    """A program that was to render manifests did not."""
+
+    def __init__(self, shown: str, reason: str, said: str = "") -> None:
+        self.shown = shown
+        """The command, without values that may be secret."""
+        self.reason = reason
+        self.said = said
+        """What it wrote to standard error."""
+        super().__init__(shown, reason, said)
+
+    def __str__(self) -> str:
+        return "\n".join([f"'{self.shown}' {self.reason}", *(f"  {line}" for line in self.said.splitlines())])
 
 
 class ConfigInvalid(CliError):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairlead_cli.errors import ManifestInvalid
+from fairlead_cli.manifest_files import Text
 from fairlead_cli.yaml_documents import Block, read_documents
 from fairlead_shared.bundle import LAST_APPLIED
 from fairlead_shared.objects import ObjectRef
@@ -93,17 +94,17 @@ class Located:
     origin: Origin
 
 
-def read_manifests(texts: Iterable[tuple[str, str]], namespace: str) -> list[Located]:
+def read_manifests(texts: Iterable[Text], namespace: str) -> list[Located]:
     """
     Read, check and complete the objects of some files.
 
     Args:
-        texts: Pairs of file name and text.
+        texts: What was read.
         namespace: The environment's, for objects that name none.
     Returns: The objects in the order they were written; never empty.
     Raises: ManifestInvalid: the first thing wrong, with its file and line.
     """
-    found = [pair for file, text in texts for pair in _objects_of(file, text)]
+    found = [pair for text in texts for pair in _objects_of(text)]
     if not found:
         raise ManifestInvalid("no object was found; deploying nothing would delete everything", file="input")
     scopes = _scopes_defined(manifest for manifest, _ in found)
@@ -112,16 +113,23 @@ def read_manifests(texts: Iterable[tuple[str, str]], namespace: str) -> list[Loc
     return located
 
 
-def _objects_of(file: str, text: str) -> Iterator[tuple[Block, Origin]]:
-    for document, line in read_documents(text, file):
-        yield from _flatten(document, Origin(file, line))
+def _objects_of(text: Text) -> Iterator[tuple[Block, Origin]]:
+    try:
+        documents = read_documents(text.text, text.name)
+    except ManifestInvalid as error:
+        if not text.is_rendered:
+            raise
+        raise ManifestInvalid(f"what it renders is wrong: {error.reason}", file=error.file) from None
+    for document, line in documents:
+        yield from _flatten(document, Origin(text.name, 0 if text.is_rendered else line))
 
 
 def _flatten(value: object, origin: Origin) -> Iterator[tuple[Block, Origin]]:
     """Yield an object, or the objects of a List (also `DeploymentList` and the like, as kubectl prints them)."""
     if not isinstance(value, Block):
         raise _refusal(origin, "a Kubernetes object must be a mapping")
-    origin = Origin(origin.file, value.line or origin.line)
+    if origin.line:  # what a program rendered has lines that nobody wrote
+        origin = Origin(origin.file, value.line or origin.line)
     kind, items = value.get("kind"), value.get("items")
     if not (isinstance(kind, str) and kind.endswith("List") and ("items" in value or kind == "List")):
         yield value, origin
@@ -176,7 +184,7 @@ def _check(manifest: Block, origin: Origin) -> None:
         if not isinstance(manifest.get(field), str) or not manifest[field]:
             raise _refusal(origin, "is missing or not a string; every object needs it", field)
     if manifest["apiVersion"].startswith("kustomize.config.k8s.io/"):
-        remedy = "deploy what it makes: kustomize build FOLDER | fairlead deploy -f -"
+        remedy = "name its folder in place of the file"
         raise _refusal(origin, f"this is an instruction for kustomize, not an object; {remedy}")
     metadata = manifest.get("metadata")
     if not isinstance(metadata, dict):

@@ -36,6 +36,20 @@ class EnvironmentAddress:
         return f"{self.application}/{self.environment}"
 
 
+@dataclass(frozen=True, slots=True)
+class ContentNames:
+    """What is to be deployed, as the user named it."""
+
+    names: tuple[str, ...]
+    """Of `-f`."""
+    values: tuple[str, ...] = ()
+    """Files of values for Helm charts, a later one wins."""
+    settings: tuple[str, ...] = ()
+    """`KEY=VALUE` for Helm charts, before any file."""
+    release: str | None = None
+    """Release name for Helm charts; None for the application's name."""
+
+
 class NameType(click.ParamType[str]):
     """A name by the naming rules; anything else would end up in a URL."""
 
@@ -138,6 +152,39 @@ def with_output(command: _CommandT) -> _CommandT:
             default=Format.TABLE.value,
             show_default=True,
             help="Form of the answer.",
+        ),
+    ):
+        decorated = decorate(decorated)
+    return decorated  # type: ignore[no-any-return]  # click's decorators keep the type
+
+
+def with_content(command: _CommandT) -> _CommandT:
+    """Give a command `-f` and the options of Helm charts, and pass it their values as `content`."""
+
+    @wraps(command)
+    def run(
+        *args: Any,  # noqa: ANN401  (the command's own)
+        names: tuple[str, ...],
+        values: tuple[str, ...],
+        settings: tuple[str, ...],
+        release: str | None,
+        **options: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        return command(*args, content=ContentNames(names, values, settings, release), **options)
+
+    decorated: Any = run
+    for decorate in (
+        click.option("--release-name", "release", type=NameType("release"), help="For charts; default: APP."),
+        click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="For charts: one value."),
+        click.option("--values", metavar="FILE", multiple=True, help="For charts: a file of values."),
+        click.option(
+            "-f",
+            "--file",
+            "names",
+            metavar="FILE|DIR|URL|-",
+            multiple=True,
+            required=True,
+            help="Manifests, a folder of them, a kustomization, a Helm chart, or - for stdin. May be repeated.",
         ),
     ):
         decorated = decorate(decorated)

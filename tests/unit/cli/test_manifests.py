@@ -3,6 +3,7 @@
 import pytest
 
 from fairlead_cli.errors import ManifestInvalid
+from fairlead_cli.manifest_files import Text
 from fairlead_cli.manifests import Located, read_manifests
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\n"
@@ -10,7 +11,7 @@ CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\n"
 
 def read(*texts: str) -> list[Located]:
     """Read texts as files a.yaml, b.yaml, … for namespace `shop`."""
-    return read_manifests([(f"{name}.yaml", text) for name, text in zip("abc", texts, strict=False)], "shop")
+    return read_manifests([Text(f"{name}.yaml", text) for name, text in zip("abc", texts, strict=False)], "shop")
 
 
 def refusal(*texts: str) -> str:
@@ -25,6 +26,16 @@ def test_objects_keep_file_and_line() -> None:
     located = read(CONFIG.format(name="one") + "---\n" + CONFIG.format(name="two"), CONFIG.format(name="three"))
     assert [str(one.origin) for one in located] == ["a.yaml:1", "a.yaml:6", "b.yaml:1"]
     assert str(located[1].ref) == "ConfigMap shop/two"
+
+
+def test_rendered_objects_keep_their_file_alone() -> None:
+    """The lines of what a program wrote are in no file, also in an error."""
+    text = "\n\n" + CONFIG.format(name="one")
+    assert str(read_manifests([Text("chart/templates/a.yaml", text, is_rendered=True)], "shop")[0].origin) == (
+        "chart/templates/a.yaml"
+    )
+    with pytest.raises(ManifestInvalid, match=r"^chart/x\.yaml: what it renders is wrong: this is not valid YAML"):
+        read_manifests([Text("chart/x.yaml", "a: [", is_rendered=True)], "shop")
 
 
 def test_lists_are_flattened() -> None:
@@ -121,7 +132,7 @@ def test_a_duplicate_names_both_places() -> None:
         ("- a\n", "a.yaml:1: a Kubernetes object must be a mapping"),
         ("apiVersion: v1\nkind: List\nitems: 3\n", "a.yaml:1: items: must be a list"),
         ("apiVersion: v1\nkind: List\nitems: [3]\n", "a.yaml:1: a Kubernetes object must be a mapping"),
-        ("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n", "kustomize build"),
+        ("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n", "name its folder"),
         ("# nothing\n", "no object was found"),
     ],
 )

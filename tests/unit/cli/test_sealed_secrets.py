@@ -6,6 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fairlead_cli.errors import ManifestInvalid
+from fairlead_cli.manifest_files import Text
 from fairlead_cli.manifests import Located, read_manifests
 from fairlead_cli.sealed_secrets import has_values, without_values
 from fairlead_shared.bundle import make_bundle
@@ -18,7 +19,7 @@ KEY = X25519PrivateKey.generate()
 def secret(fields: str) -> Located:
     """Read one Secret with some more lines."""
     text = f"apiVersion: v1\nkind: Secret\nmetadata: {{name: db}}\n{fields}"
-    return read_manifests([("a.yaml", text)], "shop")[0]
+    return read_manifests([Text("a.yaml", text)], "shop")[0]
 
 
 def test_values_are_sealed_for_one_place() -> None:
@@ -34,9 +35,9 @@ def test_values_are_sealed_for_one_place() -> None:
 def test_other_objects_stay_as_they_are() -> None:
     """A Secret without values, and a custom kind of the same name."""
     empty = secret("data: {}\n")
-    custom = read_manifests([("a.yaml", "apiVersion: x.y/v1\nkind: Secret\nmetadata: {name: a}\ndata: {b: c}\n")], "n")[
-        0
-    ]
+    custom = read_manifests(
+        [Text("a.yaml", "apiVersion: x.y/v1\nkind: Secret\nmetadata: {name: a}\ndata: {b: c}\n")], "n"
+    )[0]
     for located in (empty, custom):
         assert not has_values(located)
         assert without_values(located, WHERE, None) == located.manifest

@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import click
 
-from fairlead_cli.options import AddressType, DurationType, EnvironmentAddress, examples, with_output
+from fairlead_cli.options import (
+    AddressType,
+    ContentNames,
+    DurationType,
+    EnvironmentAddress,
+    examples,
+    with_content,
+    with_output,
+)
 from fairlead_cli.terminal import Terminal
 
 
 @click.command(
     epilog=examples(
         "fairlead deploy -f k8s/ --env shop/staging --watch",
-        "fairlead deploy -f web.yaml -f db.yaml --env shop/staging",
-        "helm template shop ./chart | fairlead deploy -f - --env shop/staging --watch --timeout 5m",
+        "fairlead deploy -f overlays/staging/ --env shop/staging",
+        "fairlead deploy -f chart/ --values staging.yaml --env shop/staging --watch --timeout 5m",
+        "fairlead deploy -f web.yaml -f https://example.com/v1.2/db.yaml --env shop/staging",
     )
 )
-@click.option(
-    "-f",
-    "--file",
-    "names",
-    metavar="FILE|DIR|-",
-    multiple=True,
-    required=True,
-    help="YAML or JSON manifests: a file, a folder with all below it, or - for standard input. May be repeated.",
-)
+@with_content
 @click.option("--env", "-e", "address", type=AddressType(), required=True, help="Where to.")
 @click.option("--watch", "-w", "is_watched", is_flag=True, help="Follow it to its end; the exit code says how it went.")
 @click.option("--timeout", type=DurationType(), help="How long it may take to become healthy, e.g. 5m; then it fails.")
 @with_output
 def deploy(
-    names: tuple[str, ...],
+    content: ContentNames,
     address: EnvironmentAddress,
     is_watched: bool,  # noqa: FBT001  (click passes by name)
     timeout: float | None,
@@ -40,6 +41,8 @@ def deploy(
 
     What the environment ran before and the files no longer name is deleted; what it did not create is never touched.
     Values of Secrets are sealed to the cluster's agent before they leave this machine.
+
+    A folder with a kustomization.yaml is built by your kustomize or kubectl, a Helm chart rendered by your helm.
     """
     import os
     import sys
@@ -48,9 +51,9 @@ def deploy(
     from fairlead_cli.commands.deployments import show_deployment
     from fairlead_cli.config import config_file
     from fairlead_cli.connecting import connect
+    from fairlead_cli.content import chart_options, read_content
     from fairlead_cli.deployment_ids import new_deployment_id
     from fairlead_cli.errors import ExitCode
-    from fairlead_cli.manifest_files import read_files
     from fairlead_cli.recipients import FILE_NAME
     from fairlead_cli.watching import watch_and_show
 
@@ -58,7 +61,8 @@ def deploy(
         environment = client.environment(address.application, address.environment)
         environment = environment.model_copy(update={"application": address.application})
         pins = config_file(os.environ).with_name(FILE_NAME)
-        texts = read_files(names, sys.stdin)
+        chart = chart_options(content, address.application, environment.namespace)
+        texts = read_content(content.names, sys.stdin, chart, terminal.say)
         prepared = prepare(texts, client.organization, environment, client.context.server, pins)
         if prepared.new_pin:
             terminal.say(f"pinned the sealing key {prepared.new_pin} at its first use, in {pins}")

@@ -1,6 +1,7 @@
 """`fairlead deploy`: what is sent, in which order, and what stops it before."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import httpx
 import pytest
 from click.testing import Result
 
-from fairlead_shared.bundle import BundleHash, read_bundle
+from fairlead_cli.manifest_files import Text
+from fairlead_cli.manifests import read_manifests
+from fairlead_shared.bundle import BundleHash, make_bundle, read_bundle
 from tests.unit.cli.scripted_relay import (
     DEPLOYMENT_ID,
     ENVIRONMENT,
@@ -22,6 +25,7 @@ from tests.unit.cli.scripted_relay import (
     stream,
 )
 from tests.unit.cli.test_bundling import CONFIG, SECRET, sealing_key
+from tests.unit.cli.test_programs import program
 
 Fairlead = Callable[..., Result]
 CREATE = f"POST {ENVIRONMENT}/deployments"
@@ -39,10 +43,7 @@ class Calls:
 
     def accept_bundles(self, text: str) -> str:
         """Learn which bundle a text without Secrets makes, and accept it."""
-        from fairlead_cli.manifests import read_manifests
-        from fairlead_shared.bundle import make_bundle
-
-        sha256 = make_bundle(one.manifest for one in read_manifests([("x", text)], "shop")).sha256
+        sha256 = make_bundle(one.manifest for one in read_manifests([Text("x", text)], "shop")).sha256
         self.relay.answer(f"HEAD {ORGANIZATION}/bundles/{sha256}", httpx.Response(404), httpx.Response(200))
         self.relay.answer(f"PUT {ORGANIZATION}/bundles/{sha256}", httpx.Response(201))
         return sha256
@@ -121,6 +122,36 @@ def test_wrong_input_sends_nothing(fairlead: Fairlead, calls: Calls, relay: Scri
     assert result.exit_code == 1
     assert f"{home}/a.yaml:7: this is not valid YAML" in result.stderr
     assert relay.calls() == [f"GET {ENVIRONMENT}"]
+
+
+def test_a_chart_is_rendered_for_its_environment(
+    fairlead: Fairlead, calls: Calls, relay: ScriptedRelay, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Release after the application, namespace of the environment; the origin is the template."""
+    calls.accept_bundles(CONFIG)
+    program(
+        home / "bin" / "helm",
+        f'echo "$@" >> {home}/argv; printf -- "---\\n# Source: shop/t.yaml\\n"; cat <<E\n{CONFIG}E',
+    )
+    monkeypatch.setenv("PATH", f"{home}/bin:{os.environ['PATH']}")
+    (home / "chart").mkdir()
+    (home / "chart" / "Chart.yaml").write_text("name: shop\n")
+    arguments = ("deploy", "-f", f"{home}/chart", "--env", "shop/staging")
+    assert fairlead(*arguments, "--set", "a=b").exit_code == 0
+    assert fairlead(*arguments, "--values", "v.yaml", "--release-name", "blue").exit_code == 0
+    flags = "template --namespace=shop --include-crds --skip-tests"
+    assert (home / "argv").read_text().splitlines() == [
+        f"{flags} --set=a=b -- shop {home}/chart",
+        f"{flags} --values=v.yaml -- blue {home}/chart",
+    ]
+    assert relay.bodies(CREATE)[0]["origins"] == {"ConfigMap shop/c": f"{home}/chart/t.yaml"}
+
+
+def test_options_of_charts_need_a_chart(fairlead: Fairlead, calls: Calls) -> None:
+    """Otherwise somebody believes that their values were used."""
+    result = fairlead("deploy", "-f", "-", "--values", "v.yaml", "--env", "shop/staging", stdin=CONFIG)
+    assert result.exit_code == 2
+    assert "there is no Chart.yaml in -" in result.stderr
 
 
 def test_what_the_relay_refuses_is_said(fairlead: Fairlead, calls: Calls, relay: ScriptedRelay) -> None:
