@@ -67,8 +67,13 @@ class PostgresqlServer:
 
 
 @contextmanager
-def running_postgresql() -> Iterator[PostgresqlServer]:
-    """Start a server and end it on leaving. It does not sync to disk: a crash of the machine is not what is tested."""
+def running_postgresql(*, syncs: bool = False) -> Iterator[PostgresqlServer]:
+    """
+    Start a server and end it on leaving.
+
+    Args:
+        syncs: Whether a commit waits for the disk. Tests do without: a crash of the machine is not what they test.
+    """
     if not (BINARIES / "postgres").is_file():
         ensure_packages(["postgresql-15"])
     folder = Path(tempfile.mkdtemp(prefix="fairlead-pg-"))
@@ -88,7 +93,7 @@ def running_postgresql() -> Iterator[PostgresqlServer]:
                 # SIGINT is PostgreSQL's fast shutdown; the kernel sends it when this process is gone.
                 [
                     *_as_owner("--pdeathsig", "INT"), BINARIES / "postgres", "-D", content, "-k", folder,
-                    "-c", "listen_addresses=", "-c", "max_connections=200", "-c", "fsync=off",
+                    "-c", "listen_addresses=", "-c", "max_connections=200", "-c", f"fsync={'on' if syncs else 'off'}",
                 ],
                 stdout=log,
                 stderr=log,

@@ -23,7 +23,7 @@ from fairlead_relay.store.deployments import (
     Deployment,
     NewDeployment,
     create_deployment,
-    current_deployment,
+    current_bundle,
     known_deployment,
     rollback_target,
 )
@@ -181,14 +181,14 @@ class Planner:
         if known is not None:
             return known
         environment = find_environment(connection, place.organization, place.application, place.environment)
-        current = current_deployment(connection, place.organization, place.application, place.environment)
+        current = current_bundle(connection, place.organization, place.application, place.environment)
         now = self._clock()
         deadline = now + request.deadline_seconds
         statement = make_statement(
             request.deployment_id,
             Target(place.organization, place.application, place.environment, environment.type, environment.cluster),
             content.bundle_sha256,
-            current.bundle_sha256 if current else None,
+            current,
             content.namespaces,
             now=now,
             deadline=deadline,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, bindparam, select
+from sqlalchemy import Connection, Select, and_, bindparam, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fairlead_relay.errors import Conflict, NotFound
@@ -83,15 +83,22 @@ _INSERT_UNKNOWN: Final = {
 _REQUEST: Final = select(deployments.c.organization, deployments.c.request_sha256).where(
     deployments.c.id == bindparam("of_id")
 )
-_CURRENT: Final = (
-    _SELECT.where(
-        deployments.c.organization == bindparam("of_organization"),
-        deployments.c.application == bindparam("of_application"),
-        deployments.c.environment == bindparam("of_environment"),
-        jobs.c.state == str(JobState.SUCCEEDED),
+_succeeded = jobs.alias("succeeded")
+_LAST_SUCCEEDED: Final = (
+    select(_succeeded.c.deployment_id)
+    .where(
+        _succeeded.c.organization == bindparam("of_organization"),
+        _succeeded.c.application == bindparam("of_application"),
+        _succeeded.c.environment == bindparam("of_environment"),
+        # Spelled out, as the index has it: a parameter would hide from the planner that the index fits.
+        text("succeeded.state = 'succeeded' AND succeeded.deployment_id IS NOT NULL"),
     )
-    .order_by(deployments.c.sequence.desc())
+    .order_by(_succeeded.c.sequence.desc())
     .limit(1)
+)
+_CURRENT: Final = _SELECT.where(deployments.c.id == _LAST_SUCCEEDED.scalar_subquery())
+_CURRENT_BUNDLE: Final = select(deployments.c.bundle_sha256).where(
+    deployments.c.id == _LAST_SUCCEEDED.scalar_subquery()
 )
 """Made once: every deployment asks, and making a statement costs more than running this one."""
 
@@ -179,6 +186,12 @@ def current_deployment(
     of = {"of_organization": organization, "of_application": application, "of_environment": environment}
     row = connection.execute(_CURRENT, of).one_or_none()
     return None if row is None else _deployment(row)
+
+
+def current_bundle(connection: Connection, organization: str, application: str, environment: str) -> str | None:
+    """Return the hash of the bundle that an environment runs; None if no deployment succeeded yet."""
+    of = {"of_organization": organization, "of_application": application, "of_environment": environment}
+    return connection.scalar(_CURRENT_BUNDLE, of)
 
 
 def rollback_target(

@@ -303,6 +303,17 @@ Index(
     postgresql_where=text("finished_at IS NULL"),
 )
 Index(None, jobs.c.deployment_id)
+# What an environment runs: asked for by every deployment, and otherwise behind all that wait or failed since.
+Index(
+    "ix_jobs_succeeded_environment",
+    jobs.c.organization,
+    jobs.c.application,
+    jobs.c.environment,
+    jobs.c.sequence,
+    sqlite_where=text("state = 'succeeded' AND deployment_id IS NOT NULL"),
+    postgresql_where=text("state = 'succeeded' AND deployment_id IS NOT NULL"),
+)
+Index(None, jobs.c.organization, jobs.c.sequence)
 
 job_events = Table(
     "job_events",

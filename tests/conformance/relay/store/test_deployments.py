@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from fairlead_relay.errors import Conflict, NotFound
 from fairlead_relay.store import Store
 from fairlead_relay.store.deployments import (
+    _CURRENT_BUNDLE,
     Deployment,
     NewDeployment,
     create_deployment,
+    current_bundle,
     current_deployment,
     find_deployment,
     known_deployment,
@@ -77,6 +79,27 @@ async def test_the_current_deployment_is_the_newest_that_succeeded(store: Store)
     good = await deployed(store, agent, BUNDLES[0])
     await deployed(store, agent, BUNDLES[1], Outcome.FAILED)
     assert await store.read(lambda c: current_deployment(c, *ENVIRONMENT)) == good
+
+
+async def test_the_current_deployment_is_found_without_a_scan(store: Store) -> None:
+    """However many wait or failed since: every deployment asks for it."""
+    agent = await connected(store)
+    await deployed(store, agent, BUNDLES[2])
+    for _ in range(3):
+        await store.write(deploy)
+    assert await store.read(lambda c: current_bundle(c, *ENVIRONMENT)) == BUNDLES[2]
+    of = dict(zip(("of_organization", "of_application", "of_environment"), ENVIRONMENT, strict=True))
+
+    compiled = _CURRENT_BUNDLE.compile()
+
+    def plan(connection: Connection) -> str:
+        if connection.dialect.name == "postgresql":
+            # The table is so small that reading all of it would be right.
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        explain = "EXPLAIN" if connection.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+        return str(connection.execute(text(f"{explain} {compiled}"), {**compiled.params, **of}).all())
+
+    assert "ix_jobs_succeeded_environment" in await store.read(plan)
 
 
 async def test_a_rollback_goes_back_to_the_newest_other_bundle_that_succeeded(store: Store) -> None:
