@@ -47,7 +47,7 @@ class Benchmark:
 
 BENCHMARKS = (
     Benchmark("commands", "time of `fairlead --help` and `fairlead version`", 15),
-    Benchmark("enqueue", "durable enqueue at the dispatcher and through the API, on SQLite", 45),
+    Benchmark("enqueue", "durable enqueue at the dispatcher and through the API, on SQLite and PostgreSQL", 60),
     Benchmark("dispatch", "from an API request to the agent that starts the job, one agent", 30),
     Benchmark("streams", "events of one agent: rate, acknowledgement, live stream; alone and beside a bulk stream", 90),
     Benchmark("connections", "relay memory, CPU, rate and answers with 2,000 and 5,000 agents", 600),

@@ -1,8 +1,9 @@
 """
-Durable enqueue on SQLite: jobs a second, each acknowledged only after its commit is on the disk.
+Durable enqueue on SQLite and PostgreSQL: jobs a second, each acknowledged only after its commit is on the disk.
 
 At the dispatcher's store (no HTTP), the peer is Python's own sqlite3 running the very statements that one enqueue runs,
 captured from it, on the same schema and with the same pragmas: what is left over is the price of the layers above.
+PostgreSQL runs on this machine, over a Unix socket, with its syncs on, and takes its own part of the two cores.
 Through the API, the peer is the cheapest request the same relay answers.
 """
 
@@ -32,6 +33,7 @@ from fairlead_relay.store.bundles import Bundle, add_bundle, find_bundle
 from fairlead_relay.store.clusters import create_cluster
 from fairlead_relay.store.organizations import ensure_organization
 from tests.bench.figures import Figure, Peer, median, percentile, spread
+from tests.conformance.postgresql import running_postgresql
 from tests.integration.conftest import make_tenant
 
 if TYPE_CHECKING:
@@ -92,11 +94,14 @@ def measure(workplace: Workplace) -> list[Figure]:
     rates = _Rates()
     peer_grouped: list[float] = []
     peer_single: list[float] = []
+    on_postgresql = _Rates()
+    with running_postgresql(syncs=True) as server:
+        for _ in range(ROUNDS):
+            uvloop.run(_measure_store(server.make_database(), on_postgresql))
     for _ in range(ROUNDS):
-        folder = workplace.folder("store")
-        statements = uvloop.run(_measure_store(folder, rates))
+        statements = uvloop.run(_measure_store(_sqlite_url(workplace.folder("store")), rates))
         peer_folder = workplace.folder("sqlite3")
-        uvloop.run(_make_store(peer_folder))
+        uvloop.run(_make_store(_sqlite_url(peer_folder)))
         peer_grouped.append(_replay(peer_folder, statements, JOBS, AT_ONCE))
         peer_single.append(_replay(peer_folder, statements, ONE_BY_ONE, 1))
     cpu = {name: f"{median(used):.2f} ms of CPU for each" for name, used in rates.cpu.items()}
@@ -119,18 +124,45 @@ def measure(workplace: Workplace) -> list[Figure]:
             peer=Peer(name="sqlite3, same statements, 1 per commit", value=median(peer_single)),
             note=f"P99 of one enqueue: {percentile(rates.single_seconds, 0.99) * 1000:.1f} ms",
         ),
+        *_on_postgresql(on_postgresql, rates),
         *_measure_api(workplace),
     ]  # fmt: skip
 
 
-async def _make_store(folder: Path) -> None:
+def _on_postgresql(rates: _Rates, on_sqlite: _Rates) -> list[Figure]:
+    jobs, deployments, single = median(rates.jobs), median(rates.deployments), median(rates.single)
+    cpu = {name: f"{median(used):.2f} ms of CPU for each, without the server's" for name, used in rates.cpu.items()}
+    return [
+        Figure(
+            name=f"jobs, {AT_ONCE} callers at once, PostgreSQL", value=jobs, unit="jobs/s",
+            samples=spread(rates.jobs, 0), peer=Peer(name="the same on SQLite", value=median(on_sqlite.jobs)),
+            target=f"≥ {_TARGET:,} jobs/s", is_met=jobs >= _TARGET, note=cpu["jobs"],
+        ),
+        Figure(
+            name=f"deployments with signed statements, {AT_ONCE} callers at once, PostgreSQL", value=deployments,
+            unit="jobs/s", samples=spread(rates.deployments, 0),
+            peer=Peer(name="the same on SQLite", value=median(on_sqlite.deployments)), note=cpu["deployments"],
+        ),
+        Figure(
+            name="jobs, one caller, PostgreSQL", value=single, unit="jobs/s", samples=spread(rates.single, 0),
+            peer=Peer(name="the same on SQLite", value=median(on_sqlite.single)),
+            note=f"P99 of one enqueue: {percentile(rates.single_seconds, 0.99) * 1000:.1f} ms",
+        ),
+    ]  # fmt: skip
+
+
+def _sqlite_url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'relay.db'}"
+
+
+async def _make_store(url: str) -> None:
     """Make a store that has an environment and a bundle, and close it."""
-    store = await _started(folder)
+    store = await _started(url)
     await store.stop()
 
 
-async def _started(folder: Path) -> Store:
-    store = Store(f"sqlite:///{folder / 'relay.db'}", LocalBus().publish)
+async def _started(url: str) -> Store:
+    store = Store(url, LocalBus().publish)
     await store.start()
     now = time.time()
 
@@ -148,9 +180,9 @@ async def _started(folder: Path) -> Store:
     return store
 
 
-async def _measure_store(folder: Path, rates: _Rates) -> list[Statement]:
+async def _measure_store(url: str, rates: _Rates) -> list[Statement]:
     """Measure one round on a fresh store, and return the statements of one enqueue."""
-    store = await _started(folder)
+    store = await _started(url)
 
     async def namespaces_of(organization: str, sha256: str) -> tuple[str, ...]:
         # As the library does it for a bundle that was uploaded a moment ago.

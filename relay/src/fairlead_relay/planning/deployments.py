@@ -9,25 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection
 
+from fairlead_relay.errors import Conflict, NotFound, RelayError
 from fairlead_relay.pki.random_text import random_base32
 from fairlead_relay.planning.statements import Target, make_statement, sign_statement
 from fairlead_relay.store import Store
-from fairlead_relay.store.applications import find_environment
+from fairlead_relay.store.applications import find_environment, missing_environment
 from fairlead_relay.store.deployments import (
     Deployment,
     NewDeployment,
-    create_deployment,
-    current_bundle,
+    Running,
+    create_deployments,
+    known_among,
     known_deployment,
     rollback_target,
+    running_bundles,
 )
-from fairlead_relay.store.jobs import Job, NewJob, enqueue_job
+from fairlead_relay.store.jobs import Job, NewJob, enqueue_jobs
 from fairlead_shared.canonical import canonical_json
 from fairlead_shared.jobs import JobKind
 
@@ -41,6 +44,11 @@ class Place:
     organization: str
     application: str
     environment: str
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """As the store's keys have them."""
+        return self.organization, self.application, self.environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +114,8 @@ class Planner:
         digest = request.digest(bundle_sha256=bundle_sha256, origins=dict(origins))
         namespaces = await self._namespaces_of(request.place.organization, bundle_sha256)
         origins_json = json.dumps(dict(origins), ensure_ascii=False)
-        return await self._store.write(
-            lambda connection: self._create(
-                connection, request, digest, _Content(bundle_sha256, namespaces, origins_json), rollback=False
-            )
-        )
+        content = _Content(bundle_sha256, namespaces, origins_json)
+        return await self._store.write_together(self._create, _Asked(request, digest, content, rollback=False))
 
     async def roll_back(self, request: DeploymentRequest, to: str | None) -> Deployment:
         """
@@ -142,9 +147,7 @@ class Planner:
             return known
         namespaces = await self._namespaces_of(place.organization, target.bundle_sha256)
         content = _Content(target.bundle_sha256, namespaces, target.origins)
-        return await self._store.write(
-            lambda connection: self._create(connection, request, digest, content, rollback=True)
-        )
+        return await self._store.write_together(self._create, _Asked(request, digest, content, rollback=True))
 
     async def check_health(self, place: Place, created_by: str, deadline_seconds: float) -> Job:
         """
@@ -152,14 +155,16 @@ class Planner:
 
         Raises: NotFound: no such environment.
         """
-        now = self._clock()
+        return await self._store.write_together(self._check_health, (place, created_by, deadline_seconds))
 
-        def write(connection: Connection) -> Job:
-            environment = find_environment(connection, place.organization, place.application, place.environment)
-            job = NewJob(
+    def _check_health(self, connection: Connection, asked: Sequence[tuple[Place, str, float]]) -> list[Job | NotFound]:
+        now = self._clock()
+        running = running_bundles(connection, {place.names for place, _, _ in asked})
+        new = [
+            NewJob(
                 id=random_base32(JOB_ID_LENGTH),
                 organization=place.organization,
-                cluster=environment.cluster,
+                cluster=running[place.names].environment.cluster,
                 kind=JobKind.HEALTH,
                 application=place.application,
                 environment=place.environment,
@@ -169,30 +174,47 @@ class Planner:
                 deadline=now + deadline_seconds,
                 created_by=created_by,
             )
-            return enqueue_job(connection, job, now)
+            for place, created_by, deadline_seconds in asked
+            if place.names in running
+        ]
+        queued = iter(enqueue_jobs(connection, new, now))
+        return [
+            next(queued) if place.names in running else missing_environment(connection, *place.names)
+            for place, _, _ in asked
+        ]
 
-        return await self._store.write(write)
-
-    def _create(
-        self, connection: Connection, request: DeploymentRequest, digest: str, content: _Content, *, rollback: bool
-    ) -> Deployment:
-        place = request.place
-        known = known_deployment(connection, place.organization, request.deployment_id, digest)
-        if known is not None:
-            return known
-        environment = find_environment(connection, place.organization, place.application, place.environment)
-        current = current_bundle(connection, place.organization, place.application, place.environment)
+    def _create(self, connection: Connection, asked: Sequence[_Asked]) -> list[Deployment | RelayError]:
+        """Store what was asked for at the same time. Returns: For each its deployment, or why there is none."""
         now = self._clock()
+        known = known_among(connection, [one.request.deployment_id for one in asked])
+        running = running_bundles(connection, {one.request.place.names for one in asked})
+        new: dict[str, _Asked] = {}
+        for one in asked:
+            if one.request.deployment_id not in known and one.request.place.names in running:
+                new.setdefault(one.request.deployment_id, one)
+        made = create_deployments(
+            connection, [self._fix(one, running[one.request.place.names], now) for one in new.values()], now
+        )
+        by_id = {deployment.id: deployment for deployment in made}
+        return [
+            by_id[one.request.deployment_id] if new.get(one.request.deployment_id) is one else _found(connection, one)
+            for one in asked
+        ]
+
+    def _fix(self, asked: _Asked, running: Running, now: float) -> tuple[NewDeployment, NewJob]:
+        """Fix and sign a deployment's statement, and make its job."""
+        request, content, environment = asked.request, asked.content, running.environment
+        place = request.place
         deadline = now + request.deadline_seconds
         statement = make_statement(
             request.deployment_id,
-            Target(place.organization, place.application, place.environment, environment.type, environment.cluster),
+            Target(*place.names, environment.type, environment.cluster),
             content.bundle_sha256,
-            current,
+            running.bundle_sha256,
             content.namespaces,
             now=now,
             deadline=deadline,
-            rollback=rollback,
+            rollback=asked.rollback,
         )
         envelope = sign_statement(statement, self._signer)
         deployment = NewDeployment(
@@ -204,11 +226,11 @@ class Planner:
             cluster=environment.cluster,
             bundle_sha256=content.bundle_sha256,
             previous_bundle_sha256=statement.previous_bundle_sha256,
-            rollback=rollback,
+            rollback=asked.rollback,
             statement=statement.to_bytes(),
             envelope=envelope.model_dump_json(by_alias=True),
             origins=content.origins,
-            request_sha256=digest,
+            request_sha256=asked.digest,
         )
         job = NewJob(
             id=random_base32(JOB_ID_LENGTH),
@@ -223,7 +245,17 @@ class Planner:
             deadline=deadline,
             created_by=request.created_by,
         )
-        return create_deployment(connection, deployment, job, now)
+        return deployment, job
+
+
+def _found(connection: Connection, asked: _Asked) -> Deployment | RelayError:
+    """Return what there is for a request that made nothing new: the deployment of its id, or what is in the way."""
+    organization = asked.request.place.organization
+    try:
+        known = known_deployment(connection, organization, asked.request.deployment_id, asked.digest)
+    except Conflict as error:
+        return error
+    return known or missing_environment(connection, *asked.request.place.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,3 +266,13 @@ class _Content:
     namespaces: tuple[str, ...]
     origins: str
     """JSON object: reference of an object → file and line it came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One request, ready to be stored."""
+
+    request: DeploymentRequest
+    digest: str
+    content: _Content
+    rollback: bool

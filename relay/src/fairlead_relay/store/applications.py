@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
@@ -40,7 +41,7 @@ class Environment:
 
 
 _APPLICATION = (applications.c.organization, applications.c.name, applications.c.created_at)
-_ENVIRONMENT = (
+ENVIRONMENT_COLUMNS: Final = (
     environments.c.organization,
     environments.c.application,
     environments.c.name,
@@ -49,7 +50,7 @@ _ENVIRONMENT = (
     environments.c.namespace,
     environments.c.created_at,
 )
-_FIND_ENVIRONMENT = select(*_ENVIRONMENT).where(
+_FIND_ENVIRONMENT = select(*ENVIRONMENT_COLUMNS).where(
     environments.c.organization == bindparam("of_organization"),
     environments.c.application == bindparam("of_application"),
     environments.c.name == bindparam("of_name"),
@@ -130,9 +131,17 @@ def find_environment(connection: Connection, organization: str, application: str
     of = {"of_organization": organization, "of_application": application, "of_name": name}
     row = connection.execute(_FIND_ENVIRONMENT, of).one_or_none()
     if row is None:
-        find_application(connection, organization, application)
-        raise NotFound("environment", name)
+        raise missing_environment(connection, organization, application, name)
     return Environment(*row)
+
+
+def missing_environment(connection: Connection, organization: str, application: str, name: str) -> NotFound:
+    """Return the error for an environment that is not there: it is missing, or its whole application is."""
+    try:
+        find_application(connection, organization, application)
+    except NotFound as error:
+        return error
+    return NotFound("environment", name)
 
 
 def list_environments(
@@ -144,7 +153,7 @@ def list_environments(
     Raises: NotFound: no such application.
     """
     find_application(connection, organization, application)
-    query = select(*_ENVIRONMENT).where(
+    query = select(*ENVIRONMENT_COLUMNS).where(
         environments.c.organization == organization, environments.c.application == application
     )
     if after is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import Connection, insert, literal, select
+from sqlalchemy import Connection, bindparam, insert, literal, select
 
 from fairlead_relay.store.schema import bundles, deployments, jobs
 
@@ -22,14 +23,16 @@ class Bundle:
     """Seconds since the epoch."""
 
 
-_COLUMNS = (bundles.c.organization, bundles.c.sha256, bundles.c.size_bytes, bundles.c.created_at)
+_COLUMNS: Final = (bundles.c.organization, bundles.c.sha256, bundles.c.size_bytes, bundles.c.created_at)
+_FIND: Final = select(*_COLUMNS).where(
+    bundles.c.organization == bindparam("of_organization"), bundles.c.sha256 == bindparam("of_sha256")
+)
+"""Made once: every deployment asks, and making a statement costs more than running this one."""
 
 
 def find_bundle(connection: Connection, organization: str, sha256: str) -> Bundle | None:
     """Return a bundle; None when this organization never stored it, whoever else did."""
-    row = connection.execute(
-        select(*_COLUMNS).where(bundles.c.organization == organization, bundles.c.sha256 == sha256)
-    ).one_or_none()
+    row = connection.execute(_FIND, {"of_organization": organization, "of_sha256": sha256}).one_or_none()
     return None if row is None else Bundle(*row)
 
 

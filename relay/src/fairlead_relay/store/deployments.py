@@ -6,18 +6,21 @@ A deployment has no state of its own: it is as far as its job. Must not sign or 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, bindparam, select, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, and_, bindparam, insert, select, text, tuple_
 
 from fairlead_relay.errors import Conflict, NotFound
-from fairlead_relay.store.jobs import JOB_COLUMNS, Job, NewJob, enqueue_job, job_of
-from fairlead_relay.store.schema import deployments, jobs
+from fairlead_relay.store.applications import ENVIRONMENT_COLUMNS, Environment
+from fairlead_relay.store.jobs import JOB_COLUMNS, Job, NewJob, enqueue_jobs, job_of
+from fairlead_relay.store.schema import deployments, environments, jobs
 from fairlead_shared.jobs import JobState
 from fairlead_shared.progress import Action
+
+EnvironmentNames = tuple[str, str, str]
+"""(organization, application, environment)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,15 @@ class NewDeployment:
     """JSON object: reference of an object → file and line it came from."""
     request_sha256: str
     """Hash of what the client asked: the same id with another request is a conflict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An environment and what it runs."""
+
+    environment: Environment
+    bundle_sha256: str | None
+    """Of the newest deployment that succeeded; None if none did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,31 +87,41 @@ _NAMES: Final = tuple(column.name for column in _COLUMNS)
 _SELECT: Final = select(*JOB_COLUMNS, *(column.label(f"deployment_{column.name}") for column in _COLUMNS)).select_from(
     deployments.join(jobs, jobs.c.id == deployments.c.job_id)
 )
-# The same words in two dialects of SQLAlchemy: one construct for both does not exist.
-_INSERT_UNKNOWN: Final = {
-    "sqlite": sqlite.insert(deployments).on_conflict_do_nothing().returning(deployments.c.sequence),
-    "postgresql": postgresql.insert(deployments).on_conflict_do_nothing().returning(deployments.c.sequence),
-}
+_INSERT: Final = insert(deployments).returning(deployments.c.sequence, sort_by_parameter_order=True)
 _REQUEST: Final = select(deployments.c.organization, deployments.c.request_sha256).where(
     deployments.c.id == bindparam("of_id")
 )
+_KNOWN: Final = select(deployments.c.id).where(deployments.c.id.in_(bindparam("of_ids", expanding=True)))
 _succeeded = jobs.alias("succeeded")
-_LAST_SUCCEEDED: Final = (
-    select(_succeeded.c.deployment_id)
-    .where(
-        _succeeded.c.organization == bindparam("of_organization"),
-        _succeeded.c.application == bindparam("of_application"),
-        _succeeded.c.environment == bindparam("of_environment"),
-        # Spelled out, as the index has it: a parameter would hide from the planner that the index fits.
-        text("succeeded.state = 'succeeded' AND succeeded.deployment_id IS NOT NULL"),
+
+
+def _last_succeeded(*of: ColumnElement[Any]) -> ScalarSelect[Any]:
+    """Return the id of the newest deployment that succeeded, of an environment given by its three names."""
+    return (
+        select(_succeeded.c.deployment_id)
+        .where(
+            _succeeded.c.organization == of[0],
+            _succeeded.c.application == of[1],
+            _succeeded.c.environment == of[2],
+            # Spelled out, as the index has it: a parameter would hide from the planner that the index fits.
+            text("succeeded.state = 'succeeded' AND succeeded.deployment_id IS NOT NULL"),
+        )
+        .order_by(_succeeded.c.sequence.desc())
+        .limit(1)
+        .correlate(environments)
+        .scalar_subquery()
     )
-    .order_by(_succeeded.c.sequence.desc())
-    .limit(1)
+
+
+_CURRENT: Final = _SELECT.where(
+    deployments.c.id
+    == _last_succeeded(bindparam("of_organization"), bindparam("of_application"), bindparam("of_environment"))
 )
-_CURRENT: Final = _SELECT.where(deployments.c.id == _LAST_SUCCEEDED.scalar_subquery())
-_CURRENT_BUNDLE: Final = select(deployments.c.bundle_sha256).where(
-    deployments.c.id == _LAST_SUCCEEDED.scalar_subquery()
-)
+_PLACE: Final = (environments.c.organization, environments.c.application, environments.c.name)
+_RUNNING: Final = select(
+    *ENVIRONMENT_COLUMNS,
+    select(deployments.c.bundle_sha256).where(deployments.c.id == _last_succeeded(*_PLACE)).scalar_subquery(),
+).where(tuple_(*_PLACE).in_(bindparam("of_places", expanding=True)))
 """Made once: every deployment asks, and making a statement costs more than running this one."""
 
 
@@ -114,7 +136,34 @@ def create_deployment(connection: Connection, deployment: NewDeployment, job: Ne
         now: Seconds since the epoch.
     Raises: Conflict: the id stands for another request.
     """
-    values: dict[str, Any] = {
+    known = known_deployment(connection, deployment.organization, deployment.id, deployment.request_sha256)
+    return known or create_deployments(connection, [(deployment, job)], now)[0]
+
+
+def create_deployments(
+    connection: Connection, new: Sequence[tuple[NewDeployment, NewJob]], now: float
+) -> list[Deployment]:
+    """
+    Store deployments and queue their jobs in this order, in a few statements for all of them.
+
+    Args:
+        connection: In a write: what it found unknown before, nobody else stores meanwhile.
+        new: Each with its job. The ids are unknown, and each is there once.
+        now: Seconds since the epoch.
+    """
+    if not new:
+        return []  # an INSERT without rows would insert one of defaults
+    rows = [_row_of(deployment, job, now) for deployment, job in new]
+    sequences = connection.scalars(_INSERT, rows).all()
+    queued = enqueue_jobs(connection, [job for _, job in new], now)
+    return [
+        Deployment(job=job, **{name: sequence if name == "sequence" else row[name] for name in _NAMES})
+        for sequence, row, job in zip(sequences, rows, queued, strict=True)
+    ]
+
+
+def _row_of(deployment: NewDeployment, job: NewJob, now: float) -> dict[str, Any]:
+    return {
         "id": deployment.id,
         "organization": deployment.organization,
         "application": deployment.application,
@@ -128,15 +177,10 @@ def create_deployment(connection: Connection, deployment: NewDeployment, job: Ne
         "request_sha256": deployment.request_sha256,
         "created_by": job.created_by,
         "created_at": now,
+        "statement": deployment.statement,
+        "envelope": deployment.envelope,
+        "job_id": job.id,
     }
-    signed = {"statement": deployment.statement, "envelope": deployment.envelope, "job_id": job.id}
-    sequence = connection.execute(_INSERT_UNKNOWN[connection.dialect.name], values | signed).scalar_one_or_none()
-    if sequence is None:
-        known = known_deployment(connection, deployment.organization, deployment.id, deployment.request_sha256)
-        if known is None:
-            raise RuntimeError(f"deployment {deployment.id} can neither be stored nor found")
-        return known
-    return Deployment(sequence=sequence, job=enqueue_job(connection, job, now), **values)
 
 
 def known_deployment(
@@ -188,10 +232,27 @@ def current_deployment(
     return None if row is None else _deployment(row)
 
 
-def current_bundle(connection: Connection, organization: str, application: str, environment: str) -> str | None:
-    """Return the hash of the bundle that an environment runs; None if no deployment succeeded yet."""
-    of = {"of_organization": organization, "of_application": application, "of_environment": environment}
-    return connection.scalar(_CURRENT_BUNDLE, of)
+def known_among(connection: Connection, deployment_ids: Collection[str]) -> set[str]:
+    """Return those of some ids that stand for a deployment, of whichever organization."""
+    return set(connection.scalars(_KNOWN, {"of_ids": list(deployment_ids)}))
+
+
+def running_bundles(
+    connection: Connection, places: Collection[tuple[str, str, str]]
+) -> dict[tuple[str, str, str], Running]:
+    """
+    Return environments with what they run, in one statement.
+
+    Args:
+        connection: In a read or write.
+        places: By their names.
+    Returns: Those that exist.
+    """
+    found = {}
+    for row in connection.execute(_RUNNING, {"of_places": list(places)}):
+        environment = Environment(*row[:-1])
+        found[environment.organization, environment.application, environment.name] = Running(environment, row[-1])
+    return found
 
 
 def rollback_target(

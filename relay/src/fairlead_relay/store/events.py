@@ -28,6 +28,7 @@ _COLUMNS: Final = (
     job_events.c.event,
 )
 _INSERT: Final = insert(job_events).returning(job_events.c.position)
+_INSERT_MANY: Final = insert(job_events).returning(*_COLUMNS, sort_by_parameter_order=True)
 # The same words in two dialects of SQLAlchemy: one construct for both does not exist.
 _INSERT_UNKNOWN: Final = {
     "sqlite": sqlite.insert(job_events).on_conflict_do_nothing().returning(*_COLUMNS),
@@ -66,13 +67,34 @@ class Story:
 
 def append_state(connection: Connection, story: Story, state: JobState, reason: str, now: float) -> None:
     """Append the record of a job's new state, and put it into the outbox."""
-    facts = {"type": "job", "state": state, "attempt": story.attempt, "reason": reason, "at": now}
-    event = json.dumps(facts, separators=(",", ":"), ensure_ascii=False)
+    event = _state_event(story, state, reason, now)
     position = connection.scalar(_INSERT, {**_shared(story, now), "seq": None, "key": None, "event": event})
     if position is None:
         raise RuntimeError("the database inserted an event and returned no position")
     of = (story.organization, story.deployment_id, story.job_id, story.attempt)
     outbox(connection).append(EventRecord(position, *of, now, event, state in FINAL_STATES))
+
+
+def append_queued(connection: Connection, stories: Sequence[Story], now: float) -> None:
+    """Append the first record of new jobs, in one statement, and put all of them into the outbox."""
+    rows = connection.execute(
+        _INSERT_MANY,
+        [
+            {
+                **_shared(story, now),
+                "seq": None,
+                "key": None,
+                "event": _state_event(story, JobState.QUEUED, "", now),
+            }
+            for story in stories
+        ],
+    ).all()
+    outbox(connection).extend(_record(row) for row in rows)
+
+
+def _state_event(story: Story, state: JobState, reason: str, now: float) -> str:
+    facts = {"type": "job", "state": state, "attempt": story.attempt, "reason": reason, "at": now}
+    return json.dumps(facts, separators=(",", ":"), ensure_ascii=False)
 
 
 def append_progress(connection: Connection, story: Story, reported: Sequence[tuple[int, str, str]], now: float) -> None:

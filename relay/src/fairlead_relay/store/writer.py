@@ -38,6 +38,9 @@ from fairlead_relay.store.migrate import migrate
 from fairlead_relay.store.outbox import Notice, outbox
 
 T = TypeVar("T")
+Item = TypeVar("Item")
+Together = Callable[[Connection, Sequence[Item]], Sequence[T | Exception]]
+"""Does the same for many, in a few statements; gives each its result, or the error that is its own."""
 Publish = Callable[[Sequence[Notice], int], None]
 """(notices of a commit, position of the last event that was stored before them; 0 if no other relay could write)."""
 
@@ -58,7 +61,8 @@ _ADVISORY_LOCK: Final = 0x6661_6972_6C65_6164
 
 @dataclass(slots=True)
 class _Write:
-    run: Callable[[Connection], Any]
+    together: Together[Any, Any]
+    item: Any
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     result: Any = None
@@ -133,12 +137,28 @@ class Store:
         Raises: Whatever the function raised; then nothing of it is stored. StoreOverloaded: nothing was run.
             StoreUnavailable: the database failed; whether the write took effect is not known.
         """
+        # A function of its own for each call: it runs together with no other.
+        return await self.write_together(lambda connection, _: [run(connection)], None)
+
+    async def write_together(self, together: Together[Item, T], item: Item) -> T:
+        """
+        Do what others ask for at the same time together with theirs, each acknowledged once the commit is durable.
+
+        Round trips and the making of statements are then paid once for a commit instead of once for each.
+
+        Args:
+            together: The very same function for all that may run together. If it raises, it is run again for each item
+                alone, after its changes were undone.
+            item: What it is to do for this caller.
+        Returns: Its result for the item.
+        Raises: As `write`.
+        """
         loop = asyncio.get_running_loop()
         if self._thread is None:
             raise StoreUnavailable("it is stopped")
         future: asyncio.Future[T] = loop.create_future()
         try:
-            self._waiting.put_nowait(_Write(run, loop, future))
+            self._waiting.put_nowait(_Write(together, item, loop, future))
         except queue.Full:
             raise StoreOverloaded(f"{_WAITING} writes wait") from None
         return await future
@@ -188,8 +208,8 @@ class Store:
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
                 outbox(connection).clear()
                 connection.exec_driver_sql("SAVEPOINT one_write")
-                for write in batch:
-                    _run_in_savepoint(connection, write)
+                for writes in _gathered(batch):
+                    _run_in_savepoint(connection, writes)
                 notices = list(outbox(connection))
                 if notices and connection.dialect.name == "postgresql":
                     before = announce(connection, self.sender, notices)
@@ -231,17 +251,39 @@ def _read(engine: Engine, run: Callable[[Connection], T]) -> T:
         raise translate(error) from error
 
 
-def _run_in_savepoint(connection: Connection, write: _Write) -> None:
-    """Run one function so that its failure undoes its own changes and notices only; then set the next savepoint."""
+def _gathered(batch: Sequence[_Write]) -> list[list[_Write]]:
+    """Return the writes in order, those that run together in one list, where the first of them is."""
+    groups: dict[Together[Any, Any], list[_Write]] = {}
+    for write in batch:
+        groups.setdefault(write.together, []).append(write)
+    return list(groups.values())
+
+
+def _run_in_savepoint(connection: Connection, writes: list[_Write]) -> None:
+    """Run writes so that their failure undoes their own changes and notices only; then set the next savepoint."""
     told = len(outbox(connection))
     try:
-        write.result = write.run(connection)
+        _run(connection, writes)
     except Exception as error:
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             raise
-        write.error = translate(error) if isinstance(error, SQLAlchemyError) else error
         del outbox(connection)[told:]
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_write")
+        if len(writes) > 1:
+            # One of them spoils it for all: each alone.
+            for write in writes:
+                _run_in_savepoint(connection, [write])
+        else:
+            writes[0].error = translate(error) if isinstance(error, SQLAlchemyError) else error
     else:
         for statement in _NEXT_SAVEPOINT[connection.dialect.name]:
             connection.exec_driver_sql(statement)
+
+
+def _run(connection: Connection, writes: list[_Write]) -> None:
+    answers = writes[0].together(connection, [write.item for write in writes])
+    for write, answer in zip(writes, answers, strict=True):
+        if isinstance(answer, Exception):
+            write.error = answer
+        else:
+            write.result = answer

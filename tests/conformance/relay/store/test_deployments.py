@@ -10,16 +10,16 @@ from sqlalchemy import Connection, func, select, text
 from fairlead_relay.errors import Conflict, NotFound
 from fairlead_relay.store import Store
 from fairlead_relay.store.deployments import (
-    _CURRENT_BUNDLE,
+    _CURRENT,
     Deployment,
     NewDeployment,
     create_deployment,
-    current_bundle,
     current_deployment,
     find_deployment,
     known_deployment,
     list_deployments,
     rollback_target,
+    running_bundles,
 )
 from fairlead_relay.store.organizations import ensure_organization
 from fairlead_relay.store.schema import jobs
@@ -87,10 +87,11 @@ async def test_the_current_deployment_is_found_without_a_scan(store: Store) -> N
     await deployed(store, agent, BUNDLES[2])
     for _ in range(3):
         await store.write(deploy)
-    assert await store.read(lambda c: current_bundle(c, *ENVIRONMENT)) == BUNDLES[2]
+    running = await store.read(lambda c: running_bundles(c, {ENVIRONMENT, (ORGANIZATION, APPLICATION, "mystery")}))
+    assert {place: found.bundle_sha256 for place, found in running.items()} == {ENVIRONMENT: BUNDLES[2]}
     of = dict(zip(("of_organization", "of_application", "of_environment"), ENVIRONMENT, strict=True))
 
-    compiled = _CURRENT_BUNDLE.compile()
+    compiled = _CURRENT.compile()
 
     def plan(connection: Connection) -> str:
         if connection.dialect.name == "postgresql":

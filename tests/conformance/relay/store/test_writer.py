@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import sys
+from collections.abc import Sequence
 
 import pytest
 from sqlalchemy import Connection, text
@@ -44,6 +46,49 @@ async def test_a_failed_write_undoes_only_its_own(store: Store) -> None:
     assert [type(answer) for answer in answers] == [Organization, Conflict, Organization]
     stored = await store.read(lambda c: c.scalars(text("SELECT name FROM organizations ORDER BY name")).all())
     assert stored == ["acme", "after", "before"]
+
+
+async def test_writes_of_a_kind_run_together(store: Store) -> None:
+    """Each gets its own result or error, and one commit holds all of them."""
+    calls: list[list[str]] = []
+
+    def ensure(connection: Connection, names: Sequence[str]) -> list[Organization | Conflict]:
+        calls.append(list(names))
+        return [Conflict(name) if name == "taken" else ensure_organization(connection, name, START) for name in names]
+
+    names = [f"o{number}" for number in range(20)] + ["taken"]
+    answers = await asyncio.gather(
+        *(store.write_together(ensure, name) for name in names[:10]),
+        store.write(lambda c: ensure_organization(c, "single", START)),
+        *(store.write_together(ensure, name) for name in names[10:]),
+        return_exceptions=True,
+    )
+    assert [getattr(answer, "name", "error") for answer in answers] == [*names[:10], "single", *names[10:20], "error"]
+    # The first may be on its way already when the others come.
+    assert len(calls) < len(names) / 2
+    assert sorted(itertools.chain(*calls)) == sorted(names)
+
+
+async def test_one_that_spoils_the_writes_beside_it_is_run_alone(store: Store, bus: LocalBus) -> None:
+    """The others are stored as if it had not been there, and their notices are told once."""
+
+    def ensure(connection: Connection, names: Sequence[str]) -> list[Organization]:
+        deploy(connection)
+        if "bad" in names:
+            connection.execute(text("SELECT * FROM nothing"))
+        return [ensure_organization(connection, name, START) for name in names]
+
+    async def one(name: str) -> Organization:
+        return await store.write_together(ensure, name)
+
+    with bus.subscribe(Scope("acme")) as heard:
+        answers = await asyncio.gather(*map(one, ("good", "bad", "better")), return_exceptions=True)
+        await store.write(deploy)
+        positions = [getattr(await asyncio.wait_for(heard.get(), 5), "position", 0) for _ in range(3)]
+    assert [getattr(answer, "name", "error") for answer in answers] == ["good", "error", "better"]
+    assert len(set(positions)) == 3
+    stored = await store.read(lambda c: c.scalars(text("SELECT count(*) FROM jobs")).one())
+    assert stored == 3
 
 
 async def test_a_refused_statement_does_not_spoil_the_writes_beside_it(store: Store) -> None:

@@ -93,6 +93,26 @@ async def test_two_identical_requests_at_once_make_one_deployment(planner: Plann
     assert one.job.id == other.job.id
 
 
+async def test_requests_at_once_are_answered_each_for_itself(planner: Planner) -> None:
+    """What is wrong with one of them is no other's business."""
+    nowhere = request("b" * 26, place=Place("acme", "shop", "nowhere"))
+    answers = await asyncio.gather(
+        planner.deploy(request("a" * 26), BUNDLE, {}),
+        planner.deploy(nowhere, BUNDLE, {}),
+        planner.deploy(request("a" * 26, wait_seconds=1.0), BUNDLE, {}),
+        planner.deploy(request("c" * 26), BUNDLE, {}),
+        planner.check_health(PLACE, "token", 60.0),
+        planner.check_health(Place("acme", "store", "staging"), "token", 60.0),
+        return_exceptions=True,
+    )
+    assert [type(answer).__name__ for answer in answers] == [
+        "Deployment", "NotFound", "Conflict", "Deployment", "Job", "NotFound"
+    ]  # fmt: skip
+    assert [str(answer) for answer in answers if isinstance(answer, NotFound)] == [
+        "no environment is named 'nowhere'", "no application is named 'store'"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "changed", [{"wait_seconds": 1.0}, {"deadline_seconds": 1.0}, {"place": Place("acme", "shop", "other")}]
 )
