@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter
+from pydantic import Field
 
 from fairlead_relay import __version__
 from fairlead_relay.api.access import CallerOf, needs, public
@@ -31,7 +32,7 @@ class Version(Shown):
 
     relay_version: str
     api_version: Literal["v1"] = "v1"
-    protocol_versions: tuple[int, int]
+    protocol_versions: Annotated[list[int], Field(min_length=2, max_length=2)]
     """Oldest and newest protocol version that agents may speak."""
 
 
@@ -65,7 +66,7 @@ async def readyz(services: ServicesOf) -> Healthy:
 @public
 async def version() -> Version:
     """Show the relay's version and the versions it speaks."""
-    return Version(relay_version=__version__, protocol_versions=(OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION))
+    return Version(relay_version=__version__, protocol_versions=[OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION])
 
 
 @router.get("/v1/whoami")

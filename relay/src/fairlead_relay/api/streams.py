@@ -53,7 +53,7 @@ ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
             "record as `data`, its `id` to resume after, and an event `end` when nothing can follow."
         ),
         "content": {
-            SSE: {"schema": {"type": "string"}, "example": f"id: 7\ndata: {_RECORD}\n\nevent: end\ndata: {{}}\n\n"},
+            SSE: {"example": f"id: 7\ndata: {_RECORD}\n\nevent: end\ndata: {{}}\n\n"},
             NDJSON: {"schema": {"type": "string"}, "example": f"{_RECORD}\n"},
         },
     }
