@@ -93,7 +93,6 @@ def test_a_relay_on_a_machine_and_its_backup(tmp_path: Path) -> None:
         "--server-name relay.example.com --api-listen :7443": f"--server-name 127.0.0.1 --api-listen {address}",
         "relay.example.com:7443": address,
         "/var/lib/fairlead-relay": str(data),
-        "-C /var/lib ": f"-C {data.parent} ",
     }
     terminal = Terminal(tmp_path / "home", replacements, {"FAIRLEAD_RELAY_AGENT_LISTEN": "127.0.0.1:0"})
     _serve, login = [block.shell for block in blocks(INSTALL) if block.section == "On a machine"]
@@ -102,7 +101,7 @@ def test_a_relay_on_a_machine_and_its_backup(tmp_path: Path) -> None:
         terminal.run(login)
         terminal.run("fairlead app create shop")
         assert "$FAIRLEAD_RELAY_AGENT_LISTEN" in terminal.type_section(OPERATE, "Settings of the relay")
-    terminal.run(back_up)
+        terminal.run(back_up)
     shutil.rmtree(data)
     terminal.run(restore)
     with serving(terminal, data):

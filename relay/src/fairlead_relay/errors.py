@@ -17,6 +17,7 @@ does. Tree:
     ├── AuthorityInvalid     pki: the operator's own CA cannot be used
     ├── AuthorityDamaged     pki: the certificate authority's files are incomplete or do not belong together
     ├── DataDirectoryUnusable  start: the data directory cannot be made, read or written
+    ├── BackupUnusable       restore: no backup, one that is damaged, or of a newer relay
     ├── SettingsInvalid      start: an unknown setting, or a value that does not fit
     ├── ListenFailed         start: an address or port that cannot be listened on
     └── StoreError           store
@@ -181,6 +182,20 @@ class DataDirectoryUnusable(RelayError):
     def __str__(self) -> str:
         """Render one sentence."""
         return f"{self.folder} cannot be used ({self.reason}); name a folder that the relay may write with --data-dir"
+
+
+class BackupUnusable(RelayError):
+    """A file that cannot be restored. Layer: backup. Nothing was changed."""
+
+    def __init__(self, file: str, reason: str) -> None:
+        """Take the file and one sentence that says what is wrong with it."""
+        super().__init__(file, reason)
+        self.file = file
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"the backup {self.file} cannot be used: {self.reason}"
 
 
 class SettingsInvalid(RelayError):

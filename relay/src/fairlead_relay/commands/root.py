@@ -15,6 +15,8 @@ _COMMANDS: Final = {
     "migrate": ("migrate", "migrate", "Bring the database up to date, then end."),
     "token": ("tokens", "token", "Create tokens for people and CI."),
     "ca": ("authority", "authority", "Show and change the certificate authority."),
+    "backup": ("backup", "backup", "Write everything the relay has into one file, while it serves."),
+    "restore": ("backup", "restore", "Put a backup back."),
     "config": ("configuration", "config", "Show the settings in force."),
 }
 """Name → (module, attribute, short help): `--help` need not import them."""

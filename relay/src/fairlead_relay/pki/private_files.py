@@ -47,7 +47,7 @@ def create_folder(path: Path, files: Mapping[str, bytes]) -> bool:
 
     Args:
         path: The folder to create; its parent exists.
-        files: File name → bytes.
+        files: File name, or folder and file name → bytes.
 
     Returns: False when the folder existed already, also when another process was quicker; its files are untouched.
     Raises: OSError: the parent cannot be written.
@@ -58,6 +58,7 @@ def create_folder(path: Path, files: Mapping[str, bytes]) -> bool:
     staged = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))  # mode 0700 from the start
     try:
         for name, content in files.items():
+            (staged / name).parent.mkdir(mode=0o700, exist_ok=True)
             with os.fdopen(os.open(staged / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY), "wb") as file:
                 file.write(content)
                 file.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from fairlead_relay.store.schema import meta
 
@@ -23,3 +23,8 @@ def ensure_store_epoch(connection: Connection) -> str:
         known = secrets.token_hex(8)
         connection.execute(insert(meta).values(key=_EPOCH, value=known))
     return known
+
+
+def renew_store_epoch(connection: Connection) -> None:
+    """Give a restored store another epoch than the one it was backed up with."""
+    connection.execute(update(meta).where(meta.c.key == _EPOCH).values(value=secrets.token_hex(8)))

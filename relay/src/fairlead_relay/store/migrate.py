@@ -26,6 +26,31 @@ _ONE_AT_A_TIME: Final = threading.Lock()
 """Alembic keeps what it works on in module-level proxies: two databases in one process must take turns."""
 
 
+def schema_of(connection: Connection) -> str | None:
+    """Return the revision that a database is at; None for one without tables of a relay."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def newest_schema() -> str | None:
+    """Return the revision that this relay works with."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def knows_schema(revision: str) -> bool:
+    """Tell whether this relay can bring a database up to date from a revision."""
+    return revision in _known()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    return config
+
+
+def _known() -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
 def migrate(connection: Connection, target: str = "head") -> None:
     """
     Run the migrations that the database lacks; none, if it is up to date.
@@ -35,12 +60,10 @@ def migrate(connection: Connection, target: str = "head") -> None:
         target: Revision to stop at.
     Raises: StoreUnusable: the database was made by a newer relay.
     """
-    config = Config()
-    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    config = _config()
     config.attributes["connection"] = connection
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     present = MigrationContext.configure(connection).get_current_heads()
-    if not known.issuperset(present):
+    if not _known().issuperset(present):
         raise StoreUnusable(
             f"its schema {', '.join(present)} is of a newer relay; run that version, or restore an older backup"
         )

@@ -1,0 +1,1 @@
+"""Backup and restore of everything a relay has: store, bundles and certificate authority, in one file."""
