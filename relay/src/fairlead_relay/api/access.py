@@ -2,7 +2,9 @@
 Who may call what: bearer tokens, roles, and a rule that denies unless a route says otherwise.
 
 Every route is marked with `public` or `needs(role)`; one dependency of the whole application looks the mark up. A route
-that somebody forgot to mark answers 403 to everybody. OIDC comes in here later: another way to a Caller, same marks.
+that somebody forgot to mark answers 403 to everybody. A token for one application is let in where the path names this
+application, or a job or deployment of it, and where a route says that it narrows its answer itself; nowhere else. OIDC
+comes in here later: another way to a Caller, same marks.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from fastapi import Depends, Request
 
 from fairlead_relay.api.problems import ApiCode, Problem
 from fairlead_relay.api.services import services_of
+from fairlead_relay.errors import NotFound
 from fairlead_relay.pki.access_tokens import AccessToken
+from fairlead_relay.store.deployments import find_deployment
+from fairlead_relay.store.jobs import find_job
 from fairlead_relay.store.tokens import Role, find_token, touch_token
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
@@ -39,6 +44,18 @@ class Caller:
     role: Role
     expires_at: float | None
     """Seconds since the epoch; None for never."""
+    application: str | None
+    """The only application that the token is good for; None: the whole organization."""
+    name: str
+    """What people call the token."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What a route asks of its caller."""
+
+    role: Role
+    narrows: bool
 
 
 def public(endpoint: Endpoint) -> Endpoint:
@@ -47,11 +64,17 @@ def public(endpoint: Endpoint) -> Endpoint:
     return endpoint
 
 
-def needs(role: Role) -> Callable[[Endpoint], Endpoint]:
-    """Mark a route that needs a token of at least this role in the organization that its path names."""
+def needs(role: Role, *, narrows: bool = False) -> Callable[[Endpoint], Endpoint]:
+    """
+    Mark a route that needs a token of at least this role in the organization that its path names.
+
+    Args:
+        role: The least one.
+        narrows: Whether the route itself keeps a token for one application from all others, though its path names none.
+    """
 
     def mark(endpoint: Endpoint) -> Endpoint:
-        setattr(endpoint, _MARK, role)
+        setattr(endpoint, _MARK, _Mark(role, narrows))
         return endpoint
 
     return mark
@@ -66,7 +89,7 @@ def role_of(endpoint: Callable[..., object]) -> Role | None:
     mark = getattr(endpoint, _MARK, None)
     if mark is None:
         raise LookupError(f"{endpoint.__name__} of {endpoint.__module__} is marked with neither public nor needs")
-    return mark if isinstance(mark, Role) else None
+    return mark.role if isinstance(mark, _Mark) else None
 
 
 async def authorize(request: Request) -> None:
@@ -79,8 +102,8 @@ async def authorize(request: Request) -> None:
     if mark == _PUBLIC:
         return
     caller = await _authenticate(request)
-    if not isinstance(mark, Role) or _RANK[caller.role] < _RANK[mark]:
-        wanted = mark if isinstance(mark, Role) else "that nobody has"
+    if not isinstance(mark, _Mark) or _RANK[caller.role] < _RANK[mark.role]:
+        wanted = mark.role if isinstance(mark, _Mark) else "that nobody has"
         detail = f"this needs the role {wanted}; the token has {caller.role}"
         raise Problem(HTTPStatus.FORBIDDEN, ApiCode.FORBIDDEN, detail)
     organization = request.path_params.get("organization", caller.organization)
@@ -88,7 +111,25 @@ async def authorize(request: Request) -> None:
         # The same answer whether the other organization exists or not.
         detail = f"the token is not for organization {organization[:63]!r}"
         raise Problem(HTTPStatus.FORBIDDEN, ApiCode.FORBIDDEN, detail)
+    if caller.application is not None and not mark.narrows:
+        await _check_application(request, caller.organization, caller.application)
     request.state.caller = caller
+
+
+async def _check_application(request: Request, organization: str, application: str) -> None:
+    """Refuse what is not of the one application that a token is for; a job of another one does not exist for it."""
+    path, store = request.path_params, services_of(request).store
+    if (job_id := path.get("job_id")) is not None:
+        job = await store.read(lambda connection: find_job(connection, organization, job_id))
+        if job.application != application:
+            raise NotFound("job", job_id)
+    elif (deployment_id := path.get("deployment_id")) is not None:
+        deployment = await store.read(lambda connection: find_deployment(connection, organization, deployment_id))
+        if deployment.application != application:
+            raise NotFound("deployment", deployment_id)
+    elif path.get("application") != application:
+        detail = f"the token is for application '{application}' alone"
+        raise Problem(HTTPStatus.FORBIDDEN, ApiCode.FORBIDDEN, detail)
 
 
 async def _authenticate(request: Request) -> Caller:
@@ -110,7 +151,7 @@ async def _authenticate(request: Request) -> Caller:
         raise Problem(HTTPStatus.UNAUTHORIZED, ApiCode.UNAUTHENTICATED, detail, headers=_CHALLENGE)
     if found.last_used_at is None or found.last_used_at < now - TOUCH_SECONDS:
         await services.store.write(lambda connection: touch_token(connection, found.id, now))
-    return Caller(found.id, found.organization, found.role, found.expires_at)
+    return Caller(found.id, found.organization, found.role, found.expires_at, found.application, found.name)
 
 
 def _caller(request: Request) -> Caller:

@@ -14,9 +14,11 @@ from fairlead_relay.api import (
     deployments,
     document,
     jobs,
+    organizations,
     problems,
     service,
     streams,
+    tokens,
 )
 from fairlead_relay.api.access import authorize
 from fairlead_relay.api.request_log import RequestLog
@@ -28,6 +30,8 @@ MAX_BODY_BYTES = 64 * 1024
 
 AREAS = {
     "relay": "The relay itself, and who the caller is.",
+    "organizations": "Tenants.",
+    "tokens": "What people and CI prove themselves with.",
     "clusters": "Clusters, and how their agents get in.",
     "agents": "The programs that serve clusters, one per cluster.",
     "applications": "Applications and their environments.",
@@ -62,7 +66,7 @@ def make_routes() -> FastAPI:
         max_body_size=MAX_BODY_BYTES,
     )
     problems.install(app)
-    for module in (service, clusters, agents, applications, bundles, deployments, jobs, streams):
+    for module in (service, organizations, tokens, clusters, agents, applications, bundles, deployments, jobs, streams):
         app.include_router(module.router)
     document.publish(app)
     return app

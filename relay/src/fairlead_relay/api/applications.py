@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import ConfigDict
 from sqlalchemy import Connection
 
-from fairlead_relay.api.access import needs
+from fairlead_relay.api.access import CallerOf, needs
 from fairlead_relay.api.bodies import Asked, Name, Shown
 from fairlead_relay.api.clusters import OrganizationPath, SealingKey, show_sealing_key
 from fairlead_relay.api.deployments import ApplicationPath, DeploymentShown, EnvironmentPath, show_deployment
@@ -90,13 +90,20 @@ async def create(organization: OrganizationPath, body: ApplicationCreate, servic
 
 
 @router.get("")
-@needs(Role.VIEWER)
+@needs(Role.VIEWER, narrows=True)
 async def index(
-    organization: OrganizationPath, services: ServicesOf, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    organization: OrganizationPath,
+    services: ServicesOf,
+    caller: CallerOf,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> Page[ApplicationShown]:
-    """List applications by name."""
-    rows = await services.store.read(lambda connection: list_applications(connection, organization, limit + 1, cursor))
-    return page(rows, limit, _show, lambda row: row.name)
+    """List applications by name; to a token for one application, that one."""
+
+    def read(connection: Connection) -> list[Application]:
+        return list_applications(connection, organization, limit + 1, cursor, only=caller.application)
+
+    return page(await services.store.read(read), limit, _show, lambda row: row.name)
 
 
 @router.get("/{application}")

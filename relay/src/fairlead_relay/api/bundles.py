@@ -1,4 +1,8 @@
-"""Routes of bundles: uploaded by hash, streamed to disk, checked off the loop, stored once."""
+"""
+Routes of bundles: uploaded by hash, streamed to disk, checked off the loop, stored once.
+
+They belong to the organization, not to an application: whoever knows the hash of one knows what is in it.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,7 @@ _WRITE_BYTES = 256 * 1024
     responses=HAD_IT,
     openapi_extra={"requestBody": {"required": True, **BYTES}},
 )
-@needs(Role.DEPLOYER)
+@needs(Role.DEPLOYER, narrows=True)
 async def put(organization: OrganizationPath, sha256: HashPath, request: Request, services: ServicesOf) -> Response:
     """Store a bundle: 201 when it is new, 200 when the organization had it. One with a plaintext Secret is refused."""
     known = await services.store.read(lambda connection: find_bundle(connection, organization, sha256))
@@ -57,7 +61,7 @@ async def put(organization: OrganizationPath, sha256: HashPath, request: Request
 
 
 @router.get("/{sha256}", response_class=StreamingResponse, responses={200: BYTES})
-@needs(Role.VIEWER)
+@needs(Role.VIEWER, narrows=True)
 async def get(organization: OrganizationPath, sha256: HashPath, services: ServicesOf) -> StreamingResponse:
     """Return a bundle's bytes."""
     await _require(services, organization, sha256)
@@ -65,7 +69,7 @@ async def get(organization: OrganizationPath, sha256: HashPath, services: Servic
 
 
 @router.head("/{sha256}", response_class=Response)
-@needs(Role.VIEWER)
+@needs(Role.VIEWER, narrows=True)
 async def head(organization: OrganizationPath, sha256: HashPath, services: ServicesOf) -> Response:
     """Tell whether the organization has a bundle, so that it need not be sent."""
     bundle = await _require(services, organization, sha256)

@@ -43,6 +43,11 @@ class WhoAmI(Shown):
     organization: str
     role: Role
     expires_at: str | None
+    """Null: never."""
+    name: str
+    """What people call the token; empty if it was given none."""
+    application: str | None
+    """The only application that the token is good for; null: the whole organization."""
 
 
 @router.get("/healthz")
@@ -70,7 +75,7 @@ async def version() -> Version:
 
 
 @router.get("/v1/whoami")
-@needs(Role.VIEWER)
+@needs(Role.VIEWER, narrows=True)
 async def whoami(caller: CallerOf) -> WhoAmI:
     """Show what the caller's token says."""
     return WhoAmI(
@@ -78,4 +83,6 @@ async def whoami(caller: CallerOf) -> WhoAmI:
         organization=caller.organization,
         role=caller.role,
         expires_at=iso_time(caller.expires_at) if caller.expires_at is not None else None,
+        name=caller.name,
+        application=caller.application,
     )

@@ -14,6 +14,8 @@ from fairlead_relay.commands.settings_options import data_dir_option, make_setti
 from fairlead_shared.errors import NameInvalid
 from fairlead_shared.identity import check_name
 
+_LONGEST_NAME: Final = 100
+"""As in the API."""
 _UNITS: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -46,6 +48,10 @@ def token() -> None:
     required=True,
     help="admin creates things, deployer deploys, viewer reads.",
 )
+@click.option("--application", help="The only application that it is good for.  [default: the whole organization]")
+@click.option(
+    "--name", default="", metavar="TEXT", help="What people call it, such as who uses it; at most 100 letters."
+)
 @click.option("--expires", type=Duration(), default="90d", show_default=True, help="Life, such as 90d; or never.")
 @click.option(
     "--output-file",
@@ -53,7 +59,13 @@ def token() -> None:
     help="Write the token there (mode 0600) and not to standard output.",
 )
 def create(
-    data_dir: Path | None, organization: str, role: str, expires: float | None, output_file: Path | None
+    data_dir: Path | None,
+    organization: str,
+    role: str,
+    application: str | None,
+    name: str,
+    expires: float | None,
+    output_file: Path | None,
 ) -> None:
     """
     Create a token and print it, this once.
@@ -63,8 +75,12 @@ def create(
     settings = make_settings(data_dir=data_dir)
     try:
         check_name("organization", organization)
+        if application is not None:
+            check_name("application", application)
     except NameInvalid as error:
         raise click.UsageError(str(error)) from error
+    if len(name) > _LONGEST_NAME:
+        raise click.UsageError(f"--name: {len(name)} letters are more than {_LONGEST_NAME}")
     from sqlalchemy import Connection  # noqa: PLC0415
 
     from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415
@@ -80,7 +96,17 @@ def create(
     def write(connection: Connection) -> None:
         ensure_organization(connection, organization, now)
         expires_at = None if expires is None else now + expires
-        create_token(connection, ApiToken(made.token_id, organization, Role(role), made.secret_sha256, now, expires_at))
+        token = ApiToken(
+            made.token_id,
+            organization,
+            Role(role),
+            made.secret_sha256,
+            now,
+            expires_at,
+            name=name,
+            application=application,
+        )
+        create_token(connection, token)
 
     async def run() -> None:
         DataDirectory(settings.data_dir)

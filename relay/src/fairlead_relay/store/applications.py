@@ -88,10 +88,12 @@ def find_application(connection: Connection, organization: str, name: str) -> Ap
 
 
 def list_applications(
-    connection: Connection, organization: str, limit: int, after: str | None = None
+    connection: Connection, organization: str, limit: int, after: str | None = None, *, only: str | None = None
 ) -> list[Application]:
-    """Return at most `limit` applications by name, those after the name `after`; empty at the end."""
+    """Return at most `limit` applications by name, those after the name `after` or the `only` one; may be empty."""
     query = select(*_APPLICATION).where(applications.c.organization == organization)
+    if only is not None:
+        query = query.where(applications.c.name == only)
     if after is not None:
         query = query.where(applications.c.name > after)
     return [Application(*row) for row in connection.execute(query.order_by(applications.c.name).limit(limit))]

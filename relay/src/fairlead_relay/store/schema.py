@@ -79,9 +79,12 @@ api_tokens = Table(
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double),
     Column("last_used_at", Double),
+    Column("name", Text, nullable=False, server_default=text("''")),
+    Column("application", Text),
     ForeignKeyConstraint(["organization"], ["organizations.name"]),
     CheckConstraint(_one_of("role", ("admin", "deployer", "viewer")), name="role"),
 )
+Index(None, api_tokens.c.organization, api_tokens.c.id)
 
 clusters = Table(
     "clusters",

@@ -6,11 +6,15 @@ Must not: see a secret, or decide what a role may do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
+from fairlead_relay.errors import NotFound
+from fairlead_relay.store.applications import find_application
 from fairlead_relay.store.organizations import find_organization
 from fairlead_relay.store.schema import api_tokens
 
@@ -38,6 +42,10 @@ class ApiToken:
     """Seconds since the epoch; None: never."""
     last_used_at: float | None = None
     """Seconds since the epoch, to the minute; None: never."""
+    name: str = ""
+    """What people call it; they need not be unique."""
+    application: str | None = None
+    """The only application that it is good for; None: the whole organization."""
 
 
 _COLUMNS = (
@@ -48,6 +56,8 @@ _COLUMNS = (
     api_tokens.c.created_at,
     api_tokens.c.expires_at,
     api_tokens.c.last_used_at,
+    api_tokens.c.name,
+    api_tokens.c.application,
 )
 
 
@@ -55,9 +65,11 @@ def create_token(connection: Connection, token: ApiToken) -> None:
     """
     Store a token.
 
-    Raises: NotFound: no such organization.
+    Raises: NotFound: no such organization, or it has no such application.
     """
     find_organization(connection, token.organization)
+    if token.application is not None:
+        find_application(connection, token.organization, token.application)
     connection.execute(
         insert(api_tokens).values(
             id=token.id,
@@ -66,6 +78,8 @@ def create_token(connection: Connection, token: ApiToken) -> None:
             secret_sha256=token.secret_sha256,
             created_at=token.created_at,
             expires_at=token.expires_at,
+            name=token.name,
+            application=token.application,
         )
     )
 
@@ -73,11 +87,31 @@ def create_token(connection: Connection, token: ApiToken) -> None:
 def find_token(connection: Connection, token_id: str) -> ApiToken | None:
     """Return a token by its id, also an expired one; None if unknown. The caller compares the secret and the expiry."""
     row = connection.execute(select(*_COLUMNS).where(api_tokens.c.id == token_id)).one_or_none()
-    if row is None:
-        return None
-    return ApiToken(
-        row.id, row.organization, Role(row.role), row.secret_sha256, row.created_at, row.expires_at, row.last_used_at
-    )
+    return None if row is None else _token(row)
+
+
+def list_tokens(connection: Connection, organization: str, limit: int, after: str | None = None) -> list[ApiToken]:
+    """Return at most `limit` tokens of an organization by id, those after the id `after`; empty at the end."""
+    query = select(*_COLUMNS).where(api_tokens.c.organization == organization)
+    if after is not None:
+        query = query.where(api_tokens.c.id > after)
+    return [_token(row) for row in connection.execute(query.order_by(api_tokens.c.id).limit(limit))]
+
+
+def delete_token(connection: Connection, organization: str, token_id: str) -> None:
+    """
+    Forget a token: it is refused from now on, by every relay.
+
+    Raises: NotFound: the organization has none of that id.
+    """
+    of = (api_tokens.c.organization == organization, api_tokens.c.id == token_id)
+    if connection.execute(delete(api_tokens).where(*of)).rowcount == 0:
+        raise NotFound("token", token_id)
+
+
+def _token(row: Sequence[Any]) -> ApiToken:
+    token_id, organization, role, *rest = row
+    return ApiToken(token_id, organization, Role(role), *rest)
 
 
 def touch_token(connection: Connection, token_id: str, now: float, at_most_every_seconds: float = 60.0) -> None:

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from fairlead_relay.commands.root import cli
+from tests.integration.conftest import Tenant
 from tests.integration.relay_process import RelayProcess
 
 
@@ -36,6 +37,8 @@ def test_an_output_file_holds_the_token_alone_and_for_its_owner_only(tmp_path: P
     [
         (["--organization", "Not Valid"], "organization"),
         (["--role", "king"], "--role"),
+        (["--application", "Not Valid"], "application"),
+        (["--name", "x" * 101], "--name"),
         (["--expires", "soon"], "--expires"),
         (["--expires", "0d"], "--expires"),
     ],
@@ -52,6 +55,17 @@ def test_a_token_that_never_expires_says_so(relay: RelayProcess) -> None:
     """Only by asking for it."""
     shown = relay.client(relay.token("viewer", "forever", "never")).ask("GET", "/v1/whoami")
     assert shown["expires_at"] is None
+
+
+def test_a_token_may_be_for_one_application_that_exists(tenant: Tenant) -> None:
+    """And has a name."""
+    arguments = ["--data-dir", str(tenant.relay.data_dir), "--organization", tenant.organization, "--role", "viewer"]
+    code, token, _ = run(*arguments, "--application", "shop", "--name", "CI of the shop")
+    assert code == 0
+    shown = tenant.relay.client(token.strip()).ask("GET", "/v1/whoami")
+    assert (shown["application"], shown["name"]) == ("shop", "CI of the shop")
+    code, _, errors = run(*arguments, "--application", "bookshop")
+    assert (code, errors) == (1, "Error: no application is named 'bookshop'\n")
 
 
 def test_a_database_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
