@@ -41,6 +41,8 @@ API_NODE_PORT, AGENT_NODE_PORT = 31543, 31544
 """Of the relay that install.md installs; that of test_charts may be there as well."""
 START_SECONDS, STOP_SECONDS = 60.0, 20.0
 EXIT_ERROR, EXIT_CANCELLED = 1, 3
+EXIT_CHANGES = 1
+"""Of `fairlead diff`, as of diff(1)."""
 EXAMPLE_ID: Final = "01k9x0q6v3t1m8c5n7b2d4f6gh"
 """The deployment of cli.md's examples."""
 WEB: Final[dict[str, Any]] = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}, "data": {"a": "1"}}
@@ -216,6 +218,7 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
     agent.start()
     until("connected")
     terminal.type_section(CLI, "Deploy")
+    assert "+  a: '2'" in terminal.type_section(CLI, "Compare", exits=EXIT_CHANGES)
     rolled_back, overlay, first = terminal.run("fairlead deployments list shop/staging -o name").split()
     terminal.replacements[EXAMPLE_ID] = overlay
     seen = terminal.type_section(CLI, "See")
@@ -232,7 +235,7 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
     terminal.type_section(CLI, "Agents, and cutting them off")
     until("revoked")
     terminal.type_section(CLI, "Approve a key", exits=EXIT_ERROR)  # nobody waits for it
-    typed = {"Log in", "Clusters, applications, environments", "Deploy", "See", "Cancel", "In CI"}
+    typed = {"Log in", "Clusters, applications, environments", "Deploy", "Compare", "See", "Cancel", "In CI"}
     typed |= {"Agents, and cutting them off", "Approve a key"}
     assert {block.section for block in blocks(CLI)} == typed
 

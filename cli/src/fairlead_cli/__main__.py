@@ -24,6 +24,7 @@ NAMES = (
     "completion",
     "deploy",
     "deployments",
+    "diff",
     "env",
     "events",
     "login",
@@ -45,7 +46,7 @@ First steps:
 \b
 Exit codes: 0 ok, 1 error, 2 usage, 3 deployment cancelled or time limit
 reached, 4 not authorised, 5 deployment failed, 6 superseded, 8 still pending,
-130 interrupted.
+130 interrupted. diff: 0 no changes, 1 changes, 2 or more an error.
 """
 
 

@@ -1,20 +1,19 @@
 """
-Makes the bundle of one deployment: files read, Secrets sealed to the pinned key, bytes and hash fixed.
+Makes the bundle of one deployment: Secrets sealed to the pinned key, bytes and hash fixed.
 
 Plaintext ends here: what is returned may be seen by anybody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from fairlead_cli.errors import ManifestInvalid, NoRecipient
-from fairlead_cli.manifest_files import Text
-from fairlead_cli.manifests import read_manifests
+from fairlead_cli.manifests import Located
 from fairlead_cli.recipients import pin, read_key
 from fairlead_cli.records import Environment
 from fairlead_cli.sealed_secrets import has_values, without_values
@@ -33,19 +32,28 @@ class Prepared:
     """`CLUSTER FINGERPRINT` if the cluster's sealing key was pinned only now; empty otherwise."""
 
 
-def prepare(texts: Iterable[Text], organization: str, environment: Environment, server: str, pins: Path) -> Prepared:
+def prepare(
+    located: Sequence[Located],
+    organization: str,
+    environment: Environment,
+    server: str,
+    pins: Path,
+    *,
+    may_pin: bool = True,
+) -> Prepared:
     """
-    Make the bundle of some files for one environment.
+    Make the bundle of some objects for one environment.
 
     Args:
-        texts: What was read.
+        located: The objects.
         organization: Whose environment it is.
         environment: With its `application` named.
         server: The relay's base URL, part of the pin.
         pins: The file of pinned keys.
-    Raises: ManifestInvalid: the input is wrong. NoRecipient: Secrets and no key. RecipientChanged: another key.
+        may_pin: Whether a key that is seen for the first time is pinned.
+    Raises: ManifestInvalid: a Secret's values are wrong, or it is too much. NoRecipient: Secrets and no key.
+        RecipientChanged: another key.
     """
-    located = read_manifests(texts, environment.namespace)
     recipient: X25519PublicKey | None = None
     new_pin = ""
     if any(has_values(one) for one in located):
@@ -54,7 +62,7 @@ def prepare(texts: Iterable[Text], organization: str, environment: Environment, 
         fingerprint = environment.sealing_key.fingerprint
         recipient = read_key(environment.sealing_key.public_key, fingerprint)
         cluster = f"{organization}/{environment.cluster}"
-        new_pin = f"{cluster} {fingerprint}" if pin(pins, server, cluster, fingerprint) else ""
+        new_pin = f"{cluster} {fingerprint}" if pin(pins, server, cluster, fingerprint, may_write=may_pin) else ""
     where = (organization, environment.application, environment.name)
     try:
         bundle = make_bundle(without_values(one, where, recipient) for one in located)

@@ -203,6 +203,10 @@ class Client:
         headers = {"Content-Type": BUNDLE_TYPE}
         self._call("PUT", f"{self._root}/bundles/{sha256}", is_repeatable=True, content=content, headers=headers)
 
+    def bundle(self, sha256: str) -> bytes:
+        """Return a bundle's bytes."""
+        return self._call("GET", f"{self._root}/bundles/{sha256}", is_repeatable=True).content
+
     def deploy(self, application: str, environment: str, body: Mapping[str, Any]) -> Deployment:
         """
         Ask for a deployment; the relay has it in its store when this returns.

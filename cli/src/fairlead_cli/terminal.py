@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RowT = TypeVar("RowT", bound="BaseModel")
 
 _BOLD_RED, _RESET = "\x1b[1;31m", "\x1b[0m"
+_DIFF_COLOURS = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"}
 _GAP = "   "
 
 
@@ -82,6 +83,14 @@ class Terminal:
     def write(self, line: str) -> None:
         """Write a line of the answer, at once: a reader of a pipe waits for it."""
         click.echo(printable(line))
+
+    def write_diff(self, diff: str) -> None:
+        """Write a unified diff, coloured where a person reads it."""
+        is_coloured = self.may_colour and sys.stdout.isatty()
+        for line in diff.splitlines():
+            colour = _DIFF_COLOURS.get(line[:1]) if is_coloured else None
+            text = printable(line)
+            click.echo(f"{colour}{text}{_RESET}" if colour else text)
 
     def show_all(self, rows: Sequence[RowT], columns: Sequence[Column[RowT]], name: Callable[[RowT], str]) -> None:
         """Write a list of records."""

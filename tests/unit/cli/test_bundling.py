@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fairlead_cli.bundling import Prepared, prepare
 from fairlead_cli.errors import ManifestInvalid, NoRecipient, RecipientChanged
 from fairlead_cli.manifest_files import Text
+from fairlead_cli.manifests import read_manifests
 from fairlead_cli.records import Environment, SealingKey
 from fairlead_shared.bundle import read_bundle
 from fairlead_shared.identity import key_fingerprint
@@ -27,7 +28,7 @@ def sealing_key() -> SealingKey:
 def prepared(text: str, key: SealingKey | None, pins: Path) -> Prepared:
     """Prepare one text for shop/staging."""
     where = Environment.model_validate(environment()).model_copy(update={"sealing_key": key})
-    return prepare([Text("a.yaml", text)], "acme", where, SERVER, pins)
+    return prepare(read_manifests([Text("a.yaml", text)], "shop"), "acme", where, SERVER, pins)
 
 
 def test_a_bundle_holds_no_plaintext(tmp_path: Path) -> None:

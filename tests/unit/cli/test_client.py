@@ -99,6 +99,12 @@ def test_lists_go_on_over_pages_up_to_the_limit(relay: ScriptedRelay) -> None:
     assert [dict(request.url.params) for request in relay.requests] == [{"limit": "3"}, {"limit": "3", "cursor": "c"}]
 
 
+def test_bundles_come_as_bytes(relay: ScriptedRelay) -> None:
+    """Whoever reads them checks them."""
+    relay.answer(f"GET {ORGANIZATION}/bundles/{'ab' * 32}", httpx.Response(200, content=b"x\n"))
+    assert relay.client().bundle("ab" * 32) == b"x\n"
+
+
 def test_bundles_are_sent_when_missing(relay: ScriptedRelay) -> None:
     """HEAD has no body to say why."""
     relay.answer(f"HEAD {BUNDLE}", httpx.Response(404), httpx.Response(200), httpx.Response(401))

@@ -76,6 +76,16 @@ def test_control_characters_are_not_obeyed(capsys: Capture) -> None:
     assert "\x1b" not in capsys.readouterr().err
 
 
+def test_diffs_are_coloured_for_people(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where colours are wanted; a value in it cannot steer the terminal."""
+    Terminal().write_diff("-a\n+b\x1b[2J")
+    assert capsys.readouterr().out == "-a\n+b\ufffd[2J\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    Terminal().write_diff("-a\n b")
+    Terminal(may_colour=False).write_diff("-a")
+    assert capsys.readouterr().out == "\x1b[31m-a\x1b[0m\n b\n-a\n"
+
+
 def test_a_tree_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for pipes, programs, the quiet, or terminals that cannot move their cursor."""
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from fairlead_cli.options import (
@@ -13,7 +16,14 @@ from fairlead_cli.options import (
     with_content,
     with_output,
 )
-from fairlead_cli.terminal import Terminal
+from fairlead_cli.terminal import Column, Terminal
+
+if TYPE_CHECKING:
+    from fairlead_cli.bundling import Prepared
+    from fairlead_cli.changes import ObjectChange
+    from fairlead_cli.client import Client
+    from fairlead_cli.manifests import Located
+    from fairlead_cli.records import Environment
 
 
 @click.command(
@@ -28,12 +38,14 @@ from fairlead_cli.terminal import Terminal
 @click.option("--env", "-e", "address", type=AddressType(), required=True, help="Where to.")
 @click.option("--watch", "-w", "is_watched", is_flag=True, help="Follow it to its end; the exit code says how it went.")
 @click.option("--timeout", type=DurationType(), help="How long it may take to become healthy, e.g. 5m; then it fails.")
+@click.option("--dry-run", "is_dry", is_flag=True, help="Say what it would change, and send nothing.")
 @with_output
 def deploy(
     content: ContentNames,
     address: EnvironmentAddress,
     is_watched: bool,  # noqa: FBT001  (click passes by name)
     timeout: float | None,
+    is_dry: bool,  # noqa: FBT001
     terminal: Terminal,
 ) -> int:
     """
@@ -43,7 +55,12 @@ def deploy(
     Values of Secrets are sealed to the cluster's agent before they leave this machine.
 
     A folder with a kustomization.yaml is built by your kustomize or kubectl, a Helm chart rendered by your helm.
+
+    --dry-run checks all that this machine can check and compares with what was deployed last. The cluster's own
+    checks, and what it has drifted to, only the agent sees: before the first write, in every deployment.
     """
+    if is_watched and is_dry:
+        raise click.UsageError("--watch and --dry-run exclude each other: nothing would happen that could be watched")
     import os
     import sys
 
@@ -54,6 +71,7 @@ def deploy(
     from fairlead_cli.content import chart_options, read_content
     from fairlead_cli.deployment_ids import new_deployment_id
     from fairlead_cli.errors import ExitCode
+    from fairlead_cli.manifests import read_manifests
     from fairlead_cli.recipients import FILE_NAME
     from fairlead_cli.watching import watch_and_show
 
@@ -63,7 +81,11 @@ def deploy(
         pins = config_file(os.environ).with_name(FILE_NAME)
         chart = chart_options(content, address.application, environment.namespace)
         texts = read_content(content.names, sys.stdin, chart, terminal.say)
-        prepared = prepare(texts, client.organization, environment, client.context.server, pins)
+        located = read_manifests(texts, environment.namespace)
+        prepared = prepare(located, client.organization, environment, client.context.server, pins, may_pin=not is_dry)
+        if is_dry:
+            _show_dry_run(client, terminal, environment, located, prepared)
+            return ExitCode.OK
         if prepared.new_pin:
             terminal.say(f"pinned the sealing key {prepared.new_pin} at its first use, in {pins}")
         bundle = prepared.bundle
@@ -82,3 +104,32 @@ def deploy(
     show_deployment(terminal, made)
     terminal.say(f"see it with 'fairlead deployments show {made.id} --watch'")
     return ExitCode.OK
+
+
+def _show_dry_run(
+    client: Client, terminal: Terminal, environment: Environment, located: Sequence[Located], prepared: Prepared
+) -> None:
+    from fairlead_cli.comparing import compare_with_current, remark
+    from fairlead_cli.lines import counts_text
+    from fairlead_cli.sealed_secrets import has_values
+
+    changes = compare_with_current(client, environment, located)
+    is_stable = not any(has_values(one) for one in located)
+    sha256 = prepared.bundle.sha256 if is_stable else None
+    size_bytes = len(prepared.bundle.content)
+    changes = changes.model_copy(update={"bundle_sha256": sha256, "bundle_bytes": size_bytes})
+    if terminal.is_table:
+        columns: list[Column[ObjectChange]] = [
+            Column("Object", lambda row: row.object),
+            Column("Action", lambda row: row.action),
+            Column("Origin", lambda row: row.origin),
+        ]
+        terminal.show_all(changes.objects, columns, lambda row: str(row.object))
+    else:
+        terminal.show(changes, [], lambda row: row.bundle_sha256 or "")
+    remark(terminal, environment, changes)
+    compared = (
+        f"compared with deployment {changes.compared_with}" if changes.compared_with else "nothing runs there yet"
+    )
+    bundle = f"bundle {sha256}" if sha256 else "a bundle whose hash is another each time, for its Secrets"
+    terminal.say(f"{counts_text(changes.counts())}; {compared}; {bundle}, {size_bytes:,} bytes. Nothing was sent.")

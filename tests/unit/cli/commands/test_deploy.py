@@ -147,6 +147,38 @@ def test_a_chart_is_rendered_for_its_environment(
     assert relay.bodies(CREATE)[0]["origins"] == {"ConfigMap shop/c": f"{home}/chart/t.yaml"}
 
 
+def test_a_dry_run_sends_nothing_and_pins_nothing(
+    fairlead: Fairlead, calls: Calls, relay: ScriptedRelay, home: Path
+) -> None:
+    """What would be done to each object, with its place; the hash, unless sealing makes another each time."""
+    old = make_bundle([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "old", "namespace": "shop"}}])
+    current = deployment("succeeded", bundle_sha256=old.sha256)
+    relay.change(f"GET {ENVIRONMENT}", environment(sealing_key=calls.key.model_dump(), current=current, latest=current))
+    relay.answer(f"GET {ORGANIZATION}/bundles/{old.sha256}", httpx.Response(200, content=old.content))
+    arguments = ("deploy", "-f", "-", "--env", "shop/staging", "--dry-run")
+    plain = fairlead(*arguments, stdin=CONFIG)
+    assert plain.exit_code == 0
+    assert [line.split() for line in plain.stdout.splitlines()] == [
+        ["OBJECT", "ACTION", "ORIGIN"],
+        ["ConfigMap", "shop/c", "created", "<stdin>:1"],
+        ["ConfigMap", "shop/old", "pruned", "-"],
+    ]
+    sha256 = make_bundle(one.manifest for one in read_manifests([Text("x", CONFIG)], "shop")).sha256
+    assert f"1 created, 1 pruned; compared with deployment {DEPLOYMENT_ID}; bundle {sha256}, " in plain.stderr
+    assert json.loads(fairlead(*arguments, "-o", "json", stdin=CONFIG).stdout)["bundle_sha256"] == sha256
+    sealed = json.loads(fairlead(*arguments, "-o", "json", stdin=SECRET).stdout)
+    assert (sealed["bundle_sha256"], sealed["objects"][1]["action"]) == (None, "created")
+    assert not (home / "known_recipients").exists()
+    assert {call.partition(" ")[0] for call in relay.calls()} == {"GET"}
+
+
+def test_a_dry_run_cannot_be_watched(fairlead: Fairlead, relay: ScriptedRelay) -> None:
+    """Whoever asks for both misunderstands one."""
+    result = fairlead("deploy", "-f", "-", "--env", "shop/staging", "--dry-run", "--watch", stdin=CONFIG)
+    assert result.exit_code == 2
+    assert "exclude each other" in result.stderr
+
+
 def test_options_of_charts_need_a_chart(fairlead: Fairlead, calls: Calls) -> None:
     """Otherwise somebody believes that their values were used."""
     result = fairlead("deploy", "-f", "-", "--values", "v.yaml", "--env", "shop/staging", stdin=CONFIG)
