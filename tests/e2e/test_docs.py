@@ -213,6 +213,7 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
         wait_until(lambda: api.ask("GET", path)["state"] == state, f"the agent to be {state}", START_SECONDS)
 
     terminal.type_section(CLI, "Log in")
+    terminal.type_section(CLI, "Several relays")
     terminal.type_section(CLI, "Clusters, applications, environments")
     agent.write_files((terminal.directory / "token").read_text())
     agent.start()
@@ -236,7 +237,7 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
     until("revoked")
     terminal.type_section(CLI, "Approve a key", exits=EXIT_ERROR)  # nobody waits for it
     typed = {"Log in", "Clusters, applications, environments", "Deploy", "Compare", "See", "Cancel", "In CI"}
-    typed |= {"Agents, and cutting them off", "Approve a key"}
+    typed |= {"Several relays", "Agents, and cutting them off", "Approve a key"}
     assert {block.section for block in blocks(CLI)} == typed
 
 

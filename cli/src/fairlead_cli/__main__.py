@@ -22,6 +22,7 @@ NAMES = (
     "app",
     "cluster",
     "completion",
+    "context",
     "deploy",
     "deployments",
     "diff",

@@ -6,12 +6,14 @@ import os
 
 from fairlead_cli.client import Client
 from fairlead_cli.config import load
+from fairlead_cli.options import chosen_context
 
 
 def connect() -> Client:
     """
-    Return a client of the current relay; nothing is sent yet.
+    Return a client of the chosen relay: of `--context`, or else the current one; nothing is sent yet.
 
-    Raises: NotLoggedIn: no relay or token. ConfigInvalid: a setting cannot be used.
+    Raises: NotLoggedIn: no relay or token. ContextUnknown: no such context. ConfigInvalid: a setting cannot be used.
     """
-    return Client(load(os.environ))
+    name = chosen_context()
+    return Client(load({**os.environ, "FAIRLEAD_CONTEXT": name} if name else os.environ))

@@ -7,6 +7,7 @@ What can go wrong in the command, each with the exit code it ends with.
     ├── ProgramMissing       helm or kustomize is not on this machine
     ├── ProgramFailed        helm or kustomize failed
     ├── ConfigInvalid        the command's own files and settings
+    ├── ContextUnknown       no relay is stored under this name
     ├── NotLoggedIn          no relay or no token to talk to it with
     ├── RecipientChanged     a cluster's sealing key is not the pinned one
     ├── NoRecipient          nobody to seal a Secret to
@@ -121,6 +122,21 @@ class ConfigInvalid(CliError):
 
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"
+
+
+class ContextUnknown(CliError):
+    """No context has the name that `--context` or FAIRLEAD_CONTEXT gives."""
+
+    exit_code = ExitCode.AUTHENTICATION
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        self.name = name
+        self.known = tuple(known)
+        super().__init__(name, self.known)
+
+    def __str__(self) -> str:
+        there = f"there are {', '.join(self.known)}" if self.known else "there is none at all"
+        return f"no context is named {self.name!r}; {there}. 'fairlead login URL --context {self.name}' makes it"
 
 
 class NotLoggedIn(CliError):

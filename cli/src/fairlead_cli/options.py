@@ -19,6 +19,9 @@ from fairlead_cli.terminal import Format, Terminal
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 
+_CONTEXT = "fairlead.context"
+"""Key in click's `meta` of what `--context` says."""
+
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
 MAX_TIMEOUT_SECONDS = 86_400.0
@@ -127,8 +130,18 @@ def examples(*commands: str) -> str:
     return "\n".join(["\b", "Examples:" if len(commands) > 1 else "Example:", *(f"  {one}" for one in commands)])
 
 
+def chosen_context() -> str:
+    """Return what `--context` of the command that runs says; empty if it says nothing."""
+    context = click.get_current_context(silent=True)
+    return str(context.meta.get(_CONTEXT) or "") if context is not None else ""
+
+
+def _choose_context(ctx: click.Context, _option: click.Parameter, value: str | None) -> None:
+    ctx.meta[_CONTEXT] = value
+
+
 def with_output(command: _CommandT) -> _CommandT:
-    """Give a command `-o`, `--quiet` and `--no-color`, and pass it a `terminal` made of them."""
+    """Give a command `-o`, `--quiet`, `--no-color` and `--context`, and pass it a `terminal` made of the former."""
 
     @wraps(command)
     def run(
@@ -143,6 +156,13 @@ def with_output(command: _CommandT) -> _CommandT:
 
     decorated: Any = run
     for decorate in (
+        click.option(
+            "--context",
+            metavar="NAME",
+            expose_value=False,
+            callback=_choose_context,
+            help="The relay to talk to, as 'fairlead context list' names it.",
+        ),
         click.option("--no-color", is_flag=True, help="No colours; NO_COLOR does the same."),
         click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
         click.option(

@@ -4,8 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from fairlead_cli.config import Context, check_server, check_token, config_file, load, save, write_private
-from fairlead_cli.errors import ConfigInvalid, NotLoggedIn
+from fairlead_cli.config import (
+    Context,
+    Stored,
+    check_context_name,
+    check_server,
+    check_token,
+    config_file,
+    load,
+    name_for,
+    read_stored,
+    save,
+    write_private,
+    write_stored,
+)
+from fairlead_cli.errors import ConfigInvalid, ContextUnknown, NotLoggedIn
 from tests.unit.cli.scripted_relay import SERVER, TOKEN
 
 OTHER = "flt_other_secret"
@@ -14,7 +27,7 @@ OTHER = "flt_other_secret"
 def stored(folder: Path) -> dict[str, str]:
     """Store a context, and return the environment that finds it."""
     file = folder / "deep" / "config.yaml"
-    save(file, Context(SERVER, TOKEN, "acme", "/ca.pem"))
+    save(file, Context(SERVER, TOKEN, "acme", "/ca.pem"), "default")
     return {"FAIRLEAD_CONFIG": str(file)}
 
 
@@ -44,6 +57,70 @@ def test_a_stored_token_is_not_sent_to_another_server(tmp_path: Path) -> None:
     assert load(stored(tmp_path) | other) == Context("https://other.example", OTHER)
 
 
+def test_the_file_of_the_first_release_is_read(tmp_path: Path) -> None:
+    """It held one context, and has the same form."""
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"current: default\ncontexts:\n  default: {{server: {SERVER}, organization: acme, token: {TOKEN}}}\n"
+    )
+    assert read_stored(file) == Stored("default", {"default": Context(SERVER, TOKEN, "acme")})
+
+
+def test_several_relays_are_kept_apart(tmp_path: Path) -> None:
+    """The last login is current; FAIRLEAD_CONTEXT chooses another, each with its own token."""
+    environment = stored(tmp_path)
+    save(Path(environment["FAIRLEAD_CONFIG"]), Context("https://other.example", OTHER, "umbrella"), "other")
+    assert load(environment) == Context("https://other.example", OTHER, "umbrella")
+    assert load(environment | {"FAIRLEAD_CONTEXT": "default"}) == Context(SERVER, TOKEN, "acme", "/ca.pem")
+    with pytest.raises(ContextUnknown, match="no context is named 'x'; there are default, other") as caught:
+        load(environment | {"FAIRLEAD_CONTEXT": "x"})
+    assert caught.value.exit_code == 4
+
+
+def test_contexts_are_chosen_renamed_and_forgotten() -> None:
+    """What is current stays current under its new name, and nothing is when it is gone."""
+    one, two = Context("https://one", TOKEN), Context("https://two", TOKEN)
+    both = Stored().with_context("one", one).with_context("two", two)
+    assert both.current == "two"
+    assert both.using("one").current == "one"
+    assert both.renamed("two", "second") == Stored("second", {"one": one, "second": two})
+    assert both.without("two") == Stored("", {"one": one})
+    assert both.without("one").current == "two"
+    with pytest.raises(ConfigInvalid, match="one: there is a context of this name already"):
+        both.renamed("two", "one")
+    for change in (both.using, both.without, both.named):
+        with pytest.raises(ContextUnknown):
+            change("x")
+
+
+def test_no_current_context_is_said(tmp_path: Path) -> None:
+    """Nobody wants to deploy to whichever relay is left."""
+    file = tmp_path / "config.yaml"
+    write_stored(file, Stored("", {"one": Context(SERVER, TOKEN)}))
+    with pytest.raises(NotLoggedIn, match="no context is current; 'fairlead context use NAME'"):
+        load({"FAIRLEAD_CONFIG": str(file)})
+
+
+def test_a_login_is_named_after_its_relay(tmp_path: Path) -> None:
+    """The first is the default; a second login to the same relay replaces the first."""
+    file = tmp_path / "config.yaml"
+    names = []
+    for server in (SERVER, "https://b.example:1", "https://b.example:2", "https://b.example:1", "https://[::1]"):
+        names.append(name_for(file, server))
+        save(file, Context(server, TOKEN), names[-1])
+    assert names == ["default", "b-example", "b-example-2", "b-example", "1"]
+    file.write_text("[")
+    assert name_for(file, SERVER) == "default"
+
+
+@pytest.mark.parametrize("name", ["", "-a", "a/b", "a b", "x" * 64])
+def test_names_that_a_context_may_not_have(name: str) -> None:
+    """They are typed on command lines."""
+    with pytest.raises(ConfigInvalid, match="is no name for one"):
+        check_context_name(name)
+    assert check_context_name("Prod.eu_1-a") == "Prod.eu_1-a"
+
+
 def test_nothing_stored_is_said(tmp_path: Path) -> None:
     """With what to do."""
     with pytest.raises(NotLoggedIn, match="no relay is named"):
@@ -70,7 +147,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """And what was there before is still there."""
     (tmp_path / "config.yaml").mkdir()
     with pytest.raises(ConfigInvalid, match="cannot be written: Is a directory"):
-        save(tmp_path / "config.yaml", Context(SERVER, TOKEN))
+        save(tmp_path / "config.yaml", Context(SERVER, TOKEN), "default")
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 

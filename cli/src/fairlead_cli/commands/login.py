@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from fairlead_cli.options import examples, with_output
+from fairlead_cli.options import chosen_context, examples, with_output
 from fairlead_cli.terminal import Terminal
 
 _LONGEST_LINE = 1000
@@ -19,6 +19,7 @@ _LONGEST_LINE = 1000
     epilog=examples(
         "fairlead login https://relay.example.com:7443",
         "fairlead login https://127.0.0.1:7443 --ca-file ca.pem < token",
+        "fairlead login https://relay.example.org:7443 --context partner",
     )
 )
 @click.argument("server", metavar="URL")
@@ -34,18 +35,22 @@ def login(server: str, ca_file: Path | None, terminal: Terminal) -> None:
 
     The token comes from FAIRLEAD_TOKEN, else from standard input, else it is asked for. It is tried first, then
     stored in ~/.config/fairlead/config.yaml (or FAIRLEAD_CONFIG), readable by you only.
+
+    Each relay is a context, of which one is current. --context names it; otherwise it is the one that has this URL
+    already, or a new one.
     """
     from fairlead_cli.client import Client
-    from fairlead_cli.config import Context, check_server, check_token, config_file, save
+    from fairlead_cli.config import Context, check_context_name, check_server, check_token, config_file, name_for, save
 
     checked = check_server(server)
+    file = config_file(os.environ)
+    name = check_context_name(chosen_context() or name_for(file, checked))
     token = check_token(os.environ.get("FAIRLEAD_TOKEN") or _read_token())
     context = Context(checked, token, ca_file=str(ca_file.resolve()) if ca_file else "")
     with Client(context) as client:
         me = client.whoami()
-    file = config_file(os.environ)
-    save(file, Context(context.server, token, me.organization, context.ca_file))
-    terminal.say(f"logged in to {context.server} as {me.role} of {me.organization}; stored in {file}")
+    save(file, Context(context.server, token, me.organization, context.ca_file), name)
+    terminal.say(f"logged in to {context.server} as {me.role} of {me.organization}; context {name} of {file}")
 
 
 def _read_token() -> str:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 
 from fairlead_cli.client import Client
-from fairlead_cli.config import Context, load
+from fairlead_cli.config import Context, load, read_stored
 from tests.unit.cli.scripted_relay import SERVER, TOKEN, ScriptedRelay, problem
 
 Fairlead = Callable[..., Result]
@@ -47,6 +47,16 @@ def test_a_token_from_the_environment_comes_first(
     monkeypatch.setenv("FAIRLEAD_TOKEN", TOKEN)
     assert fairlead("login", SERVER).exit_code == 0
     assert load({**os.environ, "FAIRLEAD_TOKEN": ""}).token == TOKEN
+
+
+def test_each_relay_is_a_context(fairlead: Fairlead, relay: ScriptedRelay, home: Path) -> None:
+    """Named by --context, or after the relay; none is lost."""
+    relay.answer("GET /v1/whoami", {"organization": "acme", "role": "admin"})
+    for arguments in ((SERVER,), ("https://b.example", "--context", "partner"), (SERVER,)):
+        assert fairlead("login", *arguments, stdin=TOKEN).exit_code == 0
+    assert list(read_stored(home / "config.yaml").contexts) == ["default", "partner"]
+    assert load(os.environ).server == SERVER
+    assert fairlead("login", SERVER, "--context", "a/b", stdin=TOKEN).exit_code == 1
 
 
 def test_a_person_is_asked_without_echo(
