@@ -89,13 +89,19 @@ class Developer:
         return kept | {"FAIRLEAD_CONFIG": str(self.home / "config.yaml"), "COLUMNS": "200", "TERM": "xterm"}
 
     @contextlib.asynccontextmanager
-    async def start(self, *arguments: str, stdout: int = asyncio.subprocess.PIPE) -> AsyncIterator[Running]:
+    async def start(
+        self,
+        *arguments: str,
+        stdin: int = asyncio.subprocess.DEVNULL,
+        stdout: int = asyncio.subprocess.PIPE,
+        stderr: int = asyncio.subprocess.PIPE,
+    ) -> AsyncIterator[Running]:
         """Start a command; it is killed at the end of the block if it still runs."""
         process = await asyncio.create_subprocess_exec(
             *[sys.executable, "-m", "fairlead_cli", *arguments],
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
-            stderr=asyncio.subprocess.PIPE,
+            stderr=stderr,
             env=self.environment(),
             cwd=self.home,
         )

@@ -13,6 +13,7 @@ import pytest
 
 from fairlead_shared.bundle import Bundle, BundleHash, read_bundle
 from fairlead_shared.errors import ErrorCode
+from fairlead_shared.frames import JobCancel
 from fairlead_shared.jobs import JobKind
 from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import (
@@ -25,7 +26,7 @@ from fairlead_shared.progress import (
     Step,
 )
 from fairlead_shared.sealing import SealContext, unseal
-from tests.integration.developer import Developer, screen
+from tests.integration.developer import ENDS_SECONDS, Developer, screen
 from tests.integration.relay_process import RelayProcess
 from tests.integration.scripted_agent import AgentConnection, ScriptedAgent, step
 
@@ -206,6 +207,32 @@ async def test_ctrl_c_detaches(relay: RelayProcess, team: Team) -> None:
         async with team.developer.start(*match[1].split()) as resumed:
             await connection.finish(job_id, lease)
             assert (await resumed.end()).code == 0
+
+
+async def test_a_second_ctrl_c_offers_to_cancel(relay: RelayProcess, team: Team) -> None:
+    """On a terminal: the first detaches, the second asks, and a yes is watched to its end."""
+    agent = await team.enrol(relay)
+    with screen() as (reader, writer):
+        seen = bytearray()
+
+        async def read_until(text: str) -> None:
+            while text.encode() not in seen:
+                async with asyncio.timeout(ENDS_SECONDS):
+                    seen.extend(await asyncio.to_thread(os.read, reader, 65_536))
+
+        all_three = {"stdin": writer, "stdout": writer, "stderr": writer}
+        async with agent.connect() as connection, team.developer.start(*DEPLOY, "--watch", **all_three) as watching:
+            job_id, lease = await take(connection)
+            await read_until("running")
+            watching.interrupt()
+            await read_until("Ctrl-C again to cancel")
+            watching.interrupt()
+            await read_until("Cancel deployment")
+            os.write(reader, b"y\n")
+            await connection.wire.wait_message(JobCancel)
+            await connection.finish(job_id, lease, Outcome.CANCELLED, "cancelled by a person")
+            assert (await watching.end()).code == 3
+    assert b"detached: the deployment goes on" in seen
 
 
 async def test_watching_survives_the_relays_death(own_relay: RelayProcess, tmp_path: Path, own_token: str) -> None:

@@ -79,10 +79,13 @@ class Story:
     reason: str = ""
     """Why the job waits, as the relay says."""
     attempt: int = 0
+    position: int = 0
+    """Of the last event, from which a stream goes on; 0 before the first."""
 
     def take(self, stored: StoredEvent) -> None:
-        """Add the next event; a type that this version does not know changes nothing."""
+        """Add the next event; of a type that this version does not know only the position counts."""
         event = stored.event
+        self.position = stored.id
         match event:
             case JobStateEvent():
                 self.state, self.reason, self.attempt = event.state, event.reason or "", event.attempt

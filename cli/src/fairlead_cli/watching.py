@@ -1,17 +1,23 @@
 """
 Watches one deployment to its end, shows it, and says how it ended: the reason first, then the exit code.
 
-The deployment is the relay's: losing the connection, Ctrl-C and a time limit end the watching, not the deployment.
+The deployment is the relay's: losing the connection, Ctrl-C and a time limit end the watching, not the deployment. Only
+a person who presses Ctrl-C twice, and then says so, cancels it.
 """
 
 from __future__ import annotations
 
+import sys
+import time
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import partial
+
+import click
 
 from fairlead_cli.alarms import TimeIsUp, alarm_after
 from fairlead_cli.client import Client
-from fairlead_cli.errors import ExitCode, RelayUnreachable
+from fairlead_cli.errors import ApiError, ExitCode, RelayUnreachable
 from fairlead_cli.following import follow
 from fairlead_cli.lines import counts_text, duration, line_of
 from fairlead_cli.records import Deployment
@@ -22,6 +28,9 @@ from fairlead_shared.jobs import JobState
 
 GRACE_SECONDS = 5.0
 """After the time limit, which the relay and the agent keep too: their verdict says why, ours would not."""
+
+OFFER_SECONDS = 3.0
+"""Between detaching and the end of the command, in which a second Ctrl-C counts: time to read a sentence."""
 
 
 def watch(client: Client, terminal: Terminal, deployment: Deployment, timeout_seconds: float | None) -> ExitCode:
@@ -35,7 +44,13 @@ def watch(client: Client, terminal: Terminal, deployment: Deployment, timeout_se
         timeout_seconds: How long to watch at most, from now; None for ever.
     Returns: The exit code that says how it ended.
     """
-    story = Story()
+    return _watch(client, terminal, deployment, Story(), timeout_seconds)
+
+
+def _watch(
+    client: Client, terminal: Terminal, deployment: Deployment, story: Story, timeout_seconds: float | None
+) -> ExitCode:
+    """Show what a story does not have yet, until it ends."""
     limit = None if timeout_seconds is None else timeout_seconds + GRACE_SECONDS
     try:
         with alarm_after(limit):
@@ -43,7 +58,7 @@ def watch(client: Client, terminal: Terminal, deployment: Deployment, timeout_se
             ended = client.deployment(deployment.id)
     except KeyboardInterrupt:
         terminal.say(f"\ndetached: the deployment goes on. {_resume(deployment)}")
-        return ExitCode.PENDING
+        return _offer_cancel(client, terminal, deployment, story)
     except RelayUnreachable as error:
         terminal.fail(f"{error}. The deployment goes on without us. {_resume(deployment)}")
         return ExitCode.PENDING
@@ -100,6 +115,34 @@ def exit_code(deployment: Deployment) -> ExitCode:
             return ExitCode.PENDING
 
 
+def is_person_there() -> bool:
+    """Tell whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _offer_cancel(client: Client, terminal: Terminal, deployment: Deployment, story: Story) -> ExitCode:
+    """Give a person who detached a moment to cancel; if they do, watch on to its end."""
+    if terminal.is_quiet or not is_person_there():
+        return ExitCode.PENDING
+    terminal.say("Ctrl-C again to cancel the deployment …")
+    try:
+        time.sleep(OFFER_SECONDS)
+    except KeyboardInterrupt:
+        pass
+    else:
+        return ExitCode.PENDING
+    try:
+        if not click.confirm(f"\nCancel deployment {deployment.id}?", err=True):
+            return ExitCode.PENDING
+    except click.Abort:  # Ctrl-C, or the terminal is gone
+        return ExitCode.PENDING
+    try:
+        client.cancel(deployment.id)
+    except ApiError as error:
+        terminal.fail(str(error))  # it may have ended meanwhile: how, is said below
+    return _watch(client, terminal, deployment, story, None)
+
+
 def _resume(deployment: Deployment) -> str:
     return (
         f"See it with 'fairlead deployments show {deployment.id} --watch', "
@@ -124,7 +167,8 @@ def _show(client: Client, terminal: Terminal, deployment: Deployment, story: Sto
             terminal.say(f"{error}; trying again")
 
     with drawing or nullcontext():
-        for stored in follow(lambda after: client.deployment_events(deployment.id, after), on_drop=notify):
+        opened = partial(client.deployment_events, deployment.id)
+        for stored in follow(opened, on_drop=notify, after=story.position):
             if view is not None:
                 view.notice = ""
             elif terminal.is_table and not terminal.is_quiet:

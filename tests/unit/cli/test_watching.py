@@ -1,12 +1,15 @@
 """Watching a deployment: what is said at the end, and the exit code."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import click
 import httpx
 import pytest
 
+from fairlead_cli import watching
 from fairlead_cli.alarms import TimeIsUp
 from fairlead_cli.errors import ExitCode, RelayUnreachable
+from fairlead_cli.following import Stream
 from fairlead_cli.records import Deployment, StoredEvent
 from fairlead_cli.terminal import Format, Terminal
 from fairlead_cli.watching import exit_code, watch, watch_and_show
@@ -17,6 +20,7 @@ from tests.unit.cli.scripted_relay import (
     STORY,
     ScriptedRelay,
     deployment,
+    problem,
     stream,
 )
 
@@ -25,6 +29,7 @@ SHOWN = f"GET {ORGANIZATION}/deployments/{DEPLOYMENT_ID}"
 QUEUED = Deployment.model_validate(deployment())
 
 Capture = pytest.CaptureFixture[str]
+OnDrop = Callable[[RelayUnreachable], None]
 
 
 @pytest.fixture
@@ -116,6 +121,78 @@ def test_watching_may_end_before_the_deployment(
     assert said in said_all
     assert f"fairlead deployments show {DEPLOYMENT_ID} --watch" in said_all
     assert f"fairlead deployments cancel {DEPLOYMENT_ID}" in said_all
+
+
+class Person:
+    """Somebody at a terminal, who presses Ctrl-C again or not, and answers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, again: bool, answer: bool | BaseException) -> None:
+        self.asked: list[str] = []
+        self._again = again
+        self._answer = answer
+        self._watches = 0
+        self._follow = watching.follow
+        monkeypatch.setattr("fairlead_cli.watching.is_person_there", lambda: True)
+        monkeypatch.setattr("fairlead_cli.watching.time.sleep", self._wait)
+        monkeypatch.setattr("fairlead_cli.watching.click.confirm", self._confirm)
+        monkeypatch.setattr("fairlead_cli.watching.follow", self._interrupted)
+
+    def _interrupted(self, opened: Stream, *, on_drop: OnDrop, after: int) -> Iterator[StoredEvent]:
+        self._watches += 1
+        for number, stored in enumerate(self._follow(opened, on_drop=on_drop, after=after)):
+            if self._watches == 1 and number == 3:
+                raise KeyboardInterrupt
+            yield stored
+
+    def _wait(self, seconds: float) -> None:
+        assert seconds == watching.OFFER_SECONDS
+        if self._again:
+            raise KeyboardInterrupt
+
+    def _confirm(self, question: str, *, err: bool) -> bool:
+        assert err, "stdout is for the answer"
+        self.asked.append(question)
+        if isinstance(self._answer, BaseException):
+            raise self._answer
+        return self._answer
+
+
+def test_a_second_ctrl_c_cancels_if_that_is_meant(
+    relay: ScriptedRelay, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked first; then it is watched to its end, each event once."""
+    person = Person(monkeypatch, again=True, answer=True)
+    relay.answer(EVENTS, stream(STORY), stream(STORY[3:]))
+    relay.answer(f"POST {ORGANIZATION}/deployments/{DEPLOYMENT_ID}/cancel", deployment("cancelling"))
+    relay.answer(SHOWN, deployment("cancelled"))
+    assert watch(relay.client(), Terminal(), QUEUED, None) is ExitCode.CANCELLED
+    assert person.asked == [f"\nCancel deployment {DEPLOYMENT_ID}?"]
+    assert len(capsys.readouterr().out.splitlines()) == len(STORY)
+    assert relay.requests[-2].headers["Last-Event-ID"] == "3"
+
+
+def test_what_ended_meanwhile_is_reported_all_the_same(
+    relay: ScriptedRelay, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelling came too late, and it succeeded."""
+    Person(monkeypatch, again=True, answer=True)
+    relay.answer(EVENTS, stream(STORY))
+    cancel = f"POST {ORGANIZATION}/deployments/{DEPLOYMENT_ID}/cancel"
+    relay.answer(cancel, problem(409, "conflict", "it has already ended"))
+    relay.answer(SHOWN, deployment("succeeded"))
+    assert watch(relay.client(), Terminal(), QUEUED, None) is ExitCode.OK
+    assert "it has already ended" in capsys.readouterr().err
+
+
+def test_otherwise_it_goes_on(relay: ScriptedRelay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No second Ctrl-C, another mind, or a third one: exit code 8, nothing is cancelled."""
+    relay.answer(EVENTS, stream(STORY))
+    answers: tuple[bool | BaseException, ...] = (True, False, click.Abort())
+    for number, answer in enumerate(answers):
+        Person(monkeypatch, again=number > 0, answer=answer)
+        assert watch(relay.client(), Terminal(), QUEUED, None) is ExitCode.PENDING
+        monkeypatch.undo()
+    assert set(relay.calls()) == {EVENTS}
 
 
 def test_a_story_that_ends_too_early_is_pending(relay: ScriptedRelay, capsys: Capture) -> None:
