@@ -7,6 +7,7 @@ What can go wrong in the command, each with the exit code it ends with.
     ├── ProgramMissing       helm or kustomize is not on this machine
     ├── ProgramFailed        helm or kustomize failed
     ├── ConfigInvalid        the command's own files and settings
+    ├── OutputInvalid        a template of `-o jsonpath` gives too much
     ├── ContextUnknown       no relay is stored under this name
     ├── NotLoggedIn          no relay or no token to talk to it with
     ├── RecipientChanged     a cluster's sealing key is not the pinned one
@@ -122,6 +123,17 @@ class ConfigInvalid(CliError):
 
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"
+
+
+class OutputInvalid(CliError):
+    """The template of `-o jsonpath=…` cannot be applied to this answer."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return f"-o jsonpath: {self.reason}"
 
 
 class ContextUnknown(CliError):

@@ -11,16 +11,23 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from fairlead_cli.terminal import Format, Terminal
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from fairlead_cli.jsonpath import Template
+
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 
 _CONTEXT = "fairlead.context"
 """Key in click's `meta` of what `--context` says."""
+
+_PLAIN_FORMATS = tuple(form.value for form in Format if form is not Format.JSONPATH)
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
@@ -51,6 +58,48 @@ class ContentNames:
     """`KEY=VALUE` for Helm charts, before any file."""
     release: str | None = None
     """Release name for Helm charts; None for the application's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What `-o` asks for."""
+
+    format: Format
+    template: Template | None = None
+
+
+class OutputType(click.ParamType[Output]):
+    """The type of `-o`."""
+
+    name = "FORM"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Output:  # noqa: ANN401
+        """Return the form, with its template, or end with a usage error."""
+        if isinstance(value, Output):
+            return value
+        if value in _PLAIN_FORMATS:
+            return Output(Format(value))
+        form, equals, source = value.partition("=")
+        if form != Format.JSONPATH or not equals:
+            self.fail(f"{value!r} is none of {', '.join(_PLAIN_FORMATS)} and jsonpath=TEMPLATE", param, ctx)
+        from fairlead_cli.jsonpath import TemplateInvalid, parse_template
+
+        try:
+            return Output(Format.JSONPATH, parse_template(source))
+        except TemplateInvalid as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002  (click's signature)
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Return the forms that begin so."""
+        from click.shell_completion import CompletionItem
+
+        forms = [*_PLAIN_FORMATS, f"{Format.JSONPATH}="]
+        return [CompletionItem(form) for form in forms if form.startswith(incomplete)]
 
 
 class NameType(click.ParamType[str]):
@@ -146,13 +195,14 @@ def with_output(command: _CommandT) -> _CommandT:
     @wraps(command)
     def run(
         *args: Any,  # noqa: ANN401  (the command's own)
-        output: str,
+        output: Output,
         quiet: bool,
         no_color: bool,
         **options: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
         may_colour = not no_color and not os.environ.get("NO_COLOR")
-        return command(*args, terminal=Terminal(Format(output), is_quiet=quiet, may_colour=may_colour), **options)
+        terminal = Terminal(output.format, output.template, is_quiet=quiet, may_colour=may_colour)
+        return command(*args, terminal=terminal, **options)
 
     decorated: Any = run
     for decorate in (
@@ -168,10 +218,10 @@ def with_output(command: _CommandT) -> _CommandT:
         click.option(
             "-o",
             "--output",
-            type=click.Choice([form.value for form in Format]),
+            type=OutputType(),
             default=Format.TABLE.value,
             show_default=True,
-            help="Form of the answer.",
+            help=f"Form of the answer: {', '.join(_PLAIN_FORMATS)} or jsonpath=TEMPLATE.",
         ),
     ):
         decorated = decorate(decorated)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
 
+    from fairlead_cli.jsonpath import Template
+
 RowT = TypeVar("RowT", bound="BaseModel")
 
 _BOLD_RED, _RESET = "\x1b[1;31m", "\x1b[0m"
@@ -37,6 +39,8 @@ class Format(StrEnum):
     YAML = "yaml"
     NAME = "name"
     """What other commands take as argument, one a line."""
+    JSONPATH = "jsonpath"
+    """What a template chooses from the JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Terminal:
     """How one run of the command may speak."""
 
     format: Format = Format.TABLE
+    template: Template | None = None
+    """Of `Format.JSONPATH`."""
     is_quiet: bool = False
     """No word to people but errors."""
     may_colour: bool = True
@@ -103,7 +109,7 @@ class Terminal:
             for line in table_lines([column.title for column in shown], cells):
                 self.write(line)
         else:
-            self._write_tree({"items": [row.model_dump(mode="json") for row in rows]})
+            self.write_tree({"items": [row.model_dump(mode="json") for row in rows]})
 
     def show(self, row: RowT, columns: Sequence[Column[RowT]], name: Callable[[RowT], str]) -> None:
         """Write one record; as a table it has a line per field."""
@@ -115,7 +121,7 @@ class Terminal:
             for title, value in shown:
                 self.write(f"{title + ':':<{width + 1}}  {value}")
         else:
-            self._write_tree(row.model_dump(mode="json"))
+            self.write_tree(row.model_dump(mode="json"))
 
     def _cell_of_list(self, column: Column[RowT], row: RowT) -> str:
         cell = _cell(column.value(row))
@@ -123,8 +129,13 @@ class Terminal:
             return cell
         return cell[: column.most - 1].rstrip() + "…"
 
-    def _write_tree(self, tree: dict[str, Any]) -> None:
-        if self.format is Format.JSON:
+    def write_tree(self, tree: Any) -> None:  # noqa: ANN401  (JSON)
+        """Write an answer for programs, as `-o` asks; as JSON if it asks for a table."""
+        if self.format is Format.JSONPATH and self.template is not None:
+            rendered = _rendered(self.template, tree)
+            # A prompt behind the answer would be hard to read, and $(…) drops the end of a line anyway.
+            click.echo(rendered, nl=bool(rendered) and not rendered.endswith("\n"))
+        elif self.format is not Format.YAML:
             click.echo(json.dumps(tree, indent=2, ensure_ascii=False))
         else:
             import yaml
@@ -136,6 +147,16 @@ class Terminal:
         from rich.console import Console
 
         return Console(no_color=not self.may_colour, highlight=False)
+
+
+def _rendered(template: Template, tree: Any) -> str:  # noqa: ANN401
+    from fairlead_cli.errors import OutputInvalid
+    from fairlead_cli.jsonpath import TemplateInvalid
+
+    try:
+        return template.render(tree)
+    except TemplateInvalid as error:
+        raise OutputInvalid(str(error)) from None
 
 
 def table_lines(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -9,6 +9,8 @@ from fairlead_cli.options import (
     DurationType,
     EnvironmentAddress,
     NameType,
+    Output,
+    OutputType,
     examples,
     with_output,
 )
@@ -67,6 +69,20 @@ def test_output_options_make_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None
         Terminal(may_colour=False),
         Terminal(may_colour=False),
     ]
+
+
+def test_forms_of_output() -> None:
+    """A template is read before anything is asked of the relay."""
+    assert OutputType().convert("wide", None, None) == Output(Format.WIDE)
+    template = OutputType().convert("jsonpath={.items[*].name}", None, None).template
+    assert template is not None
+    assert template.render({"items": [{"name": "x"}]}) == "x"
+    for wrong, said in (("xml", "is none of table, wide"), ("jsonpath", "is none of"), ("jsonpath={.a", "not closed")):
+        with pytest.raises(click.BadParameter, match=said):
+            OutputType().convert(wrong, None, None)
+    context = click.Context(click.Command("x"))
+    parameter = click.Option(["-o"])
+    assert [item.value for item in OutputType().shell_complete(context, parameter, "j")] == ["json", "jsonpath="]
 
 
 def test_examples_keep_their_lines() -> None:

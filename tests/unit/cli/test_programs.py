@@ -8,6 +8,7 @@ import pytest
 
 from fairlead_cli.errors import ProgramFailed
 from fairlead_cli.programs import MAX_REMARK_BYTES, Written, find_program, kept_variables, run_program
+from tests.polling import wait_until
 
 
 def program(path: Path, script: str) -> str:
@@ -73,9 +74,15 @@ def test_a_program_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None
     script = program(tmp_path / "x", f"sleep 600 & echo $! > {pids}; wait")
     with pytest.raises(ProgramFailed, match="has not ended after 0 s"):
         written(script, seconds=0.3)
-    child = int(pids.read_text())
-    state = Path(f"/proc/{child}/stat")
-    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
+    state = Path(f"/proc/{pids.read_text().strip()}/stat")
+
+    def has_ended() -> bool:
+        try:
+            return state.read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    wait_until(has_ended, "the child to end", 10)
 
 
 def test_remarks_are_bounded(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import json
 import pytest
 import yaml
 
+from fairlead_cli.errors import OutputInvalid
+from fairlead_cli.jsonpath import parse_template
 from fairlead_cli.records import Application
 from fairlead_cli.terminal import Column, Format, Terminal, printable, table_lines
 
@@ -42,6 +44,22 @@ def test_one_record_in_each_form(capsys: Capture) -> None:
     assert capsys.readouterr().out == "shop\n"
     Terminal(Format.JSON).show(ROWS[0], COLUMNS, lambda row: row.name)
     assert json.loads(capsys.readouterr().out)["name"] == "shop"
+
+
+def test_a_template_chooses_from_the_json(capsys: Capture) -> None:
+    """Of a list and of one record; the last line has an end, and nothing has none."""
+    for template, text in (
+        ("{.items[*].name}", "shop a-long-name\n"),
+        ("{.x}", ""),
+        ('{.items[0].name}{"\\n"}', "shop\n"),
+    ):
+        Terminal(Format.JSONPATH, parse_template(template)).show_all(ROWS, COLUMNS, lambda row: row.name)
+        assert capsys.readouterr().out == text
+    Terminal(Format.JSONPATH, parse_template("{.name}")).show(ROWS[0], COLUMNS, lambda row: row.name)
+    assert capsys.readouterr().out == "shop\n"
+    endless = Terminal(Format.JSONPATH, parse_template("{range $.items[*]}" * 4 + "x" + "{end}" * 4))
+    with pytest.raises(OutputInvalid, match="-o jsonpath: it gives more than"):
+        endless.show_all(ROWS * 50, COLUMNS, lambda row: row.name)
 
 
 def test_a_long_cell_is_cut_in_a_list_and_nowhere_else(capsys: Capture) -> None:

@@ -22,7 +22,7 @@ def events(deployment_id: str | None, is_followed: bool, after: int, terminal: T
     """
     Show events as they were stored, or live.
 
-    With -o json there is one JSON object a line, with the number that --after takes.
+    With -o json there is one JSON object a line, with the number that --after takes; a jsonpath is applied to each.
     """
     from functools import partial
 
@@ -43,6 +43,8 @@ def events(deployment_id: str | None, is_followed: bool, after: int, terminal: T
             story = stories.setdefault(stored.job_id, Story())
             if terminal.format is Format.JSON:
                 terminal.write(stored.model_dump_json())
+            elif terminal.format is Format.JSONPATH:
+                terminal.write_tree(stored.model_dump(mode="json"))
             else:
                 prefix = "" if deployment_id else f"{stored.deployment_id or stored.job_id} "
                 terminal.write(prefix + line_of(stored, story))
