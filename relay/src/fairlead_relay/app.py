@@ -152,7 +152,7 @@ class Relay:
         parts.callback(stopping.set)
         parts.callback(gateway.go_away)
 
-        directory.say_ready(settings.api_url, settings.agent_url)
+        directory.say_ready(settings.api_url, settings.agent_url, _address(api_listener), _address(agent_listener))
         _log.info("relay ready", version=__version__, api_url=settings.api_url, agent_url=settings.agent_url)
 
 
@@ -179,6 +179,11 @@ async def _keep_authority(authority: CertificateAuthority, tls: ServerTls, gatew
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _listen(address: str, setting: str) -> socket.socket:

@@ -93,7 +93,22 @@ class DataDirectory:
         except OSError as error:
             raise DataDirectoryUnusable(str(self.folder), error.strerror or str(error)) from error
 
-    def say_ready(self, api_url: str, agent_url: str) -> None:
-        """Write where the relay is reached, for whoever started it and waits."""
-        content = {"api_url": api_url, "agent_url": agent_url, "pid": os.getpid()}
+    def say_ready(self, api_url: str, agent_url: str, api_listen: str, agent_listen: str) -> None:
+        """
+        Write where the relay is reached, for whoever started it and waits.
+
+        Args:
+            api_url: For people.
+            agent_url: For agents.
+            api_listen: Address and port that the API really has, which the URL need not lead to from this machine.
+            agent_listen: The same of the agent port.
+
+        """
+        content = {
+            "api_url": api_url,
+            "agent_url": agent_url,
+            "api_listen": api_listen,
+            "agent_listen": agent_listen,
+            "pid": os.getpid(),
+        }
         write_private(self.ready_file, json.dumps(content).encode())

@@ -38,8 +38,9 @@ def test_ready_says_where_and_who(tmp_path: Path) -> None:
     """Whoever started the relay reads it; release removes it."""
     directory = DataDirectory(tmp_path)
     directory.hold()
-    directory.say_ready("https://a", "wss://b")
-    expected = {"api_url": "https://a", "agent_url": "wss://b", "pid": os.getpid()}
+    directory.say_ready("https://a", "wss://b", "127.0.0.1:1", "[::]:2")
+    listens = {"api_listen": "127.0.0.1:1", "agent_listen": "[::]:2"}
+    expected = {"api_url": "https://a", "agent_url": "wss://b", **listens, "pid": os.getpid()}
     assert json.loads(directory.ready_file.read_text()) == expected
     directory.release()
     assert not directory.ready_file.exists()

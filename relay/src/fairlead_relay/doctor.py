@@ -1,0 +1,315 @@
+"""
+The doctor: looks at everything a relay needs, from its folder to its ports, and says what fails and what to do.
+
+It may run beside a relay that serves, or before its first start. Each examination stands alone: one that fails does not
+hide the next. Changes nothing; a folder or database that is not there yet is no failure where the relay makes it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import ssl
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from fairlead_relay.errors import AuthorityDamaged, RelayError, StoreError
+from fairlead_relay.pki.authority import CertificateAuthority
+from fairlead_relay.settings import Settings, parse_listen
+from fairlead_relay.store.blobs import DirectoryBlobs
+from fairlead_relay.store.engines import check_place, parse_url, reader_engine, translate
+from fairlead_relay.store.migrate import knows_schema, newest_schema, schema_of
+from fairlead_relay.store.schema import agents, bundles
+
+FREE_BYTES: Final = 256 << 20
+"""Below it a busy relay has minutes: a bundle takes up to 16 MiB, and SQLite's log as much again."""
+AUTHORITY_SECONDS: Final = 60 * 86_400.0
+"""A change of the CA takes as long as its slowest agent is away."""
+SKEW_SECONDS: Final = 30.0
+"""Statements are valid from the moment they are made; agents allow for some minutes."""
+ANSWER_SECONDS: Final = 5.0
+BUNDLES: Final = 10_000
+"""So many are looked for in the folder: a second or two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    passed: bool
+    found: str
+    """What was seen, one phrase or sentence."""
+    remedy: str = ""
+    """What to do about it; empty when it passed."""
+
+    @property
+    def line(self) -> str:
+        """The finding for people."""
+        mark = "ok  " if self.passed else "FAIL"
+        more = f"\n                     → {self.remedy}" if self.remedy else ""
+        return f"{mark} {self.subject:<15} {self.found}{more}"
+
+    def as_fields(self) -> dict[str, str | bool]:
+        """Return the finding for programs."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Doctor:
+    """
+    Examines one relay.
+
+    Args:
+        settings: As the relay gets them; its URLs may be empty.
+        clock: Seconds since the epoch.
+    """
+
+    settings: Settings
+    clock: Callable[[], float] = time.time
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether everything passed."""
+        return all(finding.passed for finding in self.findings)
+
+    def examine(self) -> None:
+        """Look at everything, in the order in which a start needs it."""
+        self._examine_folder()
+        self._examine_secrets()
+        self._examine_authority()
+        self._examine_database()
+        self._examine_serving()
+
+    def _pass(self, subject: str, found: str) -> None:
+        self.findings.append(Finding(subject, passed=True, found=found))
+
+    def _fail(self, subject: str, found: str, remedy: str) -> None:
+        self.findings.append(Finding(subject, passed=False, found=found, remedy=remedy))
+
+    # What is on the disk.
+
+    def _examine_folder(self) -> None:
+        folder = self.settings.data_dir
+        if not folder.exists():
+            if os.access(folder.absolute().parent, os.W_OK | os.X_OK):
+                self._pass("data directory", f"{folder} is not there yet; the first start makes it")
+            else:
+                self._fail("data directory", f"{folder} cannot be made", "make it, owned by the relay's user")
+            return
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            self._fail("data directory", f"no right to write in {folder}", "give it to the relay's user")
+            return
+        free = shutil.disk_usage(folder).free
+        found = f"{folder}, {free >> 20:,} MiB free"
+        if free < FREE_BYTES:
+            self._fail("data directory", found, "make room: a full disk stops every deployment, and loses none")
+        else:
+            self._pass("data directory", found)
+
+    def _examine_secrets(self) -> None:
+        """Keys must be readable by their owner alone."""
+        folder = self.settings.data_dir
+        secrets = [folder / "server.pem", *(folder / "pki").rglob("*.key")]
+        present = [path for path in secrets if path.exists()]
+        open_to_others = [path for path in present if stat.S_IMODE(path.stat().st_mode) & 0o077]
+        if open_to_others:
+            named = ", ".join(map(str, open_to_others))
+            self._fail("keys", f"others may read {named}", f"chmod 600 {' '.join(map(str, open_to_others))}")
+        elif present:
+            self._pass("keys", f"{len(present)} files, readable by their owner alone")
+
+    def _examine_authority(self) -> None:
+        folder = self.settings.data_dir / "pki"
+        if not folder.exists():
+            self._pass("authority", "none yet; the first start makes it, unless 'fairlead-relay ca use' did before")
+            return
+        try:
+            authority = CertificateAuthority(folder, self.clock)
+        except AuthorityDamaged as error:
+            self._fail("authority", error.reason, f"restore {folder} from a backup")
+            return
+        first = min(authority.root, authority.issuing, key=lambda one: one.not_valid_after_utc)
+        left = first.not_valid_after_utc.timestamp() - self.clock()
+        found = f"generation {authority.generations[-1].number}, valid for {int(left / 86_400)} days"
+        if len(authority.generations) > 1:
+            found += f"; {len(authority.generations) - 1} before it still count, until 'fairlead-relay ca finish'"
+        if left < AUTHORITY_SECONDS:
+            self._fail("authority", found, "change it now: 'fairlead-relay ca rotate', see operate.md")
+        else:
+            self._pass("authority", found)
+
+    # The store.
+
+    def _examine_database(self) -> None:
+        if not self.settings.database_url and not self.settings.data_dir.exists():
+            self._pass("database", "an SQLite file in the data directory; the first start makes it")
+            return
+        try:
+            url = parse_url(self.settings.database)
+            check_place(url)
+        except StoreError as error:
+            self._fail("database", str(error), "see FAIRLEAD_RELAY_DATABASE_URL and --data-dir")
+            return
+        if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+            self._pass("database", f"{url.database} is not there yet; the first start makes it")
+            return
+        engine = reader_engine(url, 1)
+        try:
+            began = time.monotonic()
+            with engine.connect() as connection, connection.begin():
+                self._examine_schema(connection, time.monotonic() - began)
+        except SQLAlchemyError as error:
+            self._fail("database", str(translate(error)), "see that it runs, and lets this relay's user in")
+        finally:
+            engine.dispose()
+
+    def _examine_schema(self, connection: Connection, seconds: float) -> None:
+        kind = connection.dialect.name
+        schema = schema_of(connection)
+        found = f"{kind}, schema {schema or 'none'}, answered in {seconds * 1000:.0f} ms"
+        if schema is None:
+            self._pass("database", f"{found}; the first start makes its tables")
+            return
+        if not knows_schema(schema):
+            remedy = "run the version that made it, or restore an older backup"
+            self._fail("database", f"{found}, of a newer relay", remedy)
+            return
+        if kind == "sqlite":
+            broken = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+            if broken != "ok":
+                self._fail("database", f"{found}; damaged: {broken}", "restore it from a backup")
+                return
+        elif not self._examine_server(connection, found):
+            return
+        self._pass("database", found)
+        if schema == newest_schema():
+            self._examine_content(connection)
+
+    def _examine_server(self, connection: Connection, found: str) -> bool:
+        """Look at what PostgreSQL alone can have wrong; tell whether it is well."""
+        skew = self.clock() - float(
+            connection.execute(select(func.extract("epoch", func.clock_timestamp()))).scalar_one()
+        )
+        if connection.scalar(select(func.pg_is_in_recovery())):
+            self._fail("database", f"{found}; a standby, which cannot be written", "name the primary in the URL")
+        elif abs(skew) > SKEW_SECONDS:
+            remedy = "set both clocks by NTP; deadlines and leases are this relay's, replicas must agree on them"
+            self._fail("database", f"{found}; its clock differs by {skew:.0f} s", remedy)
+        else:
+            return True
+        return False
+
+    def _examine_content(self, connection: Connection) -> None:
+        known = connection.scalar(select(func.count(func.distinct(bundles.c.sha256)))) or 0
+        hashes = connection.scalars(select(bundles.c.sha256).distinct().limit(BUNDLES))
+        blobs = DirectoryBlobs(self.settings.data_dir / "blobs")
+        missing = sorted(sha256 for sha256 in hashes if not blobs.has(sha256))
+        if missing:
+            named = ", ".join(sha256[:12] for sha256 in missing[:5])
+            remedy = "put blobs/ back from a backup; until then deployments of these cannot be rolled back to"
+            self._fail("bundles", f"{len(missing)} of {known} are not in the folder: {named}", remedy)
+        else:
+            self._pass("bundles", f"{known}, all there")
+        now = self.clock()
+        counts = connection.execute(
+            select(
+                func.count(),
+                func.count(agents.c.session_id),
+                func.count().filter(agents.c.certificate_expires_at <= now, agents.c.revoked_at.is_(None)),
+            )
+        ).one()
+        self._pass("agents", f"{counts[0]} enrolled, {counts[1]} connected, {counts[2]} with a certificate that lapsed")
+
+    # The ports.
+
+    def _examine_serving(self) -> None:
+        ready = self.settings.data_dir / "ready.json"
+        try:
+            serves = json.loads(ready.read_bytes())
+        except (OSError, ValueError):
+            for subject, address in (("API", self.settings.api_listen), ("agent port", self.settings.agent_listen)):
+                self._examine_address(subject, address)
+            return
+        self._examine_api(serves)
+        self._examine_agent_port(serves)
+
+    def _examine_address(self, subject: str, address: str) -> None:
+        host, port = parse_listen(address)
+        try:
+            socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        except OSError as error:
+            remedy = "end what listens there, or choose another with --api-listen, --agent-listen"
+            self._fail(subject, f"{address}: {os.strerror(error.errno or 0)}", remedy)
+        else:
+            self._pass(subject, f"the relay does not serve; {address} is free")
+
+    def _examine_api(self, serves: dict[str, Any]) -> None:
+        parts = urlsplit(serves["api_url"])
+        host, port = _dialled(serves["api_listen"])
+        try:
+            with self._connected(host, port, parts.hostname if self.settings.api_tls else None) as (plain, found):
+                connection = http.client.HTTPConnection(host, port, timeout=ANSWER_SECONDS)
+                connection.sock = plain
+                connection.request("GET", "/readyz", headers={"Host": parts.netloc})
+                answer = connection.getresponse()
+                status, body = answer.status, answer.read(10_000)
+        except (OSError, http.client.HTTPException, RelayError) as error:
+            remedy = f"the relay's log says more; its process was {serves.get('pid')}"
+            self._fail("API", f"{serves['api_url']}: {error}", remedy)
+            return
+        if status != http.HTTPStatus.OK:
+            self._fail("API", f"not ready ({status}): {_detail(body)}", "see the database, and the relay's log")
+        else:
+            self._pass("API", f"{serves['api_url']} is ready{found}")
+
+    def _examine_agent_port(self, serves: dict[str, Any]) -> None:
+        agent_url = serves["agent_url"]
+        host, port = _dialled(serves["agent_listen"])
+        try:
+            with self._connected(host, port, urlsplit(agent_url).hostname) as (_, found):
+                self._pass("agent port", f"{agent_url} answers{found}")
+        except (OSError, RelayError) as error:
+            remedy = "see the relay's log, and that --server-name has every name agents dial"
+            self._fail("agent port", f"{agent_url}: {error}", remedy)
+
+    @contextmanager
+    def _connected(self, host: str, port: int, name: str | None) -> Iterator[tuple[socket.socket, str]]:
+        """Connect, by TLS against the own root unless no name is given; yields the socket and a phrase on it."""
+        with socket.create_connection((host, port), ANSWER_SECONDS) as plain:
+            if name is None:
+                yield plain, ", without TLS"
+                return
+            authority = CertificateAuthority(self.settings.data_dir / "pki", self.clock)
+            context = ssl.create_default_context(cadata=authority.root_pem)
+            with context.wrap_socket(plain, server_hostname=name) as secure:
+                presented = x509.load_der_x509_certificate(secure.getpeercert(binary_form=True) or b"")
+                left = presented.not_valid_after_utc.timestamp() - self.clock()
+                yield secure, f", with a certificate for {int(left / 86_400)} days"
+
+
+def _dialled(listen: str) -> tuple[str, int]:
+    """Return how to dial an own port from here: its URL may lead through an ingress, or nowhere from inside."""
+    host, port = parse_listen(listen)
+    return {"0.0.0.0": "127.0.0.1", "::": "localhost"}.get(host, host), port  # noqa: S104  (compared, not bound)
+
+
+def _detail(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["detail"])[:200]
+    except (ValueError, KeyError, TypeError):
+        return "it says nothing of why"
