@@ -237,9 +237,10 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
     del terminal.environment["FAIRLEAD_CONFIG"]
     terminal.type_section(CLI, "Agents, and cutting them off")
     until("revoked")
+    assert "bakery" in terminal.type_section(CLI, "Any other call")
     terminal.type_section(CLI, "Approve a key", exits=EXIT_ERROR)  # nobody waits for it
     typed = {"Log in", "Clusters, applications, environments", "Deploy", "Compare", "See", "Cancel", "In CI"}
-    typed |= {"Several relays", "Agents, and cutting them off", "Approve a key"}
+    typed |= {"Several relays", "Any other call", "Agents, and cutting them off", "Approve a key"}
     assert {block.section for block in blocks(CLI)} == typed
 
 

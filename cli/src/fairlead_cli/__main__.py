@@ -19,6 +19,7 @@ from fairlead_cli.terminal import Terminal
 
 NAMES = (
     "agent",
+    "api",
     "app",
     "cluster",
     "completion",

@@ -15,6 +15,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from http import HTTPStatus
 from types import TracebackType
@@ -305,6 +306,23 @@ class Client:
             raise RelayUnreachable(self.context.server, "it closed the stream")
 
     # One call
+
+    @contextmanager
+    def open(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:  # noqa: ANN401
+        """
+        Make any call once, and give its answer while it arrives; a refusal is an answer, too.
+
+        Args:
+            method: Of HTTP.
+            path: Below the relay's URL, beginning with one slash.
+            options: `params`, `json`, `content` and `headers`, as httpx has them.
+        Raises: RelayUnreachable: no answer, or it broke off.
+        """
+        try:
+            with self._http.stream(method, path, timeout=STREAM_TIMEOUT, **options) as answer:
+                yield answer
+        except httpx.TransportError as error:
+            raise RelayUnreachable(self.context.server, _why(error)) from error
 
     @property
     def _root(self) -> str:

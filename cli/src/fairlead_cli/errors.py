@@ -7,6 +7,7 @@ What can go wrong in the command, each with the exit code it ends with.
     ├── ProgramMissing       helm or kustomize is not on this machine
     ├── ProgramFailed        helm or kustomize failed
     ├── ConfigInvalid        the command's own files and settings
+    ├── RequestInvalid       what `fairlead api` is to send
     ├── OutputInvalid        a template of `-o jsonpath` gives too much
     ├── ContextUnknown       no relay is stored under this name
     ├── NotLoggedIn          no relay or no token to talk to it with
@@ -123,6 +124,20 @@ class ConfigInvalid(CliError):
 
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"
+
+
+class RequestInvalid(CliError):
+    """A path, a field or a header of `fairlead api` that cannot be sent."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, what: str, reason: str) -> None:
+        self.what = what
+        self.reason = reason
+        super().__init__(what, reason)
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.reason}"
 
 
 class OutputInvalid(CliError):
