@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from fairlead_cli.errors import CliError, ExitCode
+from fairlead_cli.errors import ApiError, CliError, ExitCode
 from fairlead_cli.terminal import Terminal
 
 NAMES = (
@@ -84,10 +84,22 @@ class Fairlead(click.Group):
         """Run the subcommand, and return its exit code if it has one."""
         try:
             return super().invoke(ctx)
+        except ApiError as error:
+            if error.code == "not_found":
+                error.remedy = _suggestion(error.path)
+            raise
         except BrokenPipeError:
             # Without this, Python complains once more when it closes stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return ExitCode.READER_GONE
+
+
+def _suggestion(path: str) -> str:
+    from fairlead_cli.connecting import connect
+    from fairlead_cli.suggestions import suggest
+
+    with connect() as client:
+        return suggest(client, path)
 
 
 def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  (click's call)

@@ -399,12 +399,12 @@ def _refusal(method: str, path: str, answer: httpx.Response) -> ApiError | Answe
     is_problem = answer.headers.get("Content-Type", "").startswith("application/problem+json")
     if method == "HEAD":  # has no body
         status = HTTPStatus(answer.status_code)
-        return ApiError(status, status.name.lower(), f"{path}: {status.phrase}")
+        return ApiError(status, status.name.lower(), f"{path}: {status.phrase}", path=path)
     if not is_problem or not isinstance(problem, dict):
         shown = " ".join(answer.text.split())[:_MAX_ANSWER_CHARACTERS]
         return AnswerInvalid(f"{method} {path}", f"HTTP status {answer.status_code} and no problem details: {shown!r}")
     texts = {name: str(problem.get(name) or "") for name in ("code", "title", "detail", "field")}
-    return ApiError(answer.status_code, **texts)
+    return ApiError(answer.status_code, **texts, path=path)
 
 
 def _page(call: str, answer: httpx.Response) -> dict[str, Any]:

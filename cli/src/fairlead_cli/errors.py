@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from http import HTTPStatus
 
 
 class ExitCode(IntEnum):
@@ -244,18 +245,22 @@ class ApiError(CliError):
     Source: RFC 9457; `code` is one of the wire's error codes or of the API's.
     """
 
-    def __init__(self, status: int, code: str, title: str, detail: str = "", field: str = "") -> None:
+    def __init__(self, status: int, code: str, title: str, detail: str = "", field: str = "", path: str = "") -> None:
         self.status = status
         self.code = code
         self.title = title
         self.detail = detail
         self.field = field
-        if status in {401, 403}:
+        self.path = path
+        """Of the call."""
+        self.remedy = ""
+        """What to do, as far as the command found out."""
+        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             self.exit_code = ExitCode.AUTHENTICATION
-        super().__init__(status, code, title, detail, field)
+        super().__init__(status, code, title, detail, field, path)
 
     def __str__(self) -> str:
         said = self.detail or self.title or f"HTTP status {self.status}"
         where = f"{self.field}: " if self.field else ""
-        remedy = "; log in again with 'fairlead login'" if self.status == 401 else ""  # noqa: PLR2004  (HTTP)
-        return f"{where}{said} ({self.code}){remedy}"
+        remedy = self.remedy or ("log in again with 'fairlead login'" if self.status == HTTPStatus.UNAUTHORIZED else "")
+        return f"{where}{said} ({self.code})" + (f"; {remedy}" if remedy else "")

@@ -118,6 +118,15 @@ class NameType(click.ParamType[str]):
         except NameInvalid as error:
             self.fail(str(error), param, ctx)
 
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002  (click's signature)
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Return the names that are there and begin so."""
+        return _live_items(self.name, ctx, incomplete)
+
 
 class AddressType(click.ParamType[EnvironmentAddress]):
     """The type of `APP/ENV` arguments."""
@@ -140,6 +149,30 @@ class AddressType(click.ParamType[EnvironmentAddress]):
             NameType("application").convert(application, param, ctx),
             NameType("environment").convert(environment, param, ctx),
         )
+
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002  (click's signature)
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Return the environments that are there and begin so."""
+        return _live_items(self.name, ctx, incomplete)
+
+
+def _live_items(kind: str, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from fairlead_cli.completing import complete
+
+    return [CompletionItem(name) for name in complete(kind, ctx, incomplete)]
+
+
+def complete_contexts(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the stored contexts that begin so."""
+    from fairlead_cli.completing import contexts
+
+    return contexts(incomplete)
 
 
 class DeploymentIdType(click.ParamType[str]):
@@ -211,6 +244,7 @@ def with_output(command: _CommandT) -> _CommandT:
             metavar="NAME",
             expose_value=False,
             callback=_choose_context,
+            shell_complete=complete_contexts,
             help="The relay to talk to, as 'fairlead context list' names it.",
         ),
         click.option("--no-color", is_flag=True, help="No colours; NO_COLOR does the same."),

@@ -84,6 +84,16 @@ def test_errors_are_one_sentence_with_their_exit_code(fairlead: Fairlead, relay:
     assert result.stderr == "error: this needs the role admin; the token has viewer (forbidden)\n"
 
 
+def test_a_misspelt_name_gets_a_suggestion(fairlead: Fairlead, relay: ScriptedRelay) -> None:
+    """From what is there; the refusal comes first."""
+    relay.answer(
+        f"GET {ORGANIZATION}/applications/shpo/environments/x", problem(404, "not_found", "no application shpo")
+    )
+    relay.answer(f"GET {ORGANIZATION}/applications", {"items": [{"name": "shop"}]})
+    result = fairlead("env", "show", "shpo/x")
+    assert (result.exit_code, result.stderr) == (1, "error: no application shpo (not_found); did you mean 'shop'?\n")
+
+
 def test_not_logged_in_says_what_to_do(fairlead: Fairlead) -> None:
     """Exit code 4, and the command to run."""
     result = fairlead("app", "list")

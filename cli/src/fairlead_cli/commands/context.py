@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairlead_cli.options import chosen_context, examples, with_output
+from fairlead_cli.options import chosen_context, complete_contexts, examples, with_output
 from fairlead_cli.terminal import Column, Terminal
 
 if TYPE_CHECKING:
     from fairlead_cli.context_report import ContextReport
 
-NameArgument = click.argument("name")
+NameArgument = click.argument("name", shell_complete=complete_contexts)
 
 
 @click.group()
@@ -33,7 +33,7 @@ def list_all(terminal: Terminal) -> None:
 
 
 @context.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_contexts)
 @with_output
 def show(name: str | None, terminal: Terminal) -> None:
     """Show a context, or the current one; never its token."""

@@ -48,5 +48,6 @@ def test_revoke_says_how_another_gets_in(fairlead: Fairlead, relay: ScriptedRela
 def test_an_agent_that_is_not_there(fairlead: Fairlead, relay: ScriptedRelay) -> None:
     """In the relay's words."""
     relay.answer(f"GET {AGENTS}/prod", problem(404, "not_found", "no agent is named 'prod'"))
+    relay.answer(f"GET {AGENTS}", {"items": []})
     result = fairlead("agent", "show", "prod")
     assert (result.exit_code, "no agent is named 'prod'" in result.stderr) == (1, True)

@@ -190,6 +190,8 @@ def test_what_the_relay_refuses_is_said(fairlead: Fairlead, calls: Calls, relay:
     """For example an unknown environment."""
     calls.accept_bundles(CONFIG)
     relay.answer(f"GET {ORGANIZATION}/applications/shop/environments/x", problem(404, "not_found", "no environment x"))
+    relay.answer(f"GET {ORGANIZATION}/applications", {"items": []})
+    relay.answer(f"GET {ORGANIZATION}/applications/shop/environments", {"items": []})
     result = fairlead("deploy", "-f", "-", "--env", "shop/x", stdin=CONFIG)
     assert (result.exit_code, result.stderr) == (1, "error: no environment x (not_found)\n")
 

@@ -42,6 +42,8 @@ def test_something_changes_is_1(fairlead: Fairlead) -> None:
 
 def test_errors_are_2_or_more(fairlead: Fairlead, relay: ScriptedRelay, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also those that are 1 elsewhere, and those that nobody foresaw."""
+    relay.answer(f"GET {ORGANIZATION}/applications", {"items": []})
+    relay.answer(f"GET {ORGANIZATION}/applications/shop/environments", {"items": []})
     assert fairlead(*ARGUMENTS, stdin="a: [").exit_code == 2
     assert fairlead("diff", "-f", "-").exit_code == 2
     relay.change(f"GET {ENVIRONMENT}", problem(404, "not_found", "no environment"), problem(401, "unauthorized", "who"))
