@@ -42,8 +42,12 @@ class QueueActor:
         """Lease the next job, which must be there, and accept it."""
         leased = await self.lease()
         assert leased is not None
-        assert await self.store.write(lambda c: accept_job(c, self.holding(leased.job), self.now))
-        return await self.look(leased.job)
+        return await self.accept(leased.job)
+
+    async def accept(self, job: Job) -> Job:
+        """Accept a leased job."""
+        assert await self.store.write(lambda c: accept_job(c, self.holding(job), self.now))
+        return await self.look(job)
 
     def holding(self, job: Job) -> Holding:
         """Return this session's claim to a job."""

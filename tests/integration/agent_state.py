@@ -6,7 +6,7 @@ import asyncio
 import copy
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fairlead_agent.errors import AlreadyExists, Conflict, KubeError, NotFound
@@ -20,6 +20,7 @@ from fairlead_agent.ports import (
     Report,
     StateKind,
 )
+from fairlead_shared.errors import ErrorCode
 from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import Action, HealthEvent, HealthStatus, ObjectEvent, Outcome
 
@@ -108,6 +109,8 @@ class MemoryEngine:
     """Index of the object before which to wait for `go_on`."""
     paused: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    fail_before: int | None = None
+    """Index of the object before which to fail, once."""
     running: int = 0
     most_running: int = 0
 
@@ -124,9 +127,13 @@ class MemoryEngine:
         deployment = work.statement.deployment_id
         refs = [ObjectRef.of(manifest) for manifest in work.bundle.objects()]
         if await checkpoint.load_plan() is None:
-            self._mark(work, finished=False)
+            if all(mark.deployment_id != deployment for mark in self.marked.get(work.environment, ())):
+                self._mark(work, finished=False)
             await checkpoint.save_plan(DeployPlan(bundle_sha256=work.bundle.sha256, actions="c" * len(refs)))
         for number, ref in enumerate(refs):
+            if number == self.fail_before:
+                self.fail_before = None
+                return DeployResult(Outcome.FAILED, ErrorCode.UNHEALTHY, f"{ref} failed", {Action.CREATED: number})
             if number == self.pause_before:
                 self.paused.set()
                 await self.go_on.wait()
@@ -150,13 +157,14 @@ class MemoryEngine:
         """Return what the environment remembers."""
         return self.marked.get(environment, ())
 
-    async def finish(self, environment: EnvironmentKey, deployment_id: str) -> None:
-        """Decide a begun deployment."""
+    async def finish(self, environment: EnvironmentKey, deployment_id: str, attempt: int, *, succeeded: bool) -> None:
+        """Note how an attempt ended."""
+
+        def ended(mark: ReplayMark) -> ReplayMark:
+            return replace(mark, finished=True) if succeeded else replace(mark, ended_attempt=attempt)
+
         self.marked[environment] = tuple(
-            ReplayMark(mark.deployment_id, finished=True, not_before=mark.not_before)
-            if mark.deployment_id == deployment_id
-            else mark
-            for mark in self.marked.get(environment, ())
+            ended(mark) if mark.deployment_id == deployment_id else mark for mark in self.marked.get(environment, ())
         )
 
     def _mark(self, work: DeployWork, *, finished: bool) -> None:

@@ -193,7 +193,7 @@ async def test_cancel_ends_with_a_result(relay: ScriptedRelay, agent: AgentUnder
     assert result.outcome is (Outcome.SUPERSEDED if superseded else Outcome.CANCELLED)
     assert result.code is ErrorCode.CANCELLED
     assert len(agent.engine.writes) == 2
-    assert all(mark.finished for marks in agent.engine.marked.values() for mark in marks)
+    assert all(mark.ended_attempt == 1 for marks in agent.engine.marked.values() for mark in marks)
     await until_forgotten(agent)
 
 
@@ -346,6 +346,29 @@ async def test_statement_is_carried_out_once(relay: ScriptedRelay, agent: AgentU
     older = relay.statement(bundle, "d0000000000000000000000002", not_before=statement.not_before - 60)
     relay.deploy("job0000000000000003", bundle, older)
     assert (await relay.until_refused("job0000000000000003")).code is ErrorCode.REPLAY
+
+
+async def test_a_deployment_that_failed_may_be_tried_again(relay: ScriptedRelay, agent: AgentUnderTest) -> None:
+    """By a later attempt of the same statement, once, and not after another deployment was begun."""
+    bundle = bundle_of(2)
+    statement = relay.statement(bundle, "d0000000000000000000000001")
+    agent.engine.fail_before = 1
+    relay.deploy(JOB, bundle, statement)
+    assert (await relay.until_result(JOB)).outcome is Outcome.FAILED
+    relay.deploy("job0000000000000002", bundle, statement)
+    assert "attempt 1" in (await relay.until_refused("job0000000000000002")).message
+    relay.deploy("job0000000000000003", bundle, statement, attempt=2)
+    assert (await relay.until_result("job0000000000000003")).outcome is Outcome.SUCCEEDED
+    relay.deploy("job0000000000000004", bundle, statement, attempt=3)
+    assert "was carried out before" in (await relay.until_refused("job0000000000000004")).message
+    failed = relay.statement(bundle, "d0000000000000000000000002")
+    agent.engine.fail_before = 0
+    relay.deploy("job0000000000000005", bundle, failed)
+    await relay.until_result("job0000000000000005")
+    relay.deploy("job0000000000000006", bundle, relay.statement(bundle, "d0000000000000000000000003"))
+    await relay.until_result("job0000000000000006")
+    relay.deploy("job0000000000000007", bundle, failed, attempt=2)
+    assert "was begun after" in (await relay.until_refused("job0000000000000007")).message
 
 
 async def test_policy_change_holds_for_the_next_offer(relay: ScriptedRelay, agent: AgentUnderTest) -> None:

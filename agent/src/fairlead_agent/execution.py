@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import Any, Literal
 
 from fairlead_agent.bundle_cache import BundleCache
@@ -170,16 +171,18 @@ class Execution:
             self._decided = True
             self.checkpoint = replace(self.checkpoint, result=result)
             if self._is_stored:
-                await self._persist(self._close_deployment, "job.result_not_stored")
+                succeeded = result.outcome is Outcome.SUCCEEDED
+                await self._persist(partial(self._close_deployment, succeeded=succeeded), "job.result_not_stored")
         await self._persist(lambda: self._report(result), "job.result_not_recorded")
         self.is_reported = True
         self._logger.info("job.ended", outcome=result.outcome, code=result.code, cause=result.cause)
 
-    async def _close_deployment(self) -> None:
-        """Store the result, after the mark that bars the statement from being carried out again."""
+    async def _close_deployment(self, *, succeeded: bool) -> None:
+        """Store the result, after the mark that bars this attempt, or the whole statement, from being carried out."""
         if self._statement is not None:
             environment = EnvironmentKey.of(self._statement)
-            await self._workshop.replay.finish(environment, self._statement.deployment_id)
+            deployment_id, attempt = self._statement.deployment_id, self.offer.attempt
+            await self._workshop.replay.finish(environment, deployment_id, attempt, succeeded=succeeded)
         await self._workshop.checkpoints.save(self.checkpoint)
 
     # The engine's CheckpointPort.
@@ -251,7 +254,8 @@ class Execution:
             if self.is_resumed and self.checkpoint.plan is None:
                 # A former leader's late creation of a checkpoint whose job has ended must not carry it out again.
                 # One that was begun has its plan.
-                check_replay(verified.statement, await self._workshop.replay.marks(environment))
+                marks = await self._workshop.replay.marks(environment)
+                check_replay(verified.statement, marks, self.offer.attempt)
             bundle = await self._fetch(verified.statement)
             work = DeployWork(
                 statement=verified.statement,

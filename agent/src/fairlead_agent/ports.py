@@ -146,9 +146,11 @@ class ReplayMark:
 
     deployment_id: str
     finished: bool
-    """Whether its result was decided (succeeded, failed or cancelled); false while it may be resumed."""
+    """Whether it was carried out, which bars its statement for good; false while it may be resumed or retried."""
     not_before: int = 0
     """The statement's; what is older than the newest mark is refused. Ids follow each client's own clock."""
+    ended_attempt: int = 0
+    """The last attempt that ended otherwise (failed, cancelled, superseded): only a later one may go on. 0: none."""
 
 
 class ReplayPort(Protocol):
@@ -157,8 +159,8 @@ class ReplayPort(Protocol):
     async def marks(self, environment: EnvironmentKey) -> tuple[ReplayMark, ...]:
         """Return the marks, oldest first. The engine adds one before its first write, finishes it with its result."""
 
-    async def finish(self, environment: EnvironmentKey, deployment_id: str) -> None:
-        """Decide a begun deployment that will not be resumed (cancelled, superseded); none begun is fine."""
+    async def finish(self, environment: EnvironmentKey, deployment_id: str, attempt: int, *, succeeded: bool) -> None:
+        """Note how an attempt of a begun deployment ended; none begun is fine."""
 
 
 class StateKind(StrEnum):

@@ -256,7 +256,8 @@ class Runner:
         relay_key = identities.current.relay_signer
         statement = verify_statement(offer.statement, policy, identities.agent, relay_key).statement
         check_validity(statement, now)
-        check_replay(statement, await self._workshop.replay.marks(EnvironmentKey.of(statement)))
+        marks = await self._workshop.replay.marks(EnvironmentKey.of(statement))
+        check_replay(statement, marks, offer.attempt)
 
     def _refuse(self, offer: JobOffer, refusal: OfferRefused) -> None:
         self._logger.warning("offer.refused", job=offer.job_id, code=refusal.code, reason=refusal.reason)

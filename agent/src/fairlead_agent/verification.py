@@ -88,13 +88,16 @@ def check_validity(statement: DeploymentStatement, now: float) -> None:
         )
 
 
-def check_replay(statement: DeploymentStatement, marks: Sequence[ReplayMark]) -> None:
+def check_replay(statement: DeploymentStatement, marks: Sequence[ReplayMark], attempt: int) -> None:
     """
     Check that a statement was not carried out before, and is not older than what was begun since.
 
+    A deployment that failed may be tried again by a later attempt, until another one was begun.
+
     Args:
         statement: Verified.
-        marks: What its environment remembers, oldest first.
+        marks: What its environment remembers, in the order in which they were begun.
+        attempt: The offer's.
     Raises: OfferRefused: a replay; permanent.
     """
     own = next((mark for mark in marks if mark.deployment_id == statement.deployment_id), None)
@@ -102,6 +105,17 @@ def check_replay(statement: DeploymentStatement, marks: Sequence[ReplayMark]) ->
         raise OfferRefused(
             ErrorCode.REPLAY,
             f"deployment {statement.deployment_id} was carried out before; deploy again under a new id",
+        )
+    if own is not None and attempt <= own.ended_attempt:
+        raise OfferRefused(
+            ErrorCode.REPLAY,
+            f"attempt {attempt} of deployment {statement.deployment_id} has ended before; retry it, or deploy again",
+        )
+    if own is not None and own is not marks[-1]:
+        raise OfferRefused(
+            ErrorCode.REPLAY,
+            f"deployment {marks[-1].deployment_id} was begun after {statement.deployment_id}; to return to an older "
+            "state, roll back",
         )
     newest = max((mark.not_before for mark in marks), default=0)
     if own is None and statement.not_before < newest:

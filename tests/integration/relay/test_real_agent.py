@@ -109,3 +109,21 @@ async def test_a_job_goes_on_though_the_relay_is_killed_in_its_middle(pair: Pair
     reported = [key for key in keys if key]
     assert len(reported) == len(set(reported))
     assert sum(key.startswith("object/") for key in reported) == 3
+
+
+async def test_a_deployment_that_failed_is_retried_and_succeeds(pair: Pair) -> None:
+    """The agent lets the next attempt of the same statement pass, and barred are a third and an older one."""
+    tenant, engine = pair.tenant, pair.agent.engine
+    engine.fail_before = 1
+    path = await ask_for(tenant)
+    assert (await ended(tenant, path))["state"] == "failed"
+    retried = cast("dict[str, Any]", await tenant.ask("POST", f"{path}/retry", expect=202))
+    assert retried["job"]["attempt"] == 2
+    shown = await ended(tenant, path)
+    assert (shown["state"], shown["counts"], shown["job"]["id"]) == ("succeeded", {"created": 3}, retried["job"]["id"])
+    engine.fail_before = 0
+    second = await ask_for(tenant)
+    assert (await ended(tenant, second))["state"] == "failed"
+    assert (await ended(tenant, await ask_for(tenant)))["state"] == "succeeded"
+    refused = cast("dict[str, Any]", await tenant.ask("POST", f"{second}/retry", expect=409))
+    assert "came after" in refused["detail"]

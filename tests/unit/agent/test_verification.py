@@ -153,22 +153,21 @@ def test_five_minutes_of_skew_are_tolerated(now: float, *, valid: bool) -> None:
 
 
 def test_replays_are_refused_and_resumptions_are_not() -> None:
-    """Carried out is final; begun may go on; older than the newest is refused unless it was begun."""
+    """Carried out is final; begun or failed may go on until another is begun; older than the newest is refused."""
     own = statement().deployment_id
-    check_replay(statement(), ())
-    check_replay(statement(), (ReplayMark(own, finished=False, not_before=NOW),))
-    check_replay(statement(), (ReplayMark("other", finished=True, not_before=NOW),))
-    check_replay(
-        statement(),
-        (ReplayMark(own, finished=False, not_before=NOW), ReplayMark("other", finished=True, not_before=NOW + 5)),
-    )
+    check_replay(statement(), (), 1)
+    check_replay(statement(), (ReplayMark(own, finished=False, not_before=NOW),), 1)
+    check_replay(statement(), (ReplayMark("other", finished=True, not_before=NOW),), 1)
+    check_replay(statement(), (ReplayMark(own, finished=False, not_before=NOW, ended_attempt=1),), 2)
     for marks in (
         (ReplayMark(own, finished=True, not_before=NOW),),
+        (ReplayMark(own, finished=False, not_before=NOW, ended_attempt=2),),
+        (ReplayMark(own, finished=False, not_before=NOW), ReplayMark("other", finished=True, not_before=NOW)),
         (ReplayMark("other", finished=True, not_before=NOW + 1),),
         (ReplayMark("other", finished=False, not_before=NOW + 1),),
     ):
         with pytest.raises(OfferRefused) as caught:
-            check_replay(statement(), marks)
+            check_replay(statement(), marks, 2)
         assert caught.value.code is ErrorCode.REPLAY
 
 

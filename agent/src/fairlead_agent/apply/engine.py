@@ -89,12 +89,11 @@ class DeployEngine:
             return DeployResult(Outcome.FAILED, error.code, str(error), deployment.counts())
         else:
             result = DeployResult(Outcome.SUCCEEDED, counts=deployment.counts())
-        if deployment.has_begun:
             try:
-                await deployment.finish(succeeded=result.outcome is Outcome.SUCCEEDED)
+                await deployment.finish()
             except KubeError as error:
                 cause = f"everything was applied, but the inventory could not be kept: {error}"
-                return DeployResult(Outcome.FAILED, error.code, result.cause or cause, result.counts)
+                return DeployResult(Outcome.FAILED, error.code, cause, result.counts)
         return result
 
 
@@ -117,8 +116,6 @@ class _Deployment:
         report: Report,
         checkpoint: CheckpointPort,
     ) -> None:
-        self.has_begun = False
-        """Whether the inventory has this deployment's mark."""
         self._client = client
         self._inventory = inventory
         self._clock = clock
@@ -147,15 +144,12 @@ class _Deployment:
             counter.update(one.action for one in self._writer.written.values())
         return dict(counter)
 
-    async def finish(self, *, succeeded: bool) -> None:
-        """Keep in the inventory how it ended."""
+    async def finish(self) -> None:
+        """Keep in the inventory that it succeeded."""
         bundle = str(self._work.bundle.sha256)
         await self._inventory.change(
             self._work.environment,
-            lambda inventory: replace(
-                inventory.marked(self._mark(finished=True)),
-                bundle_sha256=bundle if succeeded else inventory.bundle_sha256,
-            ),
+            lambda inventory: replace(inventory.marked(self._mark(finished=True)), bundle_sha256=bundle),
         )
 
     async def report_step(self, status: Literal["started", "finished", "failed"], detail: str = "") -> None:
@@ -192,9 +186,8 @@ class _Deployment:
         await self._save_plan(proved)
         intended = [OwnedObject(ref=ref, uid=planned[place].uid) for place, ref in enumerate(self._wanted.refs)]
         await self._inventory.change(
-            self._work.environment, lambda inventory: inventory.owns(intended).marked(self._mark(finished=False))
+            self._work.environment, lambda inventory: inventory.owns(intended).begun(self._mark(finished=False))
         )
-        self.has_begun = True
 
     async def _save_plan(self, proved: _Proved) -> None:
         planned = proved.proof.planned

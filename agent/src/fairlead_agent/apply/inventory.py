@@ -28,6 +28,8 @@ _SHARD_BYTES = 400 * 1024
 """Well below 512 KiB, so that metadata and JSON escaping fit too (etcd takes 1.5 MiB, some clusters less)."""
 _MARKS = 32
 """Deployments remembered; older ones are refused by age."""
+_MARK_FIELDS = ("deployment_id", "finished", "not_before")
+"""What each mark holds; an agent of the version before, rolled back to, knows these and refuses more of them."""
 _TRIES = 8
 """Lost compare-and-sets in a row before giving up: only another replica's deployment could cause one."""
 
@@ -54,6 +56,11 @@ class Inventory:
         """Return it without some objects."""
         gone = {owned.ref.identity for owned in objects}
         return replace(self, objects=tuple(owned for owned in self.objects if owned.ref.identity not in gone))
+
+    def begun(self, mark: ReplayMark) -> Inventory:
+        """Return it with a mark, unless the deployment has one: then an attempt goes on, or another one is made."""
+        known = any(one.deployment_id == mark.deployment_id for one in self.marks)
+        return self if known else self.marked(mark)
 
     def marked(self, mark: ReplayMark) -> Inventory:
         """Return it with a mark added, or replaced where the deployment has one."""
@@ -150,12 +157,15 @@ class InventoryStore:
         """Return the deployments an environment remembers, oldest first."""
         return (await self.load(environment)).marks
 
-    async def finish(self, environment: EnvironmentKey, deployment_id: str) -> None:
-        """Decide a begun deployment that will not be resumed; none begun is fine."""
+    async def finish(self, environment: EnvironmentKey, deployment_id: str, attempt: int, *, succeeded: bool) -> None:
+        """Note how an attempt of a begun deployment ended; none begun is fine."""
 
         def decide(inventory: Inventory) -> Inventory:
-            begun = [mark for mark in inventory.marks if mark.deployment_id == deployment_id]
-            return inventory.marked(replace(begun[0], finished=True)) if begun else inventory
+            begun = next((mark for mark in inventory.marks if mark.deployment_id == deployment_id), None)
+            if begun is None:
+                return inventory
+            ended = replace(begun, finished=True) if succeeded else replace(begun, ended_attempt=attempt)
+            return inventory.marked(ended)
 
         if any(mark.deployment_id == deployment_id for mark in await self.marks(environment)):
             await self.change(environment, decide)
@@ -176,7 +186,7 @@ class InventoryStore:
             lines += shard["data"]["objects"].splitlines()
         inventory = Inventory(
             objects=tuple(OwnedObject.model_validate_json(line) for line in lines),
-            marks=tuple(ReplayMark(**mark) for mark in json.loads(fields.get("marks", "[]"))),
+            marks=_marks(fields),
             bundle_sha256=fields.get("bundle_sha256", ""),
         )
         return _Stored(inventory, head["metadata"]["resourceVersion"], shards)
@@ -186,7 +196,10 @@ class InventoryStore:
         fields = {
             "environment": str(environment),
             "bundle_sha256": after.bundle_sha256,
-            "marks": json.dumps([{field: getattr(mark, field) for field in mark.__slots__} for mark in after.marks]),
+            "marks": json.dumps([{field: getattr(mark, field) for field in _MARK_FIELDS} for mark in after.marks]),
+            "ended_attempts": json.dumps(
+                {mark.deployment_id: mark.ended_attempt for mark in after.marks if mark.ended_attempt}
+            ),
         }
         shards: list[str] = []
         if len(parts) <= 1:
@@ -223,6 +236,14 @@ class InventoryStore:
                 # A part that changed since is another store's to remove.
                 with contextlib.suppress(Conflict):
                     await self._state.delete(StateKind.CONFIG_MAP, metadata["name"], metadata["resourceVersion"])
+
+
+def _marks(fields: Mapping[str, str]) -> tuple[ReplayMark, ...]:
+    ended = json.loads(fields.get("ended_attempts", "{}"))
+    return tuple(
+        ReplayMark(**mark, ended_attempt=ended.get(mark["deployment_id"], 0))
+        for mark in json.loads(fields.get("marks", "[]"))
+    )
 
 
 def _head_name(environment: EnvironmentKey) -> str:

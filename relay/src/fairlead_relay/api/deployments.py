@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path
@@ -13,10 +12,9 @@ from sqlalchemy import Connection
 from fairlead_relay.api.access import CallerOf, needs
 from fairlead_relay.api.bodies import Asked, Shown
 from fairlead_relay.api.clusters import OrganizationPath
-from fairlead_relay.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page
-from fairlead_relay.api.problems import ApiCode, Problem
+from fairlead_relay.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page, sequence_of
 from fairlead_relay.api.services import Services, ServicesOf
-from fairlead_relay.planning.deployments import DeploymentRequest, Place
+from fairlead_relay.planning.deployments import DeploymentRequest, OnEarlier, Place
 from fairlead_relay.store.applications import find_environment
 from fairlead_relay.store.deployments import Deployment, find_deployment, list_deployments
 from fairlead_relay.store.jobs import stop_job
@@ -46,6 +44,10 @@ class _Timed(Asked):
     """How long the objects may take to become healthy."""
     deadline_seconds: _DeadlineSeconds = DEADLINE_SECONDS
     """How long the deployment may wait for its agent."""
+    on_earlier: OnEarlier = "wait"
+    """Earlier deployments of the environment go first (`wait`), or end as superseded (`supersede`)."""
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    """Higher goes first, between environments of one cluster; within one the order of asking holds."""
 
 
 class DeploymentCreate(_Timed):
@@ -76,6 +78,7 @@ class DeploymentJob(Shown):
 
     id: str
     attempt: int
+    priority: int
     deadline: str
 
 
@@ -156,7 +159,7 @@ async def index(
     cursor: Cursor = None,
 ) -> Page[DeploymentShown]:
     """List an environment's deployments, newest first."""
-    before = _sequence(cursor)
+    before = sequence_of(cursor)
 
     def read(connection: Connection) -> Page[DeploymentShown]:
         find_environment(connection, organization, application, environment)
@@ -198,6 +201,16 @@ async def cancel(
     return await services.store.write(write)
 
 
+@router.post("/deployments/{deployment_id}/retry", status_code=202)
+@needs(Role.DEPLOYER)
+async def retry(
+    organization: OrganizationPath, deployment_id: DeploymentPath, services: ServicesOf, caller: CallerOf
+) -> DeploymentShown:
+    """Try a deployment again that failed, expired, was refused or cancelled, with the statement it has."""
+    deployment = await services.planner.retry(organization, deployment_id, caller.token_id)
+    return await services.store.read(lambda connection: show_deployment(services, connection, deployment))
+
+
 def show_deployment(
     services: Services, connection: Connection, deployment: Deployment, *, brief: bool = False
 ) -> DeploymentShown:
@@ -234,18 +247,10 @@ def show_deployment(
         created_at=iso_time(deployment.created_at),
         started_at=iso_time(job.started_at) if job.started_at is not None else None,
         finished_at=iso_time(job.finished_at) if job.finished_at is not None else None,
-        job=DeploymentJob(id=job.id, attempt=job.attempt, deadline=iso_time(job.deadline)),
+        job=DeploymentJob(id=job.id, attempt=job.attempt, priority=job.priority, deadline=iso_time(job.deadline)),
     )
 
 
 def _request(place: Place, body: _Timed, created_by: str) -> DeploymentRequest:
-    return DeploymentRequest(body.deployment_id, place, created_by, body.wait_seconds, body.deadline_seconds)
-
-
-def _sequence(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not cursor.isascii() or not cursor.isdigit():
-        detail = "cursor: give the next_cursor of the page before"
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, ApiCode.INVALID_REQUEST, detail, field="cursor")
-    return int(cursor)
+    patience = (body.wait_seconds, body.deadline_seconds)
+    return DeploymentRequest(body.deployment_id, place, created_by, *patience, body.on_earlier, body.priority)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import ConfigDict, Field
 from sqlalchemy import Connection
 
 from fairlead_relay.api.access import CallerOf, needs
 from fairlead_relay.api.bodies import Asked, Shown
 from fairlead_relay.api.clusters import OrganizationPath
-from fairlead_relay.api.services import ServicesOf
+from fairlead_relay.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page, sequence_of
+from fairlead_relay.api.services import Services, ServicesOf
 from fairlead_relay.planning.deployments import Place
-from fairlead_relay.store.jobs import Job, find_job
+from fairlead_relay.store.job_lists import JobFilter, list_jobs
+from fairlead_relay.store.jobs import Job, find_job, stop_job
 from fairlead_relay.store.outbox import iso_time
 from fairlead_relay.store.tokens import Role
 from fairlead_shared.jobs import JobKind, JobState
@@ -21,6 +24,7 @@ from fairlead_shared.progress import Outcome
 
 router = APIRouter(prefix="/v1/organizations/{organization}", tags=["jobs"])
 
+NameQuery = Annotated[str | None, Query(max_length=63)]
 HEALTH_SECONDS = 60.0
 """How long a health check may wait for its agent: who asks, looks at the answer now."""
 
@@ -37,6 +41,7 @@ class JobShown(Shown):
     """Null if it is about the whole cluster."""
     deployment_id: str | None
     """Null for a job that deploys nothing."""
+    priority: int
     state: JobState
     attempt: int
     reason: str
@@ -70,18 +75,63 @@ class HealthCheckCreated(JobShown):
     """Same as `id`."""
 
 
+def _job_filter(
+    state: Annotated[
+        list[JobState] | None, Query(max_length=len(JobState), description="May be given several times.")
+    ] = None,
+    kind: JobKind | None = None,
+    cluster: NameQuery = None,
+    application: NameQuery = None,
+    environment: NameQuery = None,
+) -> JobFilter:
+    return JobFilter(tuple(state or ()), kind, cluster, application, environment)
+
+
+@router.get("/jobs")
+@needs(Role.VIEWER, narrows=True)
+async def index(
+    organization: OrganizationPath,
+    services: ServicesOf,
+    caller: CallerOf,
+    wanted: Annotated[JobFilter, Depends(_job_filter)],
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Page[JobShown]:
+    """List jobs, newest first."""
+    if caller.application is not None:
+        if wanted.application not in {None, caller.application}:
+            return Page(items=[], next_cursor=None)  # those of other applications do not exist for it
+        wanted = replace(wanted, application=caller.application)
+    before = sequence_of(cursor)
+
+    def read(connection: Connection) -> Page[JobShown]:
+        rows = list_jobs(connection, organization, wanted, limit + 1, before)
+        return page(rows, limit, lambda job: _show(services, connection, job), lambda job: str(job.sequence))
+
+    return await services.store.read(read)
+
+
 @router.get("/jobs/{job_id}")
 @needs(Role.VIEWER)
 async def show(
     organization: OrganizationPath, job_id: Annotated[str, Path(max_length=64)], services: ServicesOf
 ) -> JobShown:
     """Show one job."""
+    return await services.store.read(
+        lambda connection: _show(services, connection, find_job(connection, organization, job_id))
+    )
 
-    def read(connection: Connection) -> JobShown:
-        job = find_job(connection, organization, job_id)
-        return JobShown.model_validate(job_fields(job, services.reason(connection, job)))
 
-    return await services.store.read(read)
+@router.post("/jobs/{job_id}/cancel", status_code=202)
+@needs(Role.DEPLOYER)
+async def cancel(
+    organization: OrganizationPath, job_id: Annotated[str, Path(max_length=64)], services: ServicesOf
+) -> JobShown:
+    """Ask for a job to stop: at once if no agent has it, else its agent winds down and says how it ended."""
+    now = services.clock()
+    return await services.store.write(
+        lambda connection: _show(services, connection, stop_job(connection, organization, job_id, "cancel", now))
+    )
 
 
 @router.post("/applications/{application}/environments/{environment}/health-checks", status_code=202)
@@ -101,6 +151,10 @@ async def check_health(
     return HealthCheckCreated.model_validate({**job_fields(job, job.reason), "job_id": job.id})
 
 
+def _show(services: Services, connection: Connection, job: Job) -> JobShown:
+    return JobShown.model_validate(job_fields(job, services.reason(connection, job)))
+
+
 def job_fields(job: Job, reason: str) -> dict[str, object]:
     """Render the fields of a job; times as in the API."""
     return {
@@ -110,6 +164,7 @@ def job_fields(job: Job, reason: str) -> dict[str, object]:
         "application": job.application,
         "environment": job.environment,
         "deployment_id": job.deployment_id,
+        "priority": job.priority,
         "state": job.state,
         "attempt": job.attempt,
         "reason": reason,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query
 
 from fairlead_relay.api.bodies import Shown
+from fairlead_relay.api.problems import ApiCode, Problem
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
@@ -38,3 +40,17 @@ def page(rows: Sequence[Row], limit: int, show: Callable[[Row], Item], cursor: C
     """
     shown = rows[:limit]
     return Page(items=[show(row) for row in shown], next_cursor=cursor(shown[-1]) if len(rows) > limit else None)
+
+
+def sequence_of(cursor: str | None) -> int | None:
+    """
+    Read the cursor of a list that is ordered by number.
+
+    Raises: Problem: no such list gave it.
+    """
+    if cursor is None:
+        return None
+    if not cursor.isascii() or not cursor.isdigit():
+        detail = "cursor: give the next_cursor of the page before"
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, ApiCode.INVALID_REQUEST, detail, field="cursor")
+    return int(cursor)

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection
@@ -30,11 +31,16 @@ from fairlead_relay.store.deployments import (
     rollback_target,
     running_bundles,
 )
-from fairlead_relay.store.jobs import Job, NewJob, enqueue_jobs
+from fairlead_relay.store.jobs import Job, NewJob, enqueue_jobs, supersede_earlier
+from fairlead_relay.store.retries import retry_deployment
 from fairlead_shared.canonical import canonical_json
 from fairlead_shared.jobs import JobKind
 
 JOB_ID_LENGTH = 26
+RETRY_SECONDS: Final = 86_400.0
+"""How much longer than a deployment's deadline its statement is valid: until then it can be retried as it is."""
+OnEarlier = Literal["wait", "supersede"]
+"""What becomes of earlier deployments of the environment that have not ended: they go first, or make room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,9 @@ class DeploymentRequest:
     """Id of the caller's token."""
     wait_seconds: float
     deadline_seconds: float
+    on_earlier: OnEarlier = "wait"
+    priority: int = 0
+    """Higher goes first, between environments of one cluster."""
 
     def digest(self, **further: object) -> str:
         """Return the hash by which a repeated request is told from another one with the same id."""
@@ -71,6 +80,11 @@ class DeploymentRequest:
             "deadline_seconds": self.deadline_seconds,
             **further,
         }
+        # Left out as long as nobody asks for them, so that requests made before they were known are known again.
+        if self.on_earlier != "wait":
+            facts["on_earlier"] = self.on_earlier
+        if self.priority:
+            facts["priority"] = self.priority
         return hashlib.sha256(canonical_json(facts)).hexdigest()
 
 
@@ -115,7 +129,7 @@ class Planner:
         namespaces = await self._namespaces_of(request.place.organization, bundle_sha256)
         origins_json = json.dumps(dict(origins), ensure_ascii=False)
         content = _Content(bundle_sha256, namespaces, origins_json)
-        return await self._store.write_together(self._create, _Asked(request, digest, content, rollback=False))
+        return await self._store_asked(_Asked(request, digest, content, rollback=False))
 
     async def roll_back(self, request: DeploymentRequest, to: str | None) -> Deployment:
         """
@@ -147,7 +161,18 @@ class Planner:
             return known
         namespaces = await self._namespaces_of(place.organization, target.bundle_sha256)
         content = _Content(target.bundle_sha256, namespaces, target.origins)
-        return await self._store.write_together(self._create, _Asked(request, digest, content, rollback=True))
+        return await self._store_asked(_Asked(request, digest, content, rollback=True))
+
+    async def retry(self, organization: str, deployment_id: str, created_by: str) -> Deployment:
+        """
+        Queue another job for a deployment that ended without success.
+
+        Raises: NotFound: no such deployment. Conflict: it cannot be tried again, and why.
+        """
+        job_id, now = random_base32(JOB_ID_LENGTH), self._clock()
+        return await self._store.write(
+            lambda connection: retry_deployment(connection, organization, deployment_id, job_id, created_by, now)
+        )
 
     async def check_health(self, place: Place, created_by: str, deadline_seconds: float) -> Job:
         """
@@ -183,6 +208,19 @@ class Planner:
             for place, _, _ in asked
         ]
 
+    async def _store_asked(self, asked: _Asked) -> Deployment:
+        if asked.request.on_earlier == "wait":
+            return await self._store.write_together(self._create, asked)
+
+        # Alone: what it is to supersede must be stored before it, also what was asked for at the same time.
+        def alone(connection: Connection) -> Deployment:
+            (made,) = self._create(connection, [asked])
+            if isinstance(made, RelayError):
+                raise made
+            return made
+
+        return await self._store.write(alone)
+
     def _create(self, connection: Connection, asked: Sequence[_Asked]) -> list[Deployment | RelayError]:
         """Store what was asked for at the same time. Returns: For each its deployment, or why there is none."""
         now = self._clock()
@@ -192,6 +230,9 @@ class Planner:
         for one in asked:
             if one.request.deployment_id not in known and one.request.place.names in running:
                 new.setdefault(one.request.deployment_id, one)
+        for one in new.values():
+            if one.request.on_earlier == "supersede":
+                supersede_earlier(connection, *one.request.place.names, now)
         made = create_deployments(
             connection, [self._fix(one, running[one.request.place.names], now) for one in new.values()], now
         )
@@ -213,7 +254,7 @@ class Planner:
             running.bundle_sha256,
             content.namespaces,
             now=now,
-            deadline=deadline,
+            expires=deadline + RETRY_SECONDS,
             rollback=asked.rollback,
         )
         envelope = sign_statement(statement, self._signer)
@@ -244,6 +285,7 @@ class Planner:
             wait_seconds=request.wait_seconds,
             deadline=deadline,
             created_by=request.created_by,
+            priority=request.priority,
         )
         return deployment, job
 

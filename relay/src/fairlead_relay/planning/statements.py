@@ -36,7 +36,7 @@ def make_statement(
     namespaces: Sequence[str],
     *,
     now: float,
-    deadline: float,
+    expires: float,
     rollback: bool,
 ) -> DeploymentStatement:
     """
@@ -49,7 +49,7 @@ def make_statement(
         previous_bundle_sha256: What it runs; None for the first deployment.
         namespaces: Every namespace that the bundle names, sorted.
         now: Seconds since the epoch.
-        deadline: Seconds since the epoch; an agent starts nothing after it.
+        expires: Seconds since the epoch; an agent starts nothing after it.
         rollback: A deliberate return to an older bundle.
 
     Raises: pydantic.ValidationError: more namespaces than a statement holds.
@@ -67,7 +67,7 @@ def make_statement(
         previous_bundle_sha256=previous_bundle_sha256,
         strategy=Strategy.ALL_AT_ONCE,
         not_before=math.floor(now),
-        expires=math.ceil(deadline),
+        expires=math.ceil(expires),
         rollback=rollback,
     )
 

@@ -10,7 +10,19 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, and_, bindparam, insert, select, text, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    insert,
+    select,
+    text,
+    tuple_,
+)
 
 from fairlead_relay.errors import Conflict, NotFound
 from fairlead_relay.store.applications import ENVIRONMENT_COLUMNS, Environment
@@ -91,6 +103,9 @@ _INSERT: Final = insert(deployments).returning(deployments.c.sequence, sort_by_p
 _REQUEST: Final = select(deployments.c.organization, deployments.c.request_sha256).where(
     deployments.c.id == bindparam("of_id")
 )
+_tried = jobs.alias("tried")
+_TAKEN: Final = exists().where(_tried.c.deployment_id == deployments.c.id, _tried.c.started_at.is_not(None))
+"""An agent took it, if not by its last job then by one before."""
 _KNOWN: Final = select(deployments.c.id).where(deployments.c.id.in_(bindparam("of_ids", expanding=True)))
 _succeeded = jobs.alias("succeeded")
 
@@ -279,7 +294,7 @@ def rollback_target(
         return chosen
     if current_deployment(connection, organization, application, environment) is None:
         raise Conflict("nothing was deployed successfully yet, so there is nothing to go back to")
-    taken = _of_environment(organization, application, environment).where(jobs.c.started_at.is_not(None))
+    taken = _of_environment(organization, application, environment).where(_TAKEN)
     running: set[str] = set()
     same_content = True
     with connection.execute(taken.execution_options(yield_per=20)) as newest_first:

@@ -65,6 +65,8 @@ class NewJob:
     """Id of the token that asked."""
     priority: int = 0
     """Higher goes first, between environments; within one the order of storing holds."""
+    attempt: int = 1
+    """Above those of the jobs that tried the same deployment before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,7 @@ def _row_of(job: NewJob, now: float) -> dict[str, Any]:
         "exclusive": job.exclusive,
         "priority": job.priority,
         "state": JobState.QUEUED,
-        "attempt": 1,
+        "attempt": job.attempt,
         "token": 0,
         "acknowledged_seq": 0,
         "wait_seconds": job.wait_seconds,
@@ -261,11 +263,20 @@ def _by_state(values: dict[JobState, Any]) -> object:
 _THIS: Final = (jobs.c.organization == bindparam("of_organization"), jobs.c.id == bindparam("of_job"))
 
 
-def _stop(event: JobEvent, stop: Stop, words: str) -> Transition:
+_EARLIER: Final = (
+    jobs.c.organization == bindparam("of_organization"),
+    jobs.c.application == bindparam("of_application"),
+    jobs.c.environment == bindparam("of_environment"),
+    jobs.c.kind == str(JobKind.DEPLOY),
+    jobs.c.finished_at.is_(None),
+)
+
+
+def _stop(event: JobEvent, stop: Stop, words: str, *where: ColumnElement[bool]) -> Transition:
     is_queued = jobs.c.state == str(JobState.QUEUED)
     return Transition(
         event,
-        *_THIS,
+        *where,
         stop=stop,
         code=case((is_queued, str(ErrorCode.CANCELLED)), else_=jobs.c.code),
         cause=case((is_queued, words), else_=jobs.c.cause),
@@ -273,10 +284,17 @@ def _stop(event: JobEvent, stop: Stop, words: str) -> Transition:
     )
 
 
+_NEWER: Final = "a newer deployment took its place"
 _STOPS: Final[Mapping[Stop, Transition]] = {
-    "cancel": _stop(JobEvent.CANCEL, "cancel", "cancelled by request"),
-    "supersede": _stop(JobEvent.SUPERSEDE, "supersede", "a newer deployment took its place"),
+    "cancel": _stop(JobEvent.CANCEL, "cancel", "cancelled by request", *_THIS),
+    "supersede": _stop(JobEvent.SUPERSEDE, "supersede", _NEWER, *_THIS),
 }
+_SUPERSEDE_EARLIER: Final = _stop(JobEvent.SUPERSEDE, "supersede", _NEWER, *_EARLIER)
+_SUPERSEDE_WHEN_BACK: Final = (
+    update(jobs)
+    .where(*_EARLIER, jobs.c.state == str(JobState.UNREACHABLE), jobs.c.stop.is_(None))
+    .values(stop="supersede")
+)
 _STOP_WHEN_BACK: Final = (
     update(jobs)
     .where(*_THIS, jobs.c.state == str(JobState.UNREACHABLE), jobs.c.stop.is_(None))
@@ -306,3 +324,16 @@ def stop_job(connection: Connection, organization: str, job_id: str, stop: Stop,
     if job.state in FINAL_STATES:
         raise Conflict(f"job {job_id} has already ended: {job.state}")
     return job
+
+
+def supersede_earlier(
+    connection: Connection, organization: str, application: str, environment: str, now: float
+) -> list[Job]:
+    """
+    Stop every deployment of an environment that is stored so far and has not ended, as `stop_job` does.
+
+    Returns: Those that ended or were told at once.
+    """
+    of = {"of_organization": organization, "of_application": application, "of_environment": environment}
+    connection.execute(_SUPERSEDE_WHEN_BACK, of)
+    return _SUPERSEDE_EARLIER.apply(connection, now, **of)

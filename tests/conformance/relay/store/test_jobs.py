@@ -8,13 +8,17 @@ import pytest
 
 from fairlead_relay.errors import Conflict, NotFound
 from fairlead_relay.store import Store
+from fairlead_relay.store.applications import Environment, create_environment
 from fairlead_relay.store.events import Scope, read_events
-from fairlead_relay.store.jobs import Job, Transition, find_job, stop_job
+from fairlead_relay.store.jobs import Job, Transition, enqueue_job, find_job, stop_job, supersede_earlier
 from fairlead_relay.store.schema import jobs
+from fairlead_relay.store.sessions import close_session
 from fairlead_shared.jobs import TRANSITIONS, JobEvent, JobState
 from fairlead_shared.progress import Outcome
-from tests.conformance.domain import ORGANIZATION, START, deploy
+from tests.conformance.domain import APPLICATION, ORGANIZATION, START, deploy, health_job
 from tests.conformance.queue_actor import connected
+
+HERE = "one-staging"
 
 
 async def states_of(store: Store, job: Job) -> list[str]:
@@ -87,3 +91,39 @@ async def test_a_job_that_is_unknown_cannot_be_stopped(store: Store) -> None:
     """The caller learns that there is none, not that it was stopped."""
     with pytest.raises(NotFound):
         await store.write(lambda c: stop_job(c, ORGANIZATION, "unknown", "cancel", START))
+
+
+async def test_a_newer_deployment_supersedes_what_has_not_ended(store: Store) -> None:
+    """What waits ends at once, what runs is told, and neither another environment nor a health check is touched."""
+    await store.write(
+        lambda c: create_environment(
+            c, Environment(ORGANIZATION, APPLICATION, "one-b", "staging", "one", "shop", START)
+        )
+    )
+    running, waiting, other = [await store.write(lambda c, e=e: deploy(c, e)) for e in (HERE, HERE, "one-b")]
+    check = await store.write(lambda c: enqueue_job(c, health_job(), START))
+    agent = await connected(store)
+    assert (await agent.take()).id == running.job.id
+    place = (ORGANIZATION, APPLICATION, HERE)
+    told = await store.write(lambda c: supersede_earlier(c, *place, START))
+    assert [(job.id, job.state) for job in told] == [
+        (running.job.id, JobState.CANCELLING), (waiting.job.id, JobState.SUPERSEDED)
+    ]  # fmt: skip
+    assert await store.write(lambda c: supersede_earlier(c, *place, START)) == []
+    for job in (other.job, check):
+        assert await agent.look(job) == job
+    ended = await agent.finish(await agent.look(running.job), Outcome.SUPERSEDED)
+    assert (ended.state, ended.outcome) == (JobState.SUPERSEDED, Outcome.SUPERSEDED)
+
+
+async def test_a_deployment_whose_agent_is_away_is_superseded_when_it_is_back(store: Store) -> None:
+    """Nobody can be told before."""
+    made = await store.write(deploy)
+    agent = await connected(store)
+    job = await agent.take()
+    await store.write(lambda c: close_session(c, agent.session_id, START))
+    assert await store.write(lambda c: supersede_earlier(c, ORGANIZATION, APPLICATION, HERE, START)) == []
+    assert (await agent.look(job)).stop == "supersede"
+    agent.session_id = "session-2"
+    (verdict,) = await agent.connect((made.job.id, job.attempt, job.token))
+    assert verdict.verdict == "supersede"

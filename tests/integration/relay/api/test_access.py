@@ -31,7 +31,7 @@ def routes(api: Api) -> list[tuple[str, str]]:
     return [(method.upper(), path) for path, item in paths.items() for method in item]
 
 
-NARROWED = re.compile(r"/whoami|/bundles/|/organizations(/\{organization\})?$|/applications$")
+NARROWED = re.compile(r"/whoami|/bundles/|/organizations(/\{organization\})?$|/applications$|/jobs$")
 """Routes that a token for one application may use though their path names none."""
 
 

@@ -1,6 +1,11 @@
-"""Deployments of the real API: idempotent by the client's id, shown, listed, rolled back, cancelled."""
+"""Deployments of the real API: idempotent by the client's id, shown, listed, rolled back, stopped, retried."""
+
+import asyncio
+import json
 
 from fairlead_shared.bundle import Bundle
+from fairlead_shared.frames import JobCancel
+from fairlead_shared.progress import Outcome
 from tests.integration.bundles import config_maps, deploy, deployment_id, upload
 from tests.integration.conftest import Tenant
 from tests.integration.scripted_agent import AgentConnection
@@ -115,3 +120,71 @@ def test_there_is_nothing_to_roll_back_to_at_first(tenant: Tenant) -> None:
     body = {"deployment_id": deployment_id()}
     found = tenant.deployer.ask("POST", f"{tenant.environment}/rollback", body, 409)
     assert "nothing" in found["detail"]
+
+
+async def test_a_newer_deployment_supersedes_the_earlier_ones_if_asked(tenant: Tenant) -> None:
+    """What waits ends at once, what runs is told, and the newer goes first; without being asked they wait."""
+    bundle = config_maps()
+    await asyncio.to_thread(upload, tenant.deployer, tenant.organization, bundle)
+    agent = await tenant.enrol()
+
+    async def ask(**further: object) -> str:
+        return str((await asyncio.to_thread(deploy, tenant.deployer, tenant.environment, bundle, **further))["id"])
+
+    async def state(deployment: str) -> str:
+        shown = await tenant.ask("GET", f"{tenant.path}/deployments/{deployment}")
+        assert isinstance(shown, dict)
+        return str(shown["state"])
+
+    async with agent.connect() as connection:
+        running = await ask()
+        offer = await connection.wait_offer()
+        await connection.accept(offer)
+        waiting = await ask()
+        assert (await state(running), await state(waiting)) == ("running", "queued")
+        newest = await ask(on_earlier="supersede", priority=7)
+        cancel = await connection.wire.wait_message(JobCancel)
+        assert (cancel.job_id, cancel.superseded) == (offer.job_id, True)
+        assert (await state(running), await state(waiting)) == ("cancelling", "superseded")
+        await connection.finish(offer.job_id, offer.token, Outcome.SUPERSEDED)
+        assert await state(running) == "superseded"
+        await run_next(tenant, connection)
+    assert await state(newest) == "succeeded"
+    shown = await tenant.ask("GET", f"{tenant.path}/deployments/{newest}")
+    assert isinstance(shown, dict)
+    assert shown["job"]["priority"] == 7
+    for wrong in ({"on_earlier": "ignore"}, {"priority": 101}):
+        body = {"deployment_id": deployment_id(), "bundle_sha256": bundle.sha256, **wrong}
+        await tenant.ask("POST", f"{tenant.environment}/deployments", body, 422)
+
+
+async def test_a_deployment_that_failed_is_retried_as_it_was_signed(tenant: Tenant) -> None:
+    """The agent gets the same statement under the next attempt, and the stream tells of both."""
+    bundle = config_maps()
+    await asyncio.to_thread(upload, tenant.deployer, tenant.organization, bundle)
+    agent = await tenant.enrol()
+    made = await asyncio.to_thread(deploy, tenant.deployer, tenant.environment, bundle)
+    path = f"{tenant.path}/deployments/{made['id']}"
+    async with agent.connect() as connection:
+        first = await connection.wait_offer()
+        await connection.accept(first)
+        await tenant.ask("POST", f"{path}/retry", expect=409)
+        await connection.finish(first.job_id, first.token, Outcome.FAILED, "it did not start")
+        shown = await tenant.ask("POST", f"{path}/retry", expect=202)
+        assert isinstance(shown, dict)
+        assert (shown["state"] in {"queued", "leased"}, shown["job"]["attempt"]) == (True, 2)
+        second = await connection.wait_offer()
+        assert (second.statement, second.attempt) == (first.statement, 2)
+        await connection.accept(second)
+        assert await connection.fetch(bundle.sha256) == bundle.content
+        await connection.finish(second.job_id, second.token)
+    answer = await asyncio.to_thread(tenant.viewer.get, f"{path}/events", headers={"Accept": "application/x-ndjson"})
+    ends = [
+        event["state"]
+        for event in map(json.loads, answer.text.splitlines())
+        for event in [event["event"]]
+        if event["type"] == "job" and event["state"] in {"failed", "succeeded"}
+    ]
+    assert ends == ["failed", "succeeded"]
+    await tenant.ask("POST", f"{path}/retry", expect=409)
+    await tenant.ask("POST", f"{tenant.path}/deployments/nothing/retry", expect=404)

@@ -1,12 +1,15 @@
 """Jobs of the real API, and health checks, which are jobs without a deployment."""
 
+import asyncio
 import json
 import time
 
+from fairlead_shared.frames import JobCancel
 from fairlead_shared.jobs import JobKind
 from fairlead_shared.objects import ObjectRef
-from fairlead_shared.progress import HealthEvent, HealthStatus
+from fairlead_shared.progress import HealthEvent, HealthStatus, Outcome, Step
 from tests.integration.conftest import Tenant
+from tests.integration.scripted_agent import step
 from tests.polling import eventually
 
 
@@ -48,3 +51,58 @@ def test_a_health_check_of_an_absent_agent_waits_and_says_so(tenant: Tenant) -> 
 def test_an_unknown_job_is_not_found(tenant: Tenant) -> None:
     """As everything that does not exist for the caller."""
     tenant.viewer.ask("GET", f"{tenant.path}/jobs/nothing", expect=404)
+
+
+def test_jobs_are_listed_newest_first_and_filtered(tenant: Tenant) -> None:
+    """In pages, by state, kind and place; a state that does not exist is refused."""
+    path = f"{tenant.path}/jobs"
+    checks = [tenant.viewer.ask("POST", f"{tenant.environment}/health-checks", expect=202)["id"] for _ in range(3)]
+    first = tenant.viewer.ask("GET", f"{path}?limit=2")
+    rest = tenant.viewer.ask("GET", f"{path}?limit=2&cursor={first['next_cursor']}")
+    assert [job["id"] for job in first["items"] + rest["items"]] == checks[::-1]
+    assert rest["next_cursor"] is None
+    assert first["items"][0]["reason"].startswith("waits for agent")
+    tenant.deployer.ask("POST", f"{path}/{checks[0]}/cancel", expect=202)
+    for query, found in (
+        ("state=cancelled", checks[:1]),
+        ("state=cancelled&state=queued&kind=health", checks[::-1]),
+        ("kind=deploy", []),
+        ("cluster=harbour&application=shop&environment=staging", checks[::-1]),
+        ("cluster=elsewhere", []),
+    ):
+        listed = tenant.viewer.ask("GET", f"{path}?{query}")
+        assert [job["id"] for job in listed["items"]] == found, query
+    tenant.viewer.ask("GET", f"{path}?state=asleep", expect=422)
+    tenant.viewer.ask("GET", f"{path}?cursor=first", expect=422)
+
+
+async def test_a_job_is_cancelled_wherever_it_is(tenant: Tenant) -> None:
+    """One that waits ends at once; one that runs is asked; one that has ended conflicts."""
+    waiting = tenant.deployer.ask("POST", f"{tenant.environment}/health-checks", expect=202)
+    agent = await tenant.enrol()
+    async with agent.connect() as connection:
+        offer = await connection.wait_offer()
+        await connection.accept(offer)
+        await connection.report(offer.job_id, offer.token, step(Step.VERIFY))
+        await connection.wire.wait_acknowledged(offer.job_id, 1)
+        path = f"{tenant.path}/jobs/{waiting['id']}/cancel"
+        shown = await tenant.ask("POST", path, expect=202)
+        assert isinstance(shown, dict)
+        assert shown["state"] == "cancelling"
+        cancel = await connection.wire.wait_message(JobCancel)
+        assert cancel.job_id == offer.job_id
+        await connection.finish(offer.job_id, offer.token, Outcome.CANCELLED)
+    await tenant.ask("POST", path, expect=409)
+    await tenant.ask("POST", f"{tenant.path}/jobs/nothing/cancel", expect=404)
+    await asyncio.to_thread(tenant.viewer.ask, "POST", path, None, 403)
+
+
+def test_a_token_for_one_application_lists_its_jobs_alone(tenant: Tenant) -> None:
+    """Asked for those of another, there are none."""
+    tenant.viewer.ask("POST", f"{tenant.environment}/health-checks", expect=202)
+    tenant.admin.ask("POST", f"{tenant.path}/applications", {"name": "books"}, 201)
+    for application, own in (("shop", 1), ("books", 0)):
+        wanted = {"name": "CI", "role": "viewer", "application": application}
+        caller = tenant.relay.client(tenant.admin.ask("POST", f"{tenant.path}/tokens", wanted, 201)["token"])
+        assert len(caller.ask("GET", f"{tenant.path}/jobs")["items"]) == own
+        assert len(caller.ask("GET", f"{tenant.path}/jobs?application=shop")["items"]) == own

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, select
 
 from fairlead_relay.errors import Conflict, NotFound
-from fairlead_relay.planning.deployments import DeploymentRequest, Place, Planner
+from fairlead_relay.planning.deployments import RETRY_SECONDS, DeploymentRequest, Place, Planner
 from fairlead_relay.store import Store
 from fairlead_relay.store.applications import Environment, create_application, create_environment
 from fairlead_relay.store.bundles import Bundle, add_bundle
@@ -83,7 +83,7 @@ async def test_the_stored_envelope_is_the_signed_statement_of_what_was_asked(sto
     statement = DeploymentStatement.from_bytes(content)
     assert (statement.environment_type, statement.cluster) == ("test", "harbour")
     assert statement.namespaces == ("shop", "web")
-    assert (statement.not_before, statement.expires) == (NOW, NOW + 3600)
+    assert (statement.not_before, statement.expires) == (NOW, NOW + 3600 + RETRY_SECONDS)
     assert (statement.previous_bundle_sha256, statement.rollback) == (None, False)
 
 

@@ -198,9 +198,16 @@ async def test_begun_deployment_is_finished_once_known() -> None:
     state = MemoryState()
     store = InventoryStore(state)
     await store.change(KEY, lambda old: old.marked(ReplayMark("01", finished=False, not_before=7)))
-    await store.finish(KEY, "02")
-    await store.finish(KEY, "01")
-    assert await store.marks(KEY) == (ReplayMark("01", finished=True, not_before=7),)
+    await store.finish(KEY, "02", 1, succeeded=True)
+    await store.finish(KEY, "01", 2, succeeded=False)
+    assert await store.marks(KEY) == (ReplayMark("01", finished=False, not_before=7, ended_attempt=2),)
+    # A version that knows nothing of attempts reads the rest.
+    assert json.loads(state.objects[HEAD]["data"]["marks"]) == [
+        {"deployment_id": "01", "finished": False, "not_before": 7}
+    ]
+    await store.change(KEY, lambda old: old.begun(ReplayMark("01", finished=False, not_before=7)))
+    await store.finish(KEY, "01", 3, succeeded=True)
+    assert await store.marks(KEY) == (ReplayMark("01", finished=True, not_before=7, ended_attempt=2),)
 
 
 def test_known_uid_is_not_forgotten_for_an_unknown_one() -> None:
