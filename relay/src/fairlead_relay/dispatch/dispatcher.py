@@ -2,8 +2,9 @@
 The dispatcher: leases jobs to connected agents, carries their answers into the store, and watches the clock.
 
 One per relay. Woken by the bus when a job is queued, ends or must stop, when an agent connects, and by its own sweep.
-Agents take turns: each round serves every agent that has work once. It holds no truth (a lease, a token, a state are
-rows), so it may die at any line; and it decides nothing that the store's compare-and-set does not decide again.
+Organizations take turns, and in each its agents (turns.py); a round leases so many jobs at most, one for each agent
+before a second for any. It holds no truth (a lease, a token, a state are rows), so it may die at any line; and it
+decides nothing that the store's compare-and-set does not decide again.
 
 Must not: know sockets (see AgentLink), sign or verify anything, or answer an agent before the store has committed.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,6 +24,7 @@ from sqlalchemy import Connection
 
 from fairlead_relay.bus import LAGGED, WORK, LocalBus
 from fairlead_relay.dispatch.link import AgentLink, Connected, DispatchLimits
+from fairlead_relay.dispatch.turns import Turns
 from fairlead_relay.errors import AgentRefused, SessionReplaced, StoreError
 from fairlead_relay.store import Store
 from fairlead_relay.store.access import Presented, check_agent
@@ -91,8 +94,10 @@ class _Linked:
 class _Round:
     """What one transaction found for one agent."""
 
-    leased: list[LeasedJob]
-    stopping: list[Job]
+    leased: list[LeasedJob] = field(default_factory=list)
+    stopping: list[Job] = field(default_factory=list)
+    is_served: bool = False
+    """Whether it may hold no more, or nothing is left for it now."""
 
 
 class Dispatcher:
@@ -126,7 +131,7 @@ class Dispatcher:
         self._sessions: dict[str, _Linked] = {}
         self._by_cluster: dict[tuple[str, str], _Linked] = {}
         self._seen: dict[str, float] = {}
-        self._due: dict[str, None] = {}
+        self._due = Turns()
         self._woken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -191,7 +196,7 @@ class Dispatcher:
         linked = self._sessions.get(session_id)
         if linked is not None:
             linked.takes_offers = True
-            self._wake(session_id)
+            self._wake(linked)
 
     def stop_offers(self, session_id: str) -> None:
         """Offer no more jobs to a session, e.g. once it was told to go away. What it holds goes on."""
@@ -259,8 +264,9 @@ class Dispatcher:
         Raises: StoreUnavailable: nothing is lost, the leases run out or the agent's next connection settles them.
         """
         linked = self._sessions.pop(session_id, None)
-        self._due.pop(session_id, None)
         self._seen.pop(session_id, None)
+        if linked is not None:
+            self._due.discard(linked.identity.organization, session_id)
         if linked is not None and self._by_cluster.get(linked.cluster) is linked:
             del self._by_cluster[linked.cluster]
         await self._store.write(lambda c: close_session(c, session_id, self._clock()))
@@ -307,18 +313,18 @@ class Dispatcher:
             while True:
                 notice = await subscription.get()
                 if notice is LAGGED:
-                    for session_id in self._sessions:
-                        self._wake(session_id)
+                    for linked in self._sessions.values():
+                        self._wake(linked)
                 elif isinstance(notice, Work):
                     self._wake_cluster((notice.organization, notice.cluster))
 
     def _wake_cluster(self, cluster: tuple[str, str]) -> None:
         linked = self._by_cluster.get(cluster)
         if linked is not None:
-            self._wake(linked.session_id)
+            self._wake(linked)
 
-    def _wake(self, session_id: str) -> None:
-        self._due[session_id] = None
+    def _wake(self, linked: _Linked) -> None:
+        self._due.add(linked.identity.organization, linked.session_id)
         self._woken.set()
 
     async def _offer(self) -> None:
@@ -332,38 +338,28 @@ class Dispatcher:
 
         Raises: StoreUnavailable: they stay woken.
         """
-        batch = list(self._due)[: self._limits.agents_per_commit]
-        for session_id in batch:
-            del self._due[session_id]
+        taken = self._due.take(self._limits.agents_per_commit)
+        batch = [self._sessions[one] for one in taken if one in self._sessions]
         if not self._due:
             self._woken.clear()
         try:
-            await self._offer_to([self._sessions[one] for one in batch if one in self._sessions])
+            await self._offer_to(batch)
         except StoreError:
-            for session_id in batch:
-                self._wake(session_id)
+            for linked in batch:
+                if linked.session_id in self._sessions:
+                    self._wake(linked)
             raise
 
     async def _offer_to(self, batch: Sequence[_Linked]) -> None:
         """Serve a round of agents: one transaction for all of them, then their messages."""
         now = self._clock()
         limits = self._limits
-        targets = [
-            (linked, LeaseTo(linked.session_id, *linked.cluster, limits.lease_seconds, limits.jobs_per_agent))
-            for linked in batch
-            if linked.takes_offers
-        ]
-
-        def serve(connection: Connection) -> list[_Round]:
-            rounds = []
-            for _, to in targets:
-                leased: list[LeasedJob] = []
-                while (job := lease_next(connection, to, now)) is not None:
-                    leased.append(job)
-                rounds.append(_Round(leased, stopping_jobs(connection, to.session_id)))
-            return rounds
-
-        for (linked, _), found in zip(targets, await self._store.write(serve), strict=True):
+        targets = [linked for linked in batch if linked.takes_offers]
+        to = [LeaseTo(one.session_id, *one.cluster, limits.lease_seconds, limits.jobs_per_agent) for one in targets]
+        rounds = await self._store.write(lambda connection: _serve(connection, to, limits.leases_per_commit, now))
+        for linked, found in zip(targets, rounds, strict=True):
+            if not found.is_served and linked.session_id in self._sessions:
+                self._wake(linked)
             for leased in found.leased:
                 await self._send_offer(linked, leased)
             for job in found.stopping:
@@ -396,6 +392,24 @@ class Dispatcher:
             except Exception:  # task boundary: a defect with one job must not stop the dispatch of all others
                 self._logger.exception("dispatch_defect")
             await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _serve(connection: Connection, targets: Sequence[LeaseTo], most: int, now: float) -> list[_Round]:
+    """Lease at most so many jobs, one for each session before a second for any, and find what is to stop."""
+    rounds = [_Round() for _ in targets]
+    unserved = deque(zip(targets, rounds, strict=True))
+    while unserved and most > 0:
+        to, found = unserved.popleft()
+        job = lease_next(connection, to, now)
+        if job is None:
+            found.is_served = True
+        else:
+            found.leased.append(job)
+            most -= 1
+            unserved.append((to, found))
+    for to, found in zip(targets, rounds, strict=True):
+        found.stopping = stopping_jobs(connection, to.session_id)
+    return rounds
 
 
 def _refusal(connection: Connection, linked: _Linked) -> AgentRefused | None:

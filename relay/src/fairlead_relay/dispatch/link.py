@@ -57,3 +57,5 @@ class DispatchLimits:
     """How often leases and deadlines are looked at; also how long a lost notice can delay a job."""
     agents_per_commit: int = 64
     """Agents served in one transaction, so that one with a long queue does not delay the others."""
+    leases_per_commit: int = 64
+    """Jobs leased in one transaction: at 0.5 ms each, an agent that wakes waits 30 ms at most for those before it."""

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import structlog
+from sqlalchemy import Connection
 
 from fairlead_relay.bus import LocalBus
 from fairlead_relay.dispatch import Dispatcher, DispatchLimits
 from fairlead_relay.errors import SessionReplaced, StoreUnavailable
 from fairlead_relay.store import Store
-from fairlead_relay.store.clusters import find_cluster
-from fairlead_relay.store.jobs import find_job, stop_job
+from fairlead_relay.store.applications import Environment, create_application, create_environment
+from fairlead_relay.store.clusters import create_cluster, enrol_agent, find_cluster
+from fairlead_relay.store.jobs import enqueue_job, find_job, stop_job
+from fairlead_relay.store.organizations import ensure_organization
 from fairlead_shared.errors import ErrorCode, QueueFull
 from fairlead_shared.frames import (
     Heartbeat,
@@ -24,9 +27,22 @@ from fairlead_shared.frames import (
     JobRefuse,
     Progress,
 )
+from fairlead_shared.identity import AgentIdentity, AgentName, ClusterName, OrganizationName
 from fairlead_shared.jobs import JobState
 from tests.conformance.conftest import MakeStore
-from tests.conformance.domain import APPLICATION, ORGANIZATION, START, deploy, hello, identity_of, result, seed, step
+from tests.conformance.domain import (
+    APPLICATION,
+    ORGANIZATION,
+    START,
+    deploy,
+    enrolled,
+    health_job,
+    hello,
+    identity_of,
+    result,
+    seed,
+    step,
+)
 from tests.polling import eventually
 
 LIMITS = DispatchLimits(sweep_seconds=0.05)
@@ -372,6 +388,40 @@ async def test_many_agents_take_turns(make_dispatcher: MakeDispatcher, make_stor
         dispatcher.start_offers(opened.session_id)
     await eventually(_answer(lambda: all(link.offers for link in links.values())), "an offer for each agent")
     assert len(links["c0"].offers) == 2
+
+
+async def test_a_greedy_organization_does_not_delay_another(make_store: MakeStore, bus: LocalBus, clock: Clock) -> None:
+    """All its agents woke first, each with several jobs; a single job of another organization is in the next round."""
+    store = await make_store(bus)
+    clusters = [f"c{number}" for number in range(40)]
+    await store.write(lambda c: seed(c, clusters, ("a", "b", "c")))
+    await store.write(lambda c: [deploy(c, f"{cluster}-{name}") for cluster in clusters for name in "abc"])
+    modest = AgentIdentity(OrganizationName("globex"), ClusterName("one"), AgentName("default"))
+
+    def seed_modest(connection: Connection) -> None:
+        ensure_organization(connection, "globex", START)
+        create_cluster(connection, "globex", "one", START)
+        enrol_agent(connection, modest, enrolled(), START)
+        create_application(connection, "globex", APPLICATION, START)
+        create_environment(connection, Environment("globex", APPLICATION, "one-a", "staging", "one", "shop", START))
+        enqueue_job(connection, replace(health_job("one-a"), organization="globex"), START)
+
+    await store.write(seed_modest)
+    limits = replace(LIMITS, agents_per_commit=8, leases_per_commit=10)
+    dispatcher = Dispatcher(store, bus, "relay-1", clock, limits, structlog.get_logger())
+    links = [Link() for _ in clusters]
+    for identity, link in [*zip(map(identity_of, clusters), links, strict=True), (modest, last := Link())]:
+        opened = await dispatcher.connect(identity, hello(), link)
+        dispatcher.start_offers(opened.session_id)
+    await dispatcher.serve_due()
+    assert len(last.offers) == 1
+    assert sum(len(link.offers) for link in links) == 9
+    rounds = 1
+    while sum(len(link.offers) for link in links) < 120:
+        await dispatcher.serve_due()
+        rounds += 1
+        assert rounds < 40
+    assert {len(link.offers) for link in links} == {3}
 
 
 async def test_the_dispatcher_outlives_a_store_that_is_away(
