@@ -216,6 +216,7 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
 
     terminal.type_section(CLI, "Log in")
     terminal.type_section(CLI, "Several relays")
+    terminal.type_section(CLI, "Organizations and tokens")
     terminal.type_section(CLI, "Clusters, applications, environments")
     agent.write_files((terminal.directory / "token").read_text())
     agent.start()
@@ -240,7 +241,7 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
     assert "bakery" in terminal.type_section(CLI, "Any other call")
     terminal.type_section(CLI, "Approve a key", exits=EXIT_ERROR)  # nobody waits for it
     typed = {"Log in", "Clusters, applications, environments", "Deploy", "Compare", "See", "Cancel", "In CI"}
-    typed |= {"Several relays", "Any other call", "Agents, and cutting them off", "Approve a key"}
+    typed |= {"Several relays", "Organizations and tokens", "Any other call", "Agents, and cutting them off", "Approve a key"}
     assert {block.section for block in blocks(CLI)} == typed
 
 

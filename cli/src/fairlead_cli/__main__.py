@@ -30,8 +30,10 @@ NAMES = (
     "env",
     "events",
     "login",
+    "org",
     "rollback",
     "status",
+    "token",
     "version",
 )
 """Modules of `commands`, each of which holds a command of its name."""

@@ -36,7 +36,10 @@ from fairlead_cli.records import (
     HealthCheck,
     Job,
     NewCluster,
+    NewToken,
+    Organization,
     StoredEvent,
+    Token,
     Version,
     Whoami,
 )
@@ -121,6 +124,37 @@ class Client:
     def whoami(self) -> Whoami:
         """Return whom the token speaks for."""
         return self._get(Whoami, "/v1/whoami")
+
+    def organizations(self) -> Iterator[Organization]:
+        """Yield the organizations that the token may see."""
+        return self._list(Organization, "/v1/organizations")
+
+    def organization_record(self, name: str) -> Organization:
+        """Return one organization."""
+        return self._get(Organization, f"/v1/organizations/{name}")
+
+    def tokens(self) -> Iterator[Token]:
+        """Yield the organization's API tokens, without their secrets."""
+        return self._list(Token, f"{self._root}/tokens")
+
+    def create_token(
+        self, name: str, role: str, *, application: str | None = None, expires_seconds: float | None
+    ) -> NewToken:
+        """
+        Create an API token.
+
+        Args:
+            name: Who uses it.
+            role: `viewer`, `deployer` or `admin`.
+            application: The only one that it is good for; None for all.
+            expires_seconds: Its life; None for ever.
+        """
+        body = {"name": name, "role": role, "application": application, "expires_seconds": expires_seconds}
+        return self._send(NewToken, "POST", f"{self._root}/tokens", body)
+
+    def revoke_token(self, token_id: str) -> None:
+        """Make a token worthless."""
+        self._call("DELETE", f"{self._root}/tokens/{token_id}", is_repeatable=False)
 
     def clusters(self) -> Iterator[Cluster]:
         """Yield the organization's clusters."""

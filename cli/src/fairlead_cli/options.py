@@ -31,6 +31,10 @@ _PLAIN_FORMATS = tuple(form.value for form in Format if form is not Format.JSONP
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
+_LIFE_UNITS = _UNITS | {"d": 86_400, "w": 7 * 86_400}
+_LIFE = re.compile(r"(\d{1,9})([smhdw])")
+MIN_LIFE_SECONDS, MAX_LIFE_SECONDS = 60.0, 3660 * 86_400.0
+"""As the relay has them."""
 MAX_TIMEOUT_SECONDS = 86_400.0
 """A day; the longest that an agent waits."""
 
@@ -204,6 +208,24 @@ class DurationType(click.ParamType[float]):
         seconds = float(match[1]) * _UNITS[match[2] or "s"] if match else 0.0
         if not 1 <= seconds <= MAX_TIMEOUT_SECONDS:
             self.fail(f"{value!r} must be a duration such as 90s, 5m or 1h, from 1s to 24h", param, ctx)
+        return seconds
+
+
+class LifeType(click.ParamType[float | None]):
+    """How long something is good for: `12h`, `90d`, or `never`, which is None."""
+
+    name = "LIFE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:  # noqa: ANN401
+        """Return seconds, or end with a usage error."""
+        if value == "never" or isinstance(value, float):
+            return None if value == "never" else value
+        match = _LIFE.fullmatch(value)
+        seconds = float(match[1]) * _LIFE_UNITS[match[2]] if match else 0.0
+        if not MIN_LIFE_SECONDS <= seconds <= MAX_LIFE_SECONDS:
+            self.fail(
+                f"{value!r} must be a length of time such as 30m, 12h or 90d, up to ten years, or never", param, ctx
+            )
         return seconds
 
 

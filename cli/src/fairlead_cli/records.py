@@ -34,7 +34,36 @@ class Whoami(_Record):
     organization: str
     role: str
     token_id: str = ""
+    name: str = ""
+    application: str | None = None
+    """The only one that it is good for; None: the whole organization."""
     expires_at: datetime | None = None
+
+
+class Organization(_Record):
+    """A tenant."""
+
+    name: str
+    created_at: datetime
+
+
+class Token(_Record):
+    """An API token, without its secret."""
+
+    id: str
+    name: str = ""
+    role: str
+    application: str | None = None
+    """The only one that it is good for; None: the whole organization."""
+    created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+class NewToken(Token):
+    """A token with its secret, which is shown this once."""
+
+    token: str = Field(repr=False)
 
 
 class SealingKey(_Record):

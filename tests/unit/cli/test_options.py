@@ -8,6 +8,7 @@ from fairlead_cli.options import (
     DeploymentIdType,
     DurationType,
     EnvironmentAddress,
+    LifeType,
     NameType,
     Output,
     OutputType,
@@ -49,6 +50,19 @@ def test_what_is_no_duration(text: str) -> None:
     """Nobody waits for nothing, or for ever."""
     with pytest.raises(click.BadParameter, match="must be a duration"):
         DurationType().convert(text, None, None)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("60s", 60.0), ("12h", 43_200.0), ("90d", 7_776_000.0), ("never", None)])
+def test_lives(text: str, seconds: float | None) -> None:
+    """With a unit, or without an end."""
+    assert LifeType().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "90", "1s", "11000d", "soon", "1.5h"])
+def test_what_is_no_life(text: str) -> None:
+    """A number without a unit is too easily meant otherwise."""
+    with pytest.raises(click.BadParameter, match="must be a length of time"):
+        LifeType().convert(text, None, None)
 
 
 def test_output_options_make_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
