@@ -36,7 +36,10 @@ NAMES = (
     "token",
     "version",
 )
-"""Modules of `commands`, each of which holds a command of its name."""
+"""The commands; each is in the module of `commands` of its name, but for those of MODULES."""
+
+MODULES = {"token": "tokens"}
+"""Command → module, where the standard library has one of its name."""
 
 EPILOG = """
 \b
@@ -61,7 +64,7 @@ class Commands(MutableMapping[str, click.Command]):
         self._known: dict[str, click.Command | None] = dict.fromkeys(NAMES)
 
     def __getitem__(self, name: str) -> click.Command:
-        command = self._known[name] or getattr(import_module(f"fairlead_cli.commands.{name}"), name)
+        command = self._known[name] or getattr(import_module(f"fairlead_cli.commands.{MODULES.get(name, name)}"), name)
         assert isinstance(command, click.Command)  # noqa: S101  (what NAMES says of each module)
         self._known[name] = command
         return command
