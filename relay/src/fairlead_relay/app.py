@@ -33,7 +33,7 @@ from fairlead_relay.planning.bundle_library import BundleLibrary
 from fairlead_relay.planning.deployments import Planner
 from fairlead_relay.settings import Settings, parse_listen
 from fairlead_relay.store import Store
-from fairlead_relay.store.blobs import DirectoryBlobs
+from fairlead_relay.store.blobs import open_blobs
 from fairlead_relay.store.engines import is_shared, parse_url
 
 BACKLOG = 1024
@@ -103,7 +103,8 @@ class Relay:
         if shared:
             await shared.start(store)
             parts.push_async_callback(shared.stop)
-        blobs = DirectoryBlobs(directory.blobs)
+        blobs = await asyncio.to_thread(open_blobs, settings.blobs_url, settings.database, directory.blobs)
+        parts.callback(blobs.close)
         limits = DispatchLimits(lease_seconds=settings.lease_seconds, jobs_per_agent=settings.jobs_per_agent)
         dispatcher = Dispatcher(store, bus, directory.relay_id(), time.time, limits, structlog.get_logger("dispatch"))
         await dispatcher.start()

@@ -16,7 +16,7 @@ import ssl
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from fairlead_relay.errors import AuthorityDamaged, RelayError, StoreError
 from fairlead_relay.pki.authority import CertificateAuthority
 from fairlead_relay.settings import Settings, parse_listen
-from fairlead_relay.store.blobs import DirectoryBlobs
+from fairlead_relay.store.blobs import open_blobs
 from fairlead_relay.store.engines import check_place, parse_url, reader_engine, translate
 from fairlead_relay.store.migrate import knows_schema, newest_schema, schema_of
 from fairlead_relay.store.schema import agents, bundles
@@ -217,12 +217,17 @@ class Doctor:
     def _examine_content(self, connection: Connection) -> None:
         known = connection.scalar(select(func.count(func.distinct(bundles.c.sha256)))) or 0
         hashes = connection.scalars(select(bundles.c.sha256).distinct().limit(BUNDLES))
-        blobs = DirectoryBlobs(self.settings.data_dir / "blobs")
-        missing = sorted(sha256 for sha256 in hashes if not blobs.has(sha256))
+        try:
+            blobs = open_blobs(self.settings.blobs_url, self.settings.database, self.settings.data_dir / "blobs")
+            with closing(blobs):
+                missing = sorted(sha256 for sha256 in hashes if not blobs.has(sha256))
+        except StoreError as error:
+            self._fail("bundles", str(error), "see FAIRLEAD_RELAY_BLOBS_URL")
+            return
         if missing:
             named = ", ".join(sha256[:12] for sha256 in missing[:5])
-            remedy = "put blobs/ back from a backup; until then deployments of these cannot be rolled back to"
-            self._fail("bundles", f"{len(missing)} of {known} are not in the folder: {named}", remedy)
+            remedy = "put them back from a backup; until then deployments of these cannot be rolled back to"
+            self._fail("bundles", f"{len(missing)} of {known} are gone: {named}", remedy)
         else:
             self._pass("bundles", f"{known}, all there")
         now = self.clock()

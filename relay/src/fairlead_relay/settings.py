@@ -58,6 +58,17 @@ def _url(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _blobs_url() -> AfterValidator:
+    def check(value: str) -> str:
+        parts = urlsplit(value)
+        is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+        if value and not is_folder and parts.scheme != "postgresql":
+            raise ValueError("must be file:///folder or postgresql://host/database")
+        return value
+
+    return AfterValidator(check)
+
+
 def _split(value: object) -> object:
     """Read a list as an environment holds it: names separated by commas."""
     return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
@@ -96,6 +107,10 @@ class Settings(BaseModel):
     database_url: str = ""
     """SQLAlchemy URL; empty: a SQLite file in `data_dir`."""
 
+    blobs_url: Annotated[str, _blobs_url()] = ""
+    """Where bundles are: `file:///folder`, also one that several relays mount, or `postgresql://…`. Empty: in
+    `data_dir` beside an SQLite file, else in the store's database."""
+
     heartbeat_seconds: Annotated[float, Field(gt=0, le=20)] = 10.0
     """How often an agent speaks at least. The protocol calls a peer dead after 25 s of silence: two may be lost."""
 
@@ -125,8 +140,9 @@ class Settings(BaseModel):
     """`json` for collectors, `console` for people."""
 
     def masked(self) -> dict[str, object]:
-        """Return setting → value as JSON has it, with the database's password masked."""
-        return self.model_dump(mode="json") | {"database_url": _PASSWORD.sub(r"\g<before>***", self.database_url)}
+        """Return setting → value as JSON has it, with the databases' passwords masked."""
+        urls = {"database_url": self.database_url, "blobs_url": self.blobs_url}
+        return self.model_dump(mode="json") | {name: _PASSWORD.sub(r"\g<before>***", url) for name, url in urls.items()}
 
     @property
     def database(self) -> str:

@@ -70,7 +70,7 @@ def test_what_is_wrong_is_found_all_at_once(own_relay: RelayProcess) -> None:
     findings = examined(settings_of(own_relay))
     assert set(failed(findings)) == {"keys", "bundles", "API", "agent port"}
     assert findings["keys"].remedy == f"chmod 600 {key}"
-    assert findings["bundles"].found == f"1 of 1 are not in the folder: {bundle.sha256[:12]}"
+    assert findings["bundles"].found == f"1 of 1 are gone: {bundle.sha256[:12]}"
     assert "Connection refused" in findings["API"].found
 
 

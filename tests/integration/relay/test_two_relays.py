@@ -31,7 +31,7 @@ class Pair:
 
 @pytest.fixture
 async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
-    """Start both: with one database, one certificate authority and one folder of bundles, as operate.md says."""
+    """Start both: with one database, bundles included, and one certificate authority, as operate.md says."""
     with running_postgresql() as server:
         settings = {"FAIRLEAD_RELAY_DATABASE_URL": server.make_database()}
         first = RelayProcess(tmp_path / "first", environment=settings)
@@ -40,7 +40,6 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
             await asyncio.to_thread(first.start)
             second.data_dir.mkdir(mode=0o700)
             shutil.copytree(first.data_dir / "pki", second.data_dir / "pki")
-            (second.data_dir / "blobs").symlink_to(first.data_dir / "blobs")
             await asyncio.to_thread(second.start)
             tenant = await asyncio.to_thread(make_tenant, first)
             agent = await ScriptedAgent.enrol(second.agent_url, tenant.enrolment_token)

@@ -41,6 +41,7 @@ from fairlead_relay.backup.archive import ArchiveReader
 from fairlead_relay.errors import BackupUnusable, Conflict
 from fairlead_relay.pki.private_files import create_folder
 from fairlead_relay.store.blobs import CHUNK_BYTES, Blobs
+from fairlead_relay.store.blobs.database import TABLES
 from fairlead_relay.store.engines import check_place, parse_url, translate, writer_engine
 from fairlead_relay.store.events import newest_position
 from fairlead_relay.store.jobs import Transition
@@ -159,7 +160,8 @@ _LOSE_TO_RESTORE: Final = Transition(JobEvent.LOSE, jobs.c.holder.is_not(None), 
 
 def _drop_everything(connection: Connection) -> None:
     present = MetaData()
-    present.reflect(connection)
+    # Bundles may be in the same database; they are put back one by one, and those that are there stay.
+    present.reflect(connection, only=lambda name, _: name not in TABLES)
     present.drop_all(connection)
 
 

@@ -69,10 +69,10 @@ def _into_file(settings: Settings, output: Path) -> Taken:
 def _take(settings: Settings, target: IO[bytes]) -> Taken:
     from fairlead_relay.backup.taking import take_backup  # noqa: PLC0415
     from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415
-    from fairlead_relay.store.blobs import DirectoryBlobs  # noqa: PLC0415
+    from fairlead_relay.store.blobs import open_blobs  # noqa: PLC0415
 
     directory = DataDirectory(settings.data_dir)
-    blobs = DirectoryBlobs(directory.blobs)
+    blobs = open_blobs(settings.blobs_url, settings.database, directory.blobs)
     return take_backup(target, settings.database, blobs, directory.authority, time.time(), _tell)
 
 
@@ -100,7 +100,7 @@ def restore(data_dir: Path | None, file: Path, *, replace: bool) -> None:
     from fairlead_relay.backup.archive import ArchiveReader  # noqa: PLC0415
     from fairlead_relay.backup.restoring import restore_backup  # noqa: PLC0415
     from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415
-    from fairlead_relay.store.blobs import DirectoryBlobs  # noqa: PLC0415
+    from fairlead_relay.store.blobs import open_blobs  # noqa: PLC0415
     from fairlead_relay.store.outbox import iso_time  # noqa: PLC0415
 
     directory = DataDirectory(settings.data_dir)
@@ -110,7 +110,7 @@ def restore(data_dir: Path | None, file: Path, *, replace: bool) -> None:
         restored = restore_backup(
             archive,
             settings.database,
-            DirectoryBlobs(directory.blobs),
+            open_blobs(settings.blobs_url, settings.database, directory.blobs),
             directory.authority,
             time.time(),
             replace=replace,

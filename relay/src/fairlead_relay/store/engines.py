@@ -71,6 +71,15 @@ def reader_engine(url: URL, size: int) -> Engine:
     return _engine(url, size, read_only=True)
 
 
+def blob_engine(url: URL) -> Engine:
+    """Return an engine for content: a few transfers at once, each in transactions of its own."""
+    if not is_shared(url):
+        raise StoreUnusable(
+            "bundles belong in a folder or a PostgreSQL; write file:///folder or postgresql://host/database"
+        )
+    return _engine(url, size=4, read_only=False)
+
+
 def is_shared(url: URL) -> bool:
     """Tell whether several relays may work on a database; an SQLite file belongs to one."""
     return url.get_backend_name() == "postgresql"
