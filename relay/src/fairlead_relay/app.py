@@ -11,12 +11,14 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
 
 from fairlead_relay import __version__
 from fairlead_relay.api.application import make_api
+from fairlead_relay.api.metrics_page import make_metrics_page
 from fairlead_relay.api.server import ApiServer
 from fairlead_relay.api.services import Services
 from fairlead_relay.bus import LocalBus, SharedBus
@@ -26,6 +28,7 @@ from fairlead_relay.errors import AuthorityDamaged, ListenFailed
 from fairlead_relay.gateway.credentials import Identities
 from fairlead_relay.gateway.link import LinkPorts
 from fairlead_relay.gateway.server import Gateway
+from fairlead_relay.metrics import Metrics
 from fairlead_relay.pki.authority import CertificateAuthority
 from fairlead_relay.pki.server_tls import ServerTls
 from fairlead_relay.planning.bundle_check import BundleChecker
@@ -35,6 +38,7 @@ from fairlead_relay.settings import Settings, parse_listen
 from fairlead_relay.store import Store
 from fairlead_relay.store.blobs import open_blobs
 from fairlead_relay.store.engines import is_shared, parse_url
+from fairlead_relay.store.outbox import Notice
 
 BACKLOG = 1024
 """Connections that wait to be accepted: a reconnect storm comes faster than handshakes are served."""
@@ -84,6 +88,11 @@ class Relay:
         parts.callback(directory.release)
         api_listener = parts.enter_context(_listen(self.settings.api_listen, "--api-listen"))
         agent_listener = parts.enter_context(_listen(self.settings.agent_listen, "--agent-listen"))
+        metrics_listener = None
+        if self.settings.metrics_listen:
+            metrics_listener = parts.enter_context(
+                _listen(self.settings.metrics_listen, "FAIRLEAD_RELAY_METRICS_LISTEN")
+            )
         settings = self.settings = self.settings.with_urls(
             api_listener.getsockname()[1], agent_listener.getsockname()[1]
         )
@@ -93,20 +102,16 @@ class Relay:
         tls = ServerTls(authority, settings.certificate_names, directory.server_certificate, time.time)
         tls.renew_if_due()
 
+        metrics = Metrics()
         bus = LocalBus()
-        shared = None
-        if is_shared(parse_url(settings.database)):
-            shared = SharedBus(bus, settings.database, structlog.get_logger("bus"))
-        store = Store(settings.database, shared.publish if shared else bus.publish)
-        await store.start()
-        parts.push_async_callback(store.stop)
-        if shared:
-            await shared.start(store)
-            parts.push_async_callback(shared.stop)
+        store = await self._open_store(bus, metrics)
         blobs = await asyncio.to_thread(open_blobs, settings.blobs_url, settings.database, directory.blobs)
         parts.callback(blobs.close)
         limits = DispatchLimits(lease_seconds=settings.lease_seconds, jobs_per_agent=settings.jobs_per_agent)
-        dispatcher = Dispatcher(store, bus, directory.relay_id(), time.time, limits, structlog.get_logger("dispatch"))
+        dispatcher = Dispatcher(
+            store, bus, directory.relay_id(), time.time, limits, structlog.get_logger("dispatch"), metrics.dispatched
+        )
+        metrics.count_agents(lambda: dispatcher.connected)
         await dispatcher.start()
         parts.push_async_callback(dispatcher.stop)
 
@@ -118,6 +123,7 @@ class Relay:
             monotonic=time.monotonic,
             store_epoch=store.epoch,
             heartbeat_seconds=settings.heartbeat_seconds,
+            on_refused=metrics.refused,
         )
         gateway = Gateway(
             tls.agent_port,
@@ -142,11 +148,13 @@ class Relay:
             planner=Planner(store, authority.signer, time.time, library.namespaces_of),
             settings=settings,
             clock=time.time,
+            metrics=metrics,
             stopping=stopping,
         )
         api = ApiServer(make_api(services), tls.api if settings.api_tls else None)
         await api.start(api_listener)
         parts.push_async_callback(api.stop)
+        await self._count(metrics, store, metrics_listener)
         renewal = asyncio.create_task(_keep_authority(authority, tls, gateway), name="keep-authority")
         parts.push_async_callback(_end, renewal)
         # Last in, first out: these two are what a drain begins with.
@@ -154,7 +162,41 @@ class Relay:
         parts.callback(gateway.go_away)
 
         directory.say_ready(settings.api_url, settings.agent_url, _address(api_listener), _address(agent_listener))
-        _log.info("relay ready", version=__version__, api_url=settings.api_url, agent_url=settings.agent_url)
+        _log.info(
+            "relay ready",
+            version=__version__,
+            api_url=settings.api_url,
+            agent_url=settings.agent_url,
+            metrics_port=None if metrics_listener is None else metrics_listener.getsockname()[1],
+        )
+
+    async def _open_store(self, bus: LocalBus, metrics: Metrics) -> Store:
+        """Start the store, which tells the bus, and other relays where it is shared, and counts what it commits."""
+        shared = None
+        if is_shared(parse_url(self.settings.database)):
+            shared = SharedBus(bus, self.settings.database, structlog.get_logger("bus"))
+        publish = shared.publish if shared else bus.publish
+
+        def tell(notices: Sequence[Notice], before: int) -> None:
+            metrics.noted(notices)
+            publish(notices, before)
+
+        store = Store(self.settings.database, tell, metrics.committed)
+        await store.start()
+        self._parts.push_async_callback(store.stop)
+        if shared:
+            await shared.start(store)
+            self._parts.push_async_callback(shared.stop)
+        return store
+
+    async def _count(self, metrics: Metrics, store: Store, listener: socket.socket | None) -> None:
+        """Measure the event loop, and serve the counts if somebody asked for them."""
+        lag = asyncio.create_task(metrics.watch_loop(), name="watch-loop")
+        self._parts.push_async_callback(_end, lag)
+        if listener is not None:
+            page = ApiServer(make_metrics_page(metrics, store), None)
+            await page.start(listener)
+            self._parts.push_async_callback(page.stop)
 
 
 async def _keep_authority(authority: CertificateAuthority, tls: ServerTls, gateway: Gateway) -> None:

@@ -49,6 +49,10 @@ def _listen(value: str) -> str:
     return value
 
 
+def _listen_or_nothing(value: str) -> str:
+    return _listen(value) if value else value
+
+
 def _url(*schemes: str) -> AfterValidator:
     def check(value: str) -> str:
         if value and (urlsplit(value).scheme not in schemes or not urlsplit(value).hostname):
@@ -87,6 +91,10 @@ class Settings(BaseModel):
 
     agent_listen: Annotated[str, AfterValidator(_listen)] = "0.0.0.0:7444"
     """Address of the port that agents dial. Everything but enrolment needs a certificate there."""
+
+    metrics_listen: Annotated[str, AfterValidator(_listen_or_nothing)] = ""
+    """Address of the counts for Prometheus, `/metrics` over plain HTTP and without a token; empty: they are not served.
+    Nobody is to learn how busy a relay is until its operator decided who may."""
 
     api_url: Annotated[str, _url("https", "http")] = ""
     """How people reach the API; empty: made from `api_listen`."""

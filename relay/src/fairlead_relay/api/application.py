@@ -22,6 +22,7 @@ from fairlead_relay.api import (
 )
 from fairlead_relay.api.access import authorize
 from fairlead_relay.api.request_log import RequestLog
+from fairlead_relay.api.request_metrics import RequestMetrics
 from fairlead_relay.api.services import Services
 
 MAX_BODY_BYTES = 64 * 1024
@@ -47,7 +48,7 @@ def make_api(services: Services) -> ASGIApp:
     """Return the ASGI application."""
     app = make_routes()
     app.state.services = services
-    return RequestLog(problems.LargeBodies(app))
+    return RequestLog(RequestMetrics(problems.LargeBodies(app), services.metrics.answered))
 
 
 def make_routes() -> FastAPI:

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from sqlalchemy import Connection
 
 from fairlead_relay.bus import LocalBus
+from fairlead_relay.metrics import Metrics
 from fairlead_relay.pki.authority import CertificateAuthority
 from fairlead_relay.planning.bundle_library import BundleLibrary
 from fairlead_relay.planning.deployments import Planner
@@ -35,6 +36,7 @@ class Services:
     """With both URLs filled in."""
     clock: Callable[[], float]
     """Seconds since the epoch."""
+    metrics: Metrics
     stopping: asyncio.Event
     """Set when the relay drains: streams end, their clients resume elsewhere."""
 

@@ -24,6 +24,7 @@ from fairlead_relay.api.clusters import OrganizationPath
 from fairlead_relay.api.problems import ApiCode, Problem
 from fairlead_relay.api.services import Services, ServicesOf
 from fairlead_relay.bus import LAGGED, Subscription
+from fairlead_relay.metrics import Metrics
 from fairlead_relay.store.deployments import find_deployment
 from fairlead_relay.store.events import Scope, read_events
 from fairlead_relay.store.jobs import find_job
@@ -125,9 +126,19 @@ def _stream(
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, ApiCode.INVALID_REQUEST, detail, field="last-event-id")
     records = follow_records(services, scope, int(last_event_id or 0), follow=follow)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    if NDJSON in request.headers.get("accept", ""):
-        return StreamingResponse(_as_ndjson(records), media_type=NDJSON, headers=headers)
-    return StreamingResponse(_as_sse(records), media_type=SSE, headers=headers)
+    is_ndjson = NDJSON in request.headers.get("accept", "")
+    lines = _counted(services.metrics, _as_ndjson(records) if is_ndjson else _as_sse(records))
+    return StreamingResponse(lines, media_type=NDJSON if is_ndjson else SSE, headers=headers)
+
+
+async def _counted(metrics: Metrics, lines: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Pass a stream on, and count it for as long as it lasts."""
+    metrics.stream_begun()
+    try:
+        async for line in lines:
+            yield line
+    finally:
+        metrics.stream_ended()
 
 
 async def follow_records(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -81,6 +82,8 @@ class _Linked:
     identity: AgentIdentity
     link: AgentLink
     takes_offers: bool = False
+    woken_at: float | None = None
+    """Since when it waits for a round, monotonic seconds; None while it does not."""
     told_to_stop: dict[str, float] = field(default_factory=dict)
     """Job id → when the cancel was last sent."""
 
@@ -111,6 +114,7 @@ class Dispatcher:
         clock: Seconds since the epoch.
         limits: Numbers.
         logger: Bound by the owner; gets no secrets.
+        observe: Called for each job that was leased, with the seconds since its agent was woken.
     """
 
     def __init__(
@@ -121,7 +125,9 @@ class Dispatcher:
         clock: Callable[[], float],
         limits: DispatchLimits,
         logger: structlog.typing.FilteringBoundLogger,
+        observe: Callable[[float], None] = lambda _: None,
     ) -> None:
+        self._observe = observe
         self._store = store
         self._bus = bus
         self._relay_id = relay_id
@@ -157,6 +163,11 @@ class Dispatcher:
         """
         now = self._clock()
         await self._store.write(lambda c: close_sessions_of_relay(c, self._relay_id, now))
+
+    @property
+    def connected(self) -> int:
+        """How many agents are connected to this relay."""
+        return len(self._by_cluster)
 
     async def stop(self) -> None:
         """Offer no more. Connections are the gateway's to close. Idempotent; complete on return."""
@@ -325,6 +336,7 @@ class Dispatcher:
 
     def _wake(self, linked: _Linked) -> None:
         self._due.add(linked.identity.organization, linked.session_id)
+        linked.woken_at = linked.woken_at or time.monotonic()
         self._woken.set()
 
     async def _offer(self) -> None:
@@ -355,12 +367,16 @@ class Dispatcher:
         now = self._clock()
         limits = self._limits
         targets = [linked for linked in batch if linked.takes_offers]
+        since = [linked.woken_at or time.monotonic() for linked in targets]
+        for linked in batch:
+            linked.woken_at = None
         to = [LeaseTo(one.session_id, *one.cluster, limits.lease_seconds, limits.jobs_per_agent) for one in targets]
         rounds = await self._store.write(lambda connection: _serve(connection, to, limits.leases_per_commit, now))
-        for linked, found in zip(targets, rounds, strict=True):
+        for linked, found, woken_at in zip(targets, rounds, since, strict=True):
             if not found.is_served and linked.session_id in self._sessions:
                 self._wake(linked)
             for leased in found.leased:
+                self._observe(time.monotonic() - woken_at)
                 await self._send_offer(linked, leased)
             for job in found.stopping:
                 self._send_cancel(linked, job, now)

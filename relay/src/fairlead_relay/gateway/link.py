@@ -61,6 +61,8 @@ class LinkPorts:
     monotonic: Monotonic
     store_epoch: str
     heartbeat_seconds: float
+    on_refused: Callable[[str], None]
+    """Called with a short reason, one of a few, for each connection that is not served."""
 
 
 class Link:
@@ -227,6 +229,7 @@ class Link:
         try:
             connected = await self._ports.dispatcher.connect(self._identity, hello, self, presented)
         except AgentRefused as error:
+            self._ports.on_refused(f"agent_{error.code}")
             self._log.warning("agent refused", code=error.code, reason=error.reason)
             self.close(error.reason, error.code)
             return

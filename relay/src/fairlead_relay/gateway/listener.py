@@ -39,6 +39,7 @@ class Listener:
         context: TLS.
         serve: Called with each connection whose handshake is done; it is closed when that returns.
         monotonic: Monotonic seconds.
+        on_refused: Called with `tls` for each handshake that failed.
 
     """
 
@@ -47,7 +48,9 @@ class Listener:
         context: ssl.SSLContext,
         serve: Callable[[SecureStream], Awaitable[None]],
         monotonic: Callable[[], float],
+        on_refused: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._on_refused = on_refused
         self._context = context
         self._serve = serve
         self._pace = Pace(HANDSHAKES_PER_SECOND, HANDSHAKES_BURST, monotonic())
@@ -115,6 +118,7 @@ class Listener:
             await self._serve(stream)
         except ssl.SSLError as error:
             said = getattr(error, "verify_message", "") or error.reason or str(error)
+            self._on_refused("tls")
             _log.info("TLS handshake refused", peer=peer, reason=said)
         except (OSError, TimeoutError) as error:
             _log.debug("connection ended early", peer=peer, reason=str(error) or type(error).__name__)

@@ -81,7 +81,7 @@ class Gateway:
         """And when each is moved."""
         self._polls: set[asyncio.Task[None]] = set()
         self._polling = Polling(self._begin_poll)
-        self._listener = Listener(context, self._serve, ports.monotonic)
+        self._listener = Listener(context, self._serve, ports.monotonic, ports.on_refused)
         self._draining = False
         self._stopped = False
 
@@ -204,21 +204,26 @@ class Gateway:
         """Return the answer to a connection that is not served, None to one that is."""
         path = head.path.removesuffix(PATH_SUFFIX)
         if path != (PATH if head.is_upgrade else POLL_PATH):
+            self._ports.on_refused("path")
             return _refuse(HTTPStatus.NOT_FOUND, f"agents connect to {PATH}; people use the API's port\n")
         if path != head.path and not self._tls_inspection:
+            self._ports.on_refused("tls_inspection")
             reason = "this relay serves no agents through TLS inspection; FAIRLEAD_RELAY_TLS_INSPECTION=true allows it"
             return _refuse(HTTPStatus.FORBIDDEN, f"{reason}\n")
         is_begun = self._polling.is_under_way(head.headers.get(SESSION_HEADER.lower(), ""))
         if self._draining and not is_begun:
+            self._ports.on_refused("draining")
             return _refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the relay stops or restarts\n", FEWEST_SECONDS)
         if has_certificate:
             if certificate is None:
+                self._ports.on_refused("certificate")
                 return _refuse(HTTPStatus.FORBIDDEN, "the client certificate names no agent\n")
             return None
         if is_begun:
             return None  # admitted with its first request
         wait_seconds = self._admission.admit(self._ports.monotonic())
         if wait_seconds > 0:
+            self._ports.on_refused("too_many")
             _log.warning("too many clients without a certificate", retry_after_seconds=wait_seconds)
             return _refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many clients without a certificate\n", wait_seconds)
         return None

@@ -26,6 +26,7 @@ from sqlalchemy import (
     Double,
     bindparam,
     case,
+    func,
     insert,
     null,
     or_,
@@ -192,6 +193,12 @@ def _row_of(job: NewJob, now: float) -> dict[str, Any]:
         "created_by": job.created_by,
         "created_at": now,
     }
+
+
+def count_unfinished(connection: Connection) -> dict[JobState, int]:
+    """Count the jobs that are not final, of all organizations, by state; a state without any is missing."""
+    counted = select(jobs.c.state, func.count()).where(jobs.c.finished_at.is_(None)).group_by(jobs.c.state)
+    return {JobState(state): number for state, number in connection.execute(counted)}
 
 
 def find_job(connection: Connection, organization: str, job_id: str) -> Job:

@@ -22,6 +22,7 @@ import asyncio
 import queue
 import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -77,11 +78,13 @@ class Store:
         url: sqlite:////path/to/file or postgresql://user@host/database.
         publish: Called in the event loop with what each commit put into the outbox, in commit order, before the writers
             of that commit go on.
+        observe: Called in the writer's thread with how many writes a commit held and its seconds, also if it failed.
     """
 
-    def __init__(self, url: str, publish: Publish) -> None:
+    def __init__(self, url: str, publish: Publish, observe: Callable[[int, float], None] = lambda *_: None) -> None:
         self._url = parse_url(url)
         self._publish = publish
+        self._observe = observe
         self._waiting: queue.Queue[_Write | None] = queue.Queue(_WAITING)
         self._writer: Engine | None = None
         self._reader: Engine | None = None
@@ -197,7 +200,9 @@ class Store:
                 else:
                     batch.append(following)
             if batch:
+                begun = time.monotonic()
                 self._commit(engine, batch)
+                self._observe(len(batch), time.monotonic() - begun)
 
     def _commit(self, engine: Engine, batch: list[_Write]) -> None:
         notices: list[Notice] = []

@@ -10,7 +10,15 @@ from fairlead_relay.errors import Conflict, NotFound
 from fairlead_relay.store import Store
 from fairlead_relay.store.applications import Environment, create_environment
 from fairlead_relay.store.events import Scope, read_events
-from fairlead_relay.store.jobs import Job, Transition, enqueue_job, find_job, stop_job, supersede_earlier
+from fairlead_relay.store.jobs import (
+    Job,
+    Transition,
+    count_unfinished,
+    enqueue_job,
+    find_job,
+    stop_job,
+    supersede_earlier,
+)
 from fairlead_relay.store.schema import jobs
 from fairlead_relay.store.sessions import close_session
 from fairlead_shared.jobs import TRANSITIONS, JobEvent, JobState
@@ -127,3 +135,13 @@ async def test_a_deployment_whose_agent_is_away_is_superseded_when_it_is_back(st
     agent.session_id = "session-2"
     (verdict,) = await agent.connect((made.job.id, job.attempt, job.token))
     assert verdict.verdict == "supersede"
+
+
+async def test_the_jobs_that_are_not_final_are_counted_by_state(store: Store) -> None:
+    """Of all organizations: it is the relay's operator who asks."""
+    assert await store.read(count_unfinished) == {}
+    first = await store.write(deploy)
+    await store.write(deploy)
+    assert await store.read(count_unfinished) == {JobState.QUEUED: 2}
+    await store.write(lambda c: stop_job(c, ORGANIZATION, first.job.id, "cancel", START))
+    assert await store.read(count_unfinished) == {JobState.QUEUED: 1}
