@@ -18,11 +18,14 @@ from fairlead_shared.frames import Hello, HelloJob
 from fairlead_shared.identity import AgentIdentity, AgentName, ClusterName, OrganizationName
 from fairlead_shared.jobs import JobKind
 from fairlead_shared.progress import Action, Outcome, ProgressEvent, ResultEvent, Step, StepEvent
+from fairlead_shared.statement import DeploymentStatement, Strategy
 
 START = 1_795_000_000.0
 """When the tests' clocks begin, seconds since the epoch."""
 ORGANIZATION = "acme"
 APPLICATION = "shop"
+RETRY_SECONDS = 86_400
+"""How much longer than its deadline a deployment's statement is valid."""
 BUNDLES = ("a" * 64, "b" * 64, "c" * 64)
 ENVELOPE = Envelope(payload="e30=", payload_type="test", signatures=()).model_dump_json(by_alias=True)
 
@@ -70,8 +73,23 @@ def deploy(
     """Store a deployment to an environment named `CLUSTER-NAME`, with its job."""
     number = next(_numbers)
     cluster = environment.partition("-")[0]
+    statement = DeploymentStatement(
+        deployment_id=f"deployment{number:010}",
+        organization=ORGANIZATION,
+        application=APPLICATION,
+        environment=environment,
+        environment_type="staging",
+        cluster=cluster,
+        namespaces=("shop",),
+        bundle_sha256=bundle,
+        previous_bundle_sha256=None,
+        strategy=Strategy.ALL_AT_ONCE,
+        not_before=int(now),
+        expires=int(now + deadline_seconds) + RETRY_SECONDS,
+        rollback=False,
+    )
     deployment = NewDeployment(
-        id=f"deployment{number:010}",
+        id=statement.deployment_id,
         organization=ORGANIZATION,
         application=APPLICATION,
         environment=environment,
@@ -80,7 +98,7 @@ def deploy(
         bundle_sha256=bundle,
         previous_bundle_sha256=None,
         rollback=False,
-        statement=b"{}",
+        statement=statement.to_bytes(),
         envelope=ENVELOPE,
         origins="{}",
         request_sha256="request",

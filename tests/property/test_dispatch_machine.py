@@ -1,9 +1,10 @@
 """
-Two relays on one store and three agents, in any order of deploying, connecting, answering, losing and being killed.
+Two relays on one store and three agents, in any order of what clients ask, agents say, and connections and relays do.
 
 What must hold whatever happens: no job is lost, none is offered twice under one token, an environment is changed by
-one job at a time and in the order of storing, verdicts agree with the store, and every story is one that the table of
-states allows.
+one job at a time and in the order of storing, verdicts agree with the store, no retry is one that an agent would take
+for a replay, and every story is one that the table of states allows. At the end every job reaches a final state: by
+agents that come back, or, when none ever does, by time alone.
 """
 
 from __future__ import annotations
@@ -13,28 +14,38 @@ import itertools
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import structlog
-from hypothesis import HealthCheck, event, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import Connection
 
 from fairlead_relay.bus import LocalBus
 from fairlead_relay.dispatch import Dispatcher, DispatchLimits
 from fairlead_relay.errors import Conflict, SessionReplaced
 from fairlead_relay.store import Store
+from fairlead_relay.store.deployments import Deployment
 from fairlead_relay.store.events import Scope, read_events
-from fairlead_relay.store.jobs import Job, find_job, stop_job
+from fairlead_relay.store.jobs import Job, Stop, find_job, stop_job, supersede_earlier
+from fairlead_relay.store.retries import retry_deployment
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import Heartbeat, HeartbeatJob, JobAccept, JobCancel, JobOffer, JobRefuse, Progress
 from fairlead_shared.jobs import FINAL_STATES, HELD_STATES, TRANSITIONS, JobState
 from fairlead_shared.progress import Outcome
-from tests.conformance.domain import ORGANIZATION, START, deploy, hello, identity_of, result, seed, step
+from tests.conformance.domain import APPLICATION, ORGANIZATION, START, deploy, hello, identity_of, result, seed, step
 
 CLUSTERS = ("one", "two", "three")
 ENVIRONMENTS = tuple(f"{cluster}-{name}" for cluster in CLUSTERS for name in ("a", "b"))
@@ -46,6 +57,8 @@ T = TypeVar("T")
 
 NEXT = {state: {after for (before, _), after in TRANSITIONS.items() if before is state} for state in JobState}
 """Which states may follow which."""
+REACHED: set[JobState] = set()
+"""In all examples together."""
 
 
 @dataclass
@@ -57,9 +70,11 @@ class Link:
     offers: list[JobOffer] = field(default_factory=list)
     cancels: list[JobCancel] = field(default_factory=list)
     open: bool = True
+    drained: bool = False
 
     def offer(self, message: JobOffer) -> None:
         """Take an offer."""
+        assert not self.drained, "an offer after the relay said that it goes away"
         assert self.open, "an offer on a connection that the relay closed"
         self.offers.append(message)
 
@@ -80,6 +95,7 @@ class Run:
     token: int
     attempt: int
     environment: str
+    deployment: str
     recorded: int
     """Number of its last event."""
     acknowledged: int
@@ -93,6 +109,27 @@ class AgentModel:
     cluster: str
     link: Link | None = None
     runs: dict[str, Run] = field(default_factory=dict)
+    begun: dict[str, list[str]] = field(default_factory=dict)
+    """Environment → deployments in the order in which they were first begun."""
+    succeeded: set[str] = field(default_factory=set)
+    ended: dict[str, int] = field(default_factory=dict)
+    """Deployment → its last attempt that ended otherwise."""
+
+    def take(self, environment: str, deployment: str, attempt: int) -> None:
+        """Begin a deployment as far as an agent's memory of replays lets it, see verification.check_replay."""
+        assert deployment not in self.succeeded
+        assert attempt > self.ended.get(deployment, 0)
+        begun = self.begun.setdefault(environment, [])
+        if deployment not in begun:
+            begun.append(deployment)
+        assert begun[-1] == deployment
+
+    def note_end(self, run: Run, outcome: Outcome) -> None:
+        """Remember how an attempt ended."""
+        if outcome is Outcome.SUCCEEDED:
+            self.succeeded.add(run.deployment)
+        else:
+            self.ended[run.deployment] = run.attempt
 
     @property
     def connected(self) -> Link | None:
@@ -111,6 +148,9 @@ class DispatchMachine(RuleBasedStateMachine):
         self.agents = {cluster: AgentModel(cluster) for cluster in CLUSTERS}
         self.environments: dict[str, str] = {}
         """Job id → environment, in the order of storing."""
+        self.deployments: dict[str, str] = {}
+        """Job id → deployment."""
+        self.agents_return = True
         self.offered: set[tuple[str, int]] = set()
         self.begun: dict[str, list[str]] = defaultdict(list)
         """Environment → jobs in the order in which agents took them."""
@@ -121,9 +161,10 @@ class DispatchMachine(RuleBasedStateMachine):
         """Run asynchronous work to its end."""
         return self.runner.run(work)
 
-    @initialize()
-    def start(self) -> None:
+    @initialize(agents_return=st.booleans())
+    def start(self, *, agents_return: bool) -> None:
         """Start both relays."""
+        self.agents_return = agents_return
         for relay in RELAYS:
             bus = LocalBus()
             store = Store(f"sqlite:///{Path(self.folder.name)}/relay.db", bus.publish)
@@ -160,19 +201,56 @@ class DispatchMachine(RuleBasedStateMachine):
     # What clients do.
 
     @rule(
-        environment=st.sampled_from(ENVIRONMENTS), relay=st.sampled_from(RELAYS), patience=st.sampled_from([100, 5000])
+        environment=st.sampled_from(ENVIRONMENTS),
+        relay=st.sampled_from(RELAYS),
+        patience=st.sampled_from([100, 5000]),
+        priority=st.integers(-1, 1),
+        supersedes=st.booleans(),
     )
-    def deploy(self, environment: str, relay: int, patience: float) -> None:
-        """Ask either relay for a deployment."""
-        made = self.run(self.stores[relay].write(lambda c: deploy(c, environment, self.now, deadline_seconds=patience)))
-        self.environments[made.job.id] = environment
+    def deploy(
+        self, environment: str, relay: int, patience: float, priority: int = 0, *, supersedes: bool = False
+    ) -> None:
+        """Ask either relay for a deployment, which may make room for itself."""
+
+        def write(connection: Connection) -> Deployment:
+            if supersedes:
+                supersede_earlier(connection, ORGANIZATION, APPLICATION, environment, self.now)
+            return deploy(connection, environment, self.now, deadline_seconds=patience, priority=priority)
+
+        self.note(self.run(self.stores[relay].write(write)))
+        self.dispatch(relay)
+
+    def note(self, deployment: Deployment) -> None:
+        """Remember a deployment's newest job."""
+        self.environments[deployment.job.id] = deployment.environment
+        self.deployments[deployment.job.id] = deployment.id
+
+    @precondition(lambda self: self.environments)
+    @rule(content=st.data(), relay=st.sampled_from(RELAYS))
+    def retry(self, content: st.DataObject, relay: int) -> None:
+        """Ask either relay to try any deployment again."""
+        chosen = content.draw(st.sampled_from(sorted(set(self.deployments.values()))))
+        job_id = f"retry{len(self.environments):013}"
+        try:
+            made = self.run(
+                self.stores[relay].write(lambda c: retry_deployment(c, ORGANIZATION, chosen, job_id, "token", self.now))
+            )
+        except Conflict:
+            return
+        event("retried")
+        self.note(made)
         self.dispatch(relay)
 
     @precondition(lambda self: self.environments)
     @rule(content=st.data(), relay=st.sampled_from(RELAYS), stop=st.sampled_from(["cancel", "supersede"]))
-    def ask_to_stop(self, content: st.DataObject, relay: int, stop: str) -> None:
-        """Ask either relay to stop any job."""
-        job_id = content.draw(st.sampled_from(sorted(self.environments)))
+    def ask_to_stop(self, content: st.DataObject, relay: int, stop: Stop) -> None:
+        """Ask either relay to stop a job: one that an agent has, if there is one, or any."""
+        at_work = [job_id for agent in self.agents.values() for job_id in agent.runs]
+        job_id = content.draw(st.sampled_from(at_work or sorted(self.environments)))
+        self.stop(job_id, relay, stop)
+
+    def stop(self, job_id: str, relay: int, stop: Stop) -> None:
+        """Ask a relay to stop a job, which it refuses only if the job has ended."""
         before = self.job(job_id)
         try:
             self.run(self.stores[relay].write(lambda c: stop_job(c, ORGANIZATION, job_id, stop, self.now)))
@@ -200,6 +278,14 @@ class DispatchMachine(RuleBasedStateMachine):
                 agent.link = None
         self.dispatchers[relay] = self.dispatcher(relay, self.stores[relay], LocalBus())
         self.run(self.dispatchers[relay].recover())
+
+    @rule(cluster=st.sampled_from(CLUSTERS))
+    def drain(self, cluster: str) -> None:
+        """Tell an agent that its relay goes away: what it holds goes on, nothing more is offered."""
+        link = self.agents[cluster].connected
+        if link is not None:
+            self.dispatchers[link.relay].stop_offers(link.session_id)
+            link.drained = True
 
     # What agents do.
 
@@ -240,9 +326,15 @@ class DispatchMachine(RuleBasedStateMachine):
             agent.link = None
 
     @precondition(lambda self: self.with_offers())
-    @rule(content=st.data(), answer=st.sampled_from(["accept", "accept", "accept", "no", "later"]))
-    def answer_one(self, content: st.DataObject, answer: str) -> None:
-        """Answer an offer."""
+    @rule(content=st.data())
+    def accept_one(self, content: st.DataObject) -> None:
+        """Accept an offer."""
+        self.answer(content.draw(st.sampled_from(self.with_offers())), "accept")
+
+    @precondition(lambda self: self.with_offers())
+    @rule(content=st.data(), answer=st.sampled_from(["no", "later"]))
+    def refuse_one(self, content: st.DataObject, answer: str) -> None:
+        """Refuse an offer, for good or for now."""
         self.answer(content.draw(st.sampled_from(self.with_offers())), answer)
 
     def answer(self, cluster: str, answer: str) -> None:
@@ -264,7 +356,9 @@ class DispatchMachine(RuleBasedStateMachine):
             if offer.job_id not in self.begun[environment]:
                 self.begun[environment].append(offer.job_id)
             seq = offer.acknowledged_seq
-            agent.runs[offer.job_id] = Run(offer.token, offer.attempt, environment, seq, seq)
+            deployment = self.deployments[offer.job_id]
+            agent.take(environment, deployment, offer.attempt)
+            agent.runs[offer.job_id] = Run(offer.token, offer.attempt, environment, deployment, seq, seq)
 
     @precondition(lambda self: self.at_work())
     @rule(content=st.data(), new=st.integers(0, 3), lost=st.booleans())
@@ -288,7 +382,10 @@ class DispatchMachine(RuleBasedStateMachine):
         stopping = run.stopping or any(cancel.job_id == job_id for cancel in link.cancels)
         events = [step(number) for number in range(run.acknowledged + 1, run.recorded + new + 1)]
         if outcome is not None:
-            events.append(result(Outcome.CANCELLED if stopping else outcome))
+            outcome = Outcome.CANCELLED if stopping else outcome
+            events.append(result(outcome))
+            # Before it is reported: the answer may be that the job is no longer its own.
+            agent.note_end(run, outcome)
         if not events:
             return
         messages = [
@@ -351,7 +448,10 @@ class DispatchMachine(RuleBasedStateMachine):
         """Let everything come to its end, then read every story."""
         try:
             if self.stores:
-                self.come_to_an_end()
+                if self.agents_return:
+                    self.come_to_an_end()
+                else:
+                    self.run_out_of_time()
                 for job_id in self.environments:
                     self.check_story(job_id)
         finally:
@@ -360,6 +460,16 @@ class DispatchMachine(RuleBasedStateMachine):
             self.runner.close()
             self.folder.cleanup()
 
+    def run_out_of_time(self) -> None:
+        """Let no agent say anything any more: every job must reach a final state by the clock alone."""
+        for number in itertools.count():
+            if all(job.state in FINAL_STATES for job in self.jobs().values()):
+                return
+            assert number < 20, "time does not end a job"
+            self.now += 1000
+            for relay in RELAYS:
+                self.dispatch(relay)
+
     def come_to_an_end(self) -> None:
         """Connect every agent and let it finish what it is given: every job must reach a final state."""
         for number in itertools.count():
@@ -367,7 +477,8 @@ class DispatchMachine(RuleBasedStateMachine):
                 return
             assert number < 60, "a job does not come to its end"
             for cluster in CLUSTERS:
-                if self.agents[cluster].connected is None:
+                link = self.agents[cluster].connected
+                if link is None or link.drained:
                     self.connect(cluster, 0, tells=False)
             for relay in RELAYS:
                 self.dispatch(relay)
@@ -382,10 +493,12 @@ class DispatchMachine(RuleBasedStateMachine):
         """Report the end of one job."""
         agent = self.agents[cluster]
         run = agent.runs.pop(job_id)
+        link = agent.connected
+        stopping = run.stopping or (link is not None and any(cancel.job_id == job_id for cancel in link.cancels))
+        outcome = Outcome.CANCELLED if stopping else Outcome.SUCCEEDED
+        agent.note_end(run, outcome)
         if agent.connected is not None:
-            message = Progress(
-                job_id=job_id, token=run.token, seq=run.acknowledged + 1, event=result(Outcome.SUCCEEDED)
-            )
+            message = Progress(job_id=job_id, token=run.token, seq=run.acknowledged + 1, event=result(outcome))
             self.run(self.dispatchers[agent.connected.relay].record(agent.connected.session_id, [message]))
 
     def check_story(self, job_id: str) -> None:
@@ -395,6 +508,7 @@ class DispatchMachine(RuleBasedStateMachine):
         events = [json.loads(record.event) for record in records]
         for state in {one["state"] for one in events if one["type"] == "job"}:
             event(f"state {state}")
+            REACHED.add(JobState(state))
         states = [JobState(one["state"]) for one in events if one["type"] == "job"]
         assert states[0] is JobState.QUEUED
         assert all(after in NEXT[before] for before, after in itertools.pairwise(states))
@@ -406,7 +520,41 @@ class DispatchMachine(RuleBasedStateMachine):
         assert steps == sorted(steps)
 
 
-TestDispatch = DispatchMachine.TestCase
-TestDispatch.settings = settings(max_examples=20, stateful_step_count=40, suppress_health_check=list(HealthCheck))
-TestDispatch.pytestmark = [pytest.mark.timeout(600)]
-"""Each example starts two relays and brings every job to its end: about a second, more on a busy machine."""
+@pytest.mark.timeout(600)
+def test_dispatch_in_any_order() -> None:
+    """Each example starts two relays and brings every job to its end: about a second, more on a busy machine."""
+    limits = settings(max_examples=30, stateful_step_count=40, suppress_health_check=list(HealthCheck))
+    run_state_machine_as_test(DispatchMachine, settings=limits)
+
+
+@settings(max_examples=1, deadline=None)
+@given(make=st.just(DispatchMachine))
+def test_the_machine_reaches_every_state(make: Callable[[], DispatchMachine]) -> None:
+    """One walk by hand: what chance does not reach in one run, it can reach in another."""
+    REACHED.clear()
+    machine = make()
+    machine.start(agents_return=True)
+    machine.answer("one", "no")
+    machine.dispatch(1)
+    machine.answer("two", "accept")
+    machine.connect("two", 0, tells=True)
+    machine.end("two", next(iter(machine.agents["two"].runs)))
+    machine.answer("three", "accept")
+    machine.deploy("three-a", 0, 5000.0)
+    machine.deploy("three-a", 1, 5000.0, supersedes=True)
+    machine.disconnect("one")
+    machine.deploy("one-b", 0, 100.0)
+    machine.deploy("two-b", 0, 5000.0)
+    machine.stop(next(reversed(machine.environments)), 1, "cancel")
+    machine.kill_relay(0)
+    machine.wait(200.0)
+    machine.dispatch(1)
+    machine.deploy("two-a", 1, 100.0)
+    machine.connect("two", 1, tells=False)
+    machine.dispatch(1)
+    machine.answer("two", "accept")
+    machine.disconnect("two")
+    machine.wait(200.0)
+    machine.dispatch(1)
+    machine.teardown()
+    assert set(JobState) == REACHED

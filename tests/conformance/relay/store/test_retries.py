@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from sqlalchemy import update
 
 from fairlead_relay.errors import Conflict, NotFound
 from fairlead_relay.store import Store
@@ -14,39 +13,13 @@ from fairlead_relay.store.events import Scope, read_events
 from fairlead_relay.store.jobs import find_job, stop_job, supersede_earlier
 from fairlead_relay.store.leases import expire_overdue, refuse_job
 from fairlead_relay.store.retries import retry_deployment
-from fairlead_relay.store.schema import deployments
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.jobs import JobState
 from fairlead_shared.progress import Outcome
-from fairlead_shared.statement import DeploymentStatement, Strategy
-from tests.conformance.domain import APPLICATION, BUNDLES, ORGANIZATION, START, deploy
+from tests.conformance.domain import APPLICATION, BUNDLES, ORGANIZATION, RETRY_SECONDS, START, deploy
 from tests.conformance.queue_actor import QueueActor, connected
 
 PLACE = (ORGANIZATION, APPLICATION, "one-staging")
-DAY = 86_400
-
-
-async def asked(store: Store, bundle: str = BUNDLES[0]) -> Deployment:
-    """Store a deployment with a real statement, which is valid for a day longer than its deadline."""
-    made = await store.write(lambda c: deploy(c, bundle=bundle))
-    statement = DeploymentStatement(
-        deployment_id=made.id,
-        organization=ORGANIZATION,
-        application=APPLICATION,
-        environment="one-staging",
-        environment_type="staging",
-        cluster="one",
-        namespaces=("shop",),
-        bundle_sha256=bundle,
-        previous_bundle_sha256=None,
-        strategy=Strategy.ALL_AT_ONCE,
-        not_before=int(START),
-        expires=int(made.job.deadline) + DAY,
-        rollback=False,
-    )
-    signed = update(deployments).where(deployments.c.id == made.id).values(statement=statement.to_bytes())
-    await store.write(lambda c: c.execute(signed))
-    return made
 
 
 async def retried(store: Store, deployment: Deployment, now: float = START + 10) -> Deployment:
@@ -57,7 +30,7 @@ async def retried(store: Store, deployment: Deployment, now: float = START + 10)
 
 async def failed(store: Store, agent: QueueActor, bundle: str = BUNDLES[0]) -> Deployment:
     """Return a deployment that an agent took and that failed."""
-    made = await asked(store, bundle)
+    made = await store.write(lambda c: deploy(c, bundle=bundle))
     await agent.finish(await agent.take(), Outcome.FAILED)
     return made
 
@@ -96,11 +69,11 @@ async def test_a_failed_deployment_is_tried_again_by_a_job_of_its_own(store: Sto
 async def test_one_that_expired_was_refused_or_cancelled_is_tried_again(store: Store) -> None:
     """The statement outlives the deadline for that; the new deadline never outlives the statement."""
     agent = await connected(store)
-    made = await asked(store)
+    made = await store.write(deploy)
     await store.write(lambda c: stop_job(c, ORGANIZATION, made.job.id, "cancel", START))
     second = await retried(store, made)
     await store.write(lambda c: expire_overdue(c, second.job.deadline))
-    late = made.job.deadline + DAY - 60
+    late = made.job.deadline + RETRY_SECONDS - 60
     third = await retried(store, made, late)
     assert (third.job.attempt, third.job.deadline) == (3, late + 60)
     agent.now = late
@@ -113,9 +86,9 @@ async def test_one_that_expired_was_refused_or_cancelled_is_tried_again(store: S
 async def test_what_succeeded_waits_or_was_superseded_is_not_tried_again(store: Store) -> None:
     """Each with the reason."""
     agent = await connected(store)
-    done = await asked(store)
+    done = await store.write(deploy)
     await agent.finish(await agent.take())
-    waits = await asked(store)
+    waits = await store.write(deploy)
     for one, state in ((done, "succeeded"), (waits, "queued")):
         with pytest.raises(Conflict, match=f"is {state}; only one that failed"):
             await retried(store, one)
@@ -130,14 +103,14 @@ async def test_one_whose_statement_has_expired_is_not_tried_again(store: Store) 
     """Its agent would refuse it."""
     made = await failed(store, await connected(store))
     with pytest.raises(Conflict, match=r"expired at .*; deploy again"):
-        await retried(store, made, made.job.deadline + DAY)
+        await retried(store, made, made.job.deadline + RETRY_SECONDS)
 
 
 async def test_one_after_which_another_was_taken_or_waits_is_not_tried_again(store: Store) -> None:
     """It would undo the newer one, and its agent would refuse that; one that nobody took is in nobody's way."""
     agent = await connected(store)
     made = await failed(store, agent)
-    newer = await asked(store, BUNDLES[1])
+    newer = await store.write(lambda c: deploy(c, bundle=BUNDLES[1]))
     with pytest.raises(Conflict, match=f"'{newer.id}' came after"):
         await retried(store, made)
     await store.write(lambda c: stop_job(c, ORGANIZATION, newer.job.id, "cancel", START))
@@ -151,9 +124,9 @@ async def test_one_after_which_another_was_taken_or_waits_is_not_tried_again(sto
 async def test_a_rollback_knows_what_an_earlier_attempt_changed(store: Store) -> None:
     """A retry that still waits does not hide that its first attempt is what runs, half done."""
     agent = await connected(store)
-    await asked(store, BUNDLES[0])
+    await store.write(deploy)
     await agent.finish(await agent.take())
-    good = await asked(store, BUNDLES[1])
+    good = await store.write(lambda c: deploy(c, bundle=BUNDLES[1]))
     await agent.finish(await agent.take())
     await retried(store, await failed(store, agent, BUNDLES[2]))
     assert (await store.read(lambda c: rollback_target(c, *PLACE, None))).id == good.id
