@@ -230,9 +230,10 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
     assert all(one in seen for one in (rolled_back, overlay, first))
     agent.kill()
     until("offline")
-    terminal.type_section(CLI, "Cancel", exits=EXIT_CANCELLED)
+    terminal.type_section(CLI, "Supersede and cancel", exits=EXIT_CANCELLED)
     agent.start()
     until("connected")
+    assert "result: succeeded" in terminal.type_section(CLI, "Jobs, and trying again")
     terminal.environment["FAIRLEAD_CONFIG"] = str(terminal.directory / "nobody" / "config.yaml")  # CI has no login
     assert json.loads(terminal.type_section(CLI, "In CI"))["state"] == "succeeded"
     del terminal.environment["FAIRLEAD_CONFIG"]
@@ -240,7 +241,8 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
     until("revoked")
     assert "bakery" in terminal.type_section(CLI, "Any other call")
     terminal.type_section(CLI, "Approve a key", exits=EXIT_ERROR)  # nobody waits for it
-    typed = {"Log in", "Clusters, applications, environments", "Deploy", "Compare", "See", "Cancel", "In CI"}
+    typed = {"Log in", "Clusters, applications, environments", "Deploy", "Compare", "See", "In CI"}
+    typed |= {"Supersede and cancel", "Jobs, and trying again"}
     typed |= {
         "Several relays",
         "Organizations and tokens",

@@ -29,6 +29,7 @@ NAMES = (
     "diff",
     "env",
     "events",
+    "jobs",
     "login",
     "org",
     "rollback",

@@ -60,6 +60,8 @@ RETRY_CAP_SECONDS = 5.0
 """Six tries with these wait 7 s on average, 14 s at most: longer than a relay's restart takes."""
 
 _RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+_PAGE_ITEMS = 500
+"""The most that the relay puts into one page."""
 _MAX_ANSWER_CHARACTERS = 200
 """Of a foreign answer, shown in an error."""
 
@@ -282,6 +284,10 @@ class Client:
         path = f"{self._root}/deployments/{deployment_id}/cancel"
         return self._send(Deployment, "POST", path, {}, is_repeatable=True)
 
+    def retry(self, deployment_id: str) -> Deployment:
+        """Try a deployment again that did not succeed, as it was signed, while nothing newer was deployed."""
+        return self._send(Deployment, "POST", f"{self._root}/deployments/{deployment_id}/retry", {})
+
     def check_health(self, application: str, environment: str, deadline_seconds: float) -> HealthCheck:
         """
         Ask the agent for the health of an environment's objects; follow the job's events for the answer.
@@ -293,6 +299,20 @@ class Client:
         """
         path = f"{self._environment(application, environment)}/health-checks"
         return self._send(HealthCheck, "POST", path, {"deadline_seconds": deadline_seconds})
+
+    def jobs(self, wanted: Mapping[str, str | list[str] | None], limit: int) -> Iterator[Job]:
+        """
+        Yield the newest jobs, `limit` at most.
+
+        Args:
+            wanted: Of `state` (a list), `kind`, `cluster`, `application` and `environment` those that matter.
+            limit: How many.
+        """
+        return self._list(Job, f"{self._root}/jobs", limit, wanted)
+
+    def cancel_job(self, job_id: str) -> Job:
+        """Ask for a job to stop; one that waits is cancelled at once."""
+        return self._send(Job, "POST", f"{self._root}/jobs/{job_id}/cancel", {}, is_repeatable=True)
 
     def job(self, job_id: str) -> Job:
         """Return one job."""
@@ -374,9 +394,15 @@ class Client:
         answer = self._call(method, path, is_repeatable=is_repeatable, json=body)
         return _read(record, f"{method} {path}", answer.content)
 
-    def _list(self, record: type[_RecordT], path: str, limit: int | None = None) -> Iterator[_RecordT]:
-        """Yield the items of all pages, `limit` at most."""
-        query: dict[str, Any] = {} if limit is None else {"limit": limit}
+    def _list(
+        self,
+        record: type[_RecordT],
+        path: str,
+        limit: int | None = None,
+        wanted: Mapping[str, str | list[str] | None] | None = None,
+    ) -> Iterator[_RecordT]:
+        """Yield the items of all pages, `limit` at most, that a query chooses."""
+        query: dict[str, Any] = dict(wanted or {}) | ({} if limit is None else {"limit": min(limit, _PAGE_ITEMS)})
         left = limit
         while True:
             page = _page(f"GET {path}", self._call("GET", path, is_repeatable=True, params=query))

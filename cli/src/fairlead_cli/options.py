@@ -65,6 +65,19 @@ class ContentNames:
 
 
 @dataclass(frozen=True, slots=True)
+class Precedence:
+    """Before which others a deployment goes."""
+
+    is_superseding: bool = False
+    priority: int = 0
+
+    def fields(self) -> dict[str, object]:
+        """Return what a request for a deployment says of it; nothing for what the relay does anyway."""
+        said: dict[str, object] = {"on_earlier": "supersede"} if self.is_superseding else {}
+        return said | ({"priority": self.priority} if self.priority else {})
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """What `-o` asks for."""
 
@@ -195,6 +208,22 @@ class DeploymentIdType(click.ParamType[str]):
             self.fail(f"{error}; 'fairlead deployments list APP/ENV' shows them", param, ctx)
 
 
+class JobIdType(click.ParamType[str]):
+    """The id of a job."""
+
+    name = "JOB"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
+        """Return the id, or end with a usage error."""
+        from fairlead_shared.errors import NameInvalid
+        from fairlead_shared.identity import check_id
+
+        try:
+            return check_id("job", value)
+        except NameInvalid as error:
+            self.fail(f"{error}; 'fairlead jobs list' shows them", param, ctx)
+
+
 class DurationType(click.ParamType[float]):
     """A length of time such as `90`, `90s`, `5m` or `1h`, in seconds."""
 
@@ -311,6 +340,34 @@ def with_content(command: _CommandT) -> _CommandT:
             multiple=True,
             required=True,
             help="Manifests, a folder of them, a kustomization, a Helm chart, or - for stdin. May be repeated.",
+        ),
+    ):
+        decorated = decorate(decorated)
+    return decorated  # type: ignore[no-any-return]  # click's decorators keep the type
+
+
+def with_precedence(command: _CommandT) -> _CommandT:
+    """Give a command `--supersede` and `--priority`, and pass it their values as `precedence`."""
+
+    @wraps(command)
+    def run(
+        *args: Any,  # noqa: ANN401  (the command's own)
+        is_superseding: bool,
+        priority: int,
+        **options: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        return command(*args, precedence=Precedence(is_superseding, priority), **options)
+
+    decorated: Any = run
+    for decorate in (
+        click.option(
+            "--priority", type=click.IntRange(-100, 100), default=0, help="Before others of its agent, if higher; 0."
+        ),
+        click.option(
+            "--supersede",
+            "is_superseding",
+            is_flag=True,
+            help="In place of earlier ones of the environment: they end, and are not waited for.",
         ),
     ):
         decorated = decorate(decorated)

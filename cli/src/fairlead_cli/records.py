@@ -203,10 +203,19 @@ class Job(_Record):
     id: str
     kind: str
     state: JobState
+    cluster: str = ""
+    application: str | None = None
+    """None if it is about the whole cluster, as is the environment then."""
+    environment: str | None = None
+    deployment_id: str | None = None
+    priority: int = 0
     attempt: int = 0
     reason: str | None = None
     outcome: str | None = None
     cause: str | None = None
+    created_by: str | None = None
+    created_at: datetime | None = None
+    deadline: datetime | None = None
 
     @property
     def is_final(self) -> bool:

@@ -33,7 +33,9 @@ OFFER_SECONDS = 3.0
 """Between detaching and the end of the command, in which a second Ctrl-C counts: time to read a sentence."""
 
 
-def watch(client: Client, terminal: Terminal, deployment: Deployment, timeout_seconds: float | None) -> ExitCode:
+def watch(
+    client: Client, terminal: Terminal, deployment: Deployment, timeout_seconds: float | None, *, after: int = 0
+) -> ExitCode:
     """
     Show a deployment until it ends.
 
@@ -42,9 +44,10 @@ def watch(client: Client, terminal: Terminal, deployment: Deployment, timeout_se
         terminal: Where to show it.
         deployment: As it was last seen.
         timeout_seconds: How long to watch at most, from now; None for ever.
+        after: Leave out events up to this position: those of an earlier try.
     Returns: The exit code that says how it ended.
     """
-    return _watch(client, terminal, deployment, Story(), timeout_seconds)
+    return _watch(client, terminal, deployment, Story(position=after), timeout_seconds)
 
 
 def _watch(
@@ -71,10 +74,10 @@ def _watch(
 
 
 def watch_and_show(
-    client: Client, terminal: Terminal, deployment: Deployment, timeout_seconds: float | None
+    client: Client, terminal: Terminal, deployment: Deployment, timeout_seconds: float | None, *, after: int = 0
 ) -> ExitCode:
     """Watch a deployment; for programs (`-o json` and the like), write it to stdout as it is at the end."""
-    code = watch(client, terminal, deployment, timeout_seconds)
+    code = watch(client, terminal, deployment, timeout_seconds, after=after)
     if not terminal.is_table:
         terminal.show(client.deployment(deployment.id), [], lambda row: row.id)
     return code

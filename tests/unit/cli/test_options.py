@@ -8,6 +8,7 @@ from fairlead_cli.options import (
     DeploymentIdType,
     DurationType,
     EnvironmentAddress,
+    JobIdType,
     LifeType,
     NameType,
     Output,
@@ -36,6 +37,9 @@ def test_names_and_ids() -> None:
     assert DeploymentIdType().convert(DEPLOYMENT_ID, None, None) == DEPLOYMENT_ID
     with pytest.raises(click.BadParameter, match="fairlead deployments list"):
         DeploymentIdType().convert("../x", None, None)
+    assert JobIdType().convert(DEPLOYMENT_ID, None, None) == DEPLOYMENT_ID
+    with pytest.raises(click.BadParameter, match="fairlead jobs list"):
+        JobIdType().convert("../x", None, None)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("24h", 86_400)])

@@ -78,6 +78,14 @@ def test_programs_get_the_deployment_as_it_ended(relay: ScriptedRelay, capsys: C
     assert capsys.readouterr().out == f"{DEPLOYMENT_ID}\n"
 
 
+def test_an_earlier_try_is_left_out(relay: ScriptedRelay) -> None:
+    """Its failure is not this one's."""
+    relay.answer(EVENTS, stream(STORY[3:]))
+    relay.answer(SHOWN, deployment("succeeded"))
+    assert watch(relay.client(), Terminal(), QUEUED, None, after=3) is ExitCode.OK
+    assert relay.requests[0].headers["Last-Event-ID"] == "3"
+
+
 def test_a_stream_that_drops_is_resumed(relay: ScriptedRelay, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each event once, and a word about the drop."""
     monkeypatch.setattr("fairlead_cli.following.BASE_SECONDS", 0.0)

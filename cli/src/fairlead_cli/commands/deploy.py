@@ -12,9 +12,11 @@ from fairlead_cli.options import (
     ContentNames,
     DurationType,
     EnvironmentAddress,
+    Precedence,
     examples,
     with_content,
     with_output,
+    with_precedence,
 )
 from fairlead_cli.terminal import Column, Terminal
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--env", "-e", "address", type=AddressType(), required=True, help="Where to.")
 @click.option("--watch", "-w", "is_watched", is_flag=True, help="Follow it to its end; the exit code says how it went.")
 @click.option("--timeout", type=DurationType(), help="How long it may take to become healthy, e.g. 5m; then it fails.")
+@with_precedence
 @click.option("--dry-run", "is_dry", is_flag=True, help="Say what it would change, and send nothing.")
 @with_output
 def deploy(
@@ -46,6 +49,7 @@ def deploy(
     is_watched: bool,  # noqa: FBT001  (click passes by name)
     timeout: float | None,
     is_dry: bool,  # noqa: FBT001
+    precedence: Precedence,
     terminal: Terminal,
 ) -> int:
     """
@@ -95,6 +99,7 @@ def deploy(
             "deployment_id": new_deployment_id(),
             "bundle_sha256": bundle.sha256,
             "origins": dict(prepared.origins),
+            **precedence.fields(),
         }
         if timeout is not None:
             body |= {"wait_seconds": timeout, "deadline_seconds": timeout}

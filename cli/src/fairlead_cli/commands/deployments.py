@@ -25,7 +25,7 @@ _SHORT_REASON = 48
 
 @click.group()
 def deployments() -> None:
-    """List, show, watch and cancel deployments."""
+    """List, show, watch, cancel and retry deployments."""
 
 
 @deployments.command(name="list")
@@ -79,6 +79,32 @@ def cancel(deployment_id: str, terminal: Terminal) -> None:
     with connect() as client:
         found = client.cancel(deployment_id)
     show_deployment(terminal, found)
+
+
+@deployments.command(epilog=examples("fairlead deployments retry 01k9x0q6v3t1m8c5n7b2d4f6gh --watch"))
+@DeploymentArgument
+@click.option("--watch", "-w", "is_watched", is_flag=True, help="Follow it to its end; the exit code says how it went.")
+@click.option("--timeout", type=DurationType(), help="With --watch: how long to watch, e.g. 5m.")
+@with_output
+def retry(deployment_id: str, is_watched: bool, timeout: float | None, terminal: Terminal) -> int:  # noqa: FBT001
+    """
+    Try a deployment again that failed, expired, was refused or cancelled.
+
+    It is the same bundle under the same statement, so nobody signs anew. Refused if the statement has expired, or if
+    something newer was deployed to the environment.
+    """
+    from fairlead_cli.connecting import connect
+    from fairlead_cli.errors import ExitCode
+    from fairlead_cli.watching import watch_and_show
+
+    with connect() as client:
+        told = [stored.id for stored in client.deployment_events(deployment_id, follow=False)] if is_watched else []
+        found = client.retry(deployment_id)
+        if is_watched:
+            return watch_and_show(client, terminal, found, timeout, after=max(told, default=0))
+    show_deployment(terminal, found)
+    terminal.say(f"see it with 'fairlead deployments show {found.id} --watch'")
+    return ExitCode.OK
 
 
 def show_deployment(terminal: Terminal, deployment: Deployment) -> None:

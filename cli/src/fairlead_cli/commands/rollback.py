@@ -9,8 +9,10 @@ from fairlead_cli.options import (
     DeploymentIdType,
     DurationType,
     EnvironmentAddress,
+    Precedence,
     examples,
     with_output,
+    with_precedence,
 )
 from fairlead_cli.terminal import Terminal
 
@@ -25,12 +27,14 @@ from fairlead_cli.terminal import Terminal
 @click.option("--to", type=DeploymentIdType(), help="Deployment whose bundle is wanted.")
 @click.option("--watch", "-w", "is_watched", is_flag=True, help="Follow it to its end; the exit code says how it went.")
 @click.option("--timeout", type=DurationType(), help="How long it may take to become healthy, e.g. 5m; then it fails.")
+@with_precedence
 @with_output
 def rollback(
     address: EnvironmentAddress,
     to: str | None,
     is_watched: bool,  # noqa: FBT001  (click passes by name)
     timeout: float | None,
+    precedence: Precedence,
     terminal: Terminal,
 ) -> int:
     """
@@ -45,7 +49,7 @@ def rollback(
     from fairlead_cli.watching import watch_and_show
 
     with connect() as client:
-        body: dict[str, object] = {"deployment_id": new_deployment_id()}
+        body: dict[str, object] = {"deployment_id": new_deployment_id(), **precedence.fields()}
         if to is not None:
             body["to"] = to
         if timeout is not None:

@@ -78,6 +78,16 @@ def test_a_time_limit_goes_to_the_agent_too(fairlead: Fairlead, calls: Calls, re
     assert (body["wait_seconds"], body["deadline_seconds"]) == (120, 120)
 
 
+def test_precedence_is_said_when_asked_for(fairlead: Fairlead, calls: Calls, relay: ScriptedRelay) -> None:
+    """Otherwise the relay's own rule holds."""
+    calls.accept_bundles(CONFIG)
+    arguments = ("deploy", "-f", "-", "--env", "shop/staging", "--supersede", "--priority", "-7")
+    assert fairlead(*arguments, stdin=CONFIG).exit_code == 0
+    [body] = relay.bodies(CREATE)
+    assert (body["on_earlier"], body["priority"]) == ("supersede", -7)
+    assert fairlead(*arguments[:5], "--priority", "101", stdin=CONFIG).exit_code == 2
+
+
 def test_watching_shows_events_and_ends_with_the_outcome(
     fairlead: Fairlead, calls: Calls, relay: ScriptedRelay
 ) -> None:

@@ -7,6 +7,7 @@ from click.testing import Result
 from tests.unit.cli.scripted_relay import (
     DEPLOYMENT_ID,
     ENVIRONMENT,
+    FAILURE,
     ORGANIZATION,
     STORY,
     ScriptedRelay,
@@ -46,6 +47,24 @@ def test_cancel(fairlead: Fairlead, relay: ScriptedRelay) -> None:
     assert "cancelling" in fairlead("deployments", "cancel", DEPLOYMENT_ID).stdout
     result = fairlead("deployments", "cancel", DEPLOYMENT_ID)
     assert (result.exit_code, result.stderr) == (1, "error: it has already ended (conflict)\n")
+
+
+def test_retry_shows_the_new_try_alone(fairlead: Fairlead, relay: ScriptedRelay) -> None:
+    """Watched from after the events of the one that failed; a refusal says why."""
+    relay.answer(f"GET {SHOWN}/events", stream(FAILURE), stream([*FAILURE, *(later(one) for one in STORY)]))
+    relay.answer(f"POST {SHOWN}/retry", deployment("queued"), problem(409, "conflict", "a newer one was deployed"))
+    relay.answer(f"GET {SHOWN}", deployment("succeeded"))
+    watched = fairlead("deployments", "retry", DEPLOYMENT_ID, "--watch")
+    assert watched.exit_code == 0
+    assert "nope:1" not in watched.output
+    assert "created Deployment shop/web" in watched.stdout
+    result = fairlead("deployments", "retry", DEPLOYMENT_ID)
+    assert (result.exit_code, result.stderr) == (1, "error: a newer one was deployed (conflict)\n")
+
+
+def later(record: dict[str, object]) -> dict[str, object]:
+    """Return a record as it would come after those of a failure."""
+    return record | {"id": 100 + int(str(record["id"]))}
 
 
 def test_an_id_that_is_none_is_not_sent(fairlead: Fairlead, relay: ScriptedRelay) -> None:
