@@ -54,7 +54,7 @@ class Workplace:
             environment: Settings beyond the defaults.
             for_cluster: Whether the control plane's agents dial it.
         """
-        variables = dict(environment or {})
+        variables = {"FAIRLEAD_RELAY_REQUESTS_PER_MINUTE": "10000000", **(environment or {})}
         host = "127.0.0.1"
         if for_cluster:
             host = "0.0.0.0"

@@ -19,6 +19,7 @@ import structlog
 from fairlead_relay import __version__
 from fairlead_relay.api.application import make_api
 from fairlead_relay.api.metrics_page import make_metrics_page
+from fairlead_relay.api.rate_limits import RateLimits
 from fairlead_relay.api.server import ApiServer
 from fairlead_relay.api.services import Services
 from fairlead_relay.bus import LocalBus, SharedBus
@@ -148,6 +149,8 @@ class Relay:
             planner=Planner(store, authority.signer, time.time, library.namespaces_of),
             settings=settings,
             clock=time.time,
+            monotonic=time.monotonic,
+            limits=RateLimits(settings.requests_per_minute, settings.failures_per_minute),
             metrics=metrics,
             stopping=stopping,
         )

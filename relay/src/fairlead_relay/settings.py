@@ -132,6 +132,14 @@ class Settings(BaseModel):
     """Connections without a client certificate served per minute: 10,000 agents whose certificates all lapsed are back
     within 17 minutes, and a flood costs no more than 10 signatures a second."""
 
+    requests_per_minute: Annotated[int, Field(ge=1)] = 30_000
+    """API requests of one token served per minute: about what one relay answers at all on two cores, so that a script
+    that runs wild leaves something to others, and nothing else ever notices."""
+
+    failures_per_minute: Annotated[int, Field(ge=1)] = 600
+    """API requests without a good token answered 401 per minute and address; then 429. No token can be guessed; this
+    keeps the noise of a scanner out of the way. Good tokens pass from any address: behind an ingress all have one."""
+
     certificate_seconds: Annotated[float, Field(ge=4, le=90 * 86_400)] = 86_400.0
     """Life of agents' certificates. A day: a relay may be away for hours, and one that leaked is soon worthless.
     Revocation does not wait for it."""

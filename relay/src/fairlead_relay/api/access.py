@@ -18,7 +18,8 @@ from typing import Annotated, Final, TypeVar
 from fastapi import Depends, Request
 
 from fairlead_relay.api.problems import ApiCode, Problem
-from fairlead_relay.api.services import services_of
+from fairlead_relay.api.rate_limits import note
+from fairlead_relay.api.services import Services, services_of
 from fairlead_relay.errors import NotFound
 from fairlead_relay.pki.access_tokens import AccessToken
 from fairlead_relay.store.deployments import find_deployment
@@ -96,7 +97,8 @@ async def authorize(request: Request) -> None:
     """
     Let a request through, or not; a dependency of the whole application.
 
-    Raises: Problem: 401 without a valid token, 403 when its role or organization does not allow this.
+    Raises: Problem: 401 without a valid token, 403 when its role or organization does not allow this, 429 when there
+        were too many requests.
     """
     mark = getattr(request.scope.get("endpoint"), _MARK, None)
     if mark == _PUBLIC:
@@ -133,11 +135,10 @@ async def _check_application(request: Request, organization: str, application: s
 
 
 async def _authenticate(request: Request) -> Caller:
+    services = services_of(request)
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        detail = "send a token: Authorization: Bearer flt_…"
-        raise Problem(HTTPStatus.UNAUTHORIZED, ApiCode.UNAUTHENTICATED, detail, headers=_CHALLENGE)
-    services = services_of(request)
+        raise _unauthenticated(request, services, "send a token: Authorization: Bearer flt_…")
     now = services.clock()
     token = AccessToken.parse(text)
     found = await services.store.read(lambda connection: find_token(connection, token.token_id)) if token else None
@@ -148,10 +149,26 @@ async def _authenticate(request: Request) -> Caller:
         or (found.expires_at is not None and found.expires_at <= now)
     ):
         detail = "the token is unknown or past its expiry; ask an administrator for a new one"
-        raise Problem(HTTPStatus.UNAUTHORIZED, ApiCode.UNAUTHENTICATED, detail, headers=_CHALLENGE)
+        raise _unauthenticated(request, services, detail)
+    allowance = services.limits.of_tokens.take(found.id, services.monotonic())
+    note(request.scope, allowance)
+    if allowance.is_exceeded:
+        detail = f"this token made more than {allowance.limit} requests within a minute"
+        raise Problem(HTTPStatus.TOO_MANY_REQUESTS, ApiCode.RATE_LIMITED, detail)
     if found.last_used_at is None or found.last_used_at < now - TOUCH_SECONDS:
         await services.store.write(lambda connection: touch_token(connection, found.id, now))
     return Caller(found.id, found.organization, found.role, found.expires_at, found.application, found.name)
+
+
+def _unauthenticated(request: Request, services: Services, detail: str) -> Problem:
+    """Return the refusal of a request without a good token; of too many from one address, another one."""
+    address = request.client.host if request.client else ""
+    allowance = services.limits.of_failures.take(address, services.monotonic())
+    if not allowance.is_exceeded:
+        return Problem(HTTPStatus.UNAUTHORIZED, ApiCode.UNAUTHENTICATED, detail, headers=_CHALLENGE)
+    note(request.scope, allowance)
+    detail = "too many requests without a good token came from this address"
+    return Problem(HTTPStatus.TOO_MANY_REQUESTS, ApiCode.RATE_LIMITED, detail)
 
 
 def _caller(request: Request) -> Caller:

@@ -21,6 +21,7 @@ from fairlead_relay.api import (
     tokens,
 )
 from fairlead_relay.api.access import authorize
+from fairlead_relay.api.rate_limits import RateLimitHeaders
 from fairlead_relay.api.request_log import RequestLog
 from fairlead_relay.api.request_metrics import RequestMetrics
 from fairlead_relay.api.services import Services
@@ -48,7 +49,8 @@ def make_api(services: Services) -> ASGIApp:
     """Return the ASGI application."""
     app = make_routes()
     app.state.services = services
-    return RequestLog(RequestMetrics(problems.LargeBodies(app), services.metrics.answered))
+    limited = RateLimitHeaders(problems.LargeBodies(app))
+    return RequestLog(RequestMetrics(limited, services.metrics.answered))
 
 
 def make_routes() -> FastAPI:

@@ -48,6 +48,14 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
         "description": "Seconds to wait before the next try.",
         "schema": {"type": "integer", "minimum": 0},
     },
+    "RateLimit-Policy": {
+        "description": "The limit `q` within `w` seconds. On every answer to a good token.",
+        "schema": {"type": "string", "examples": ['"token";q=30000;w=60']},
+    },
+    "RateLimit": {
+        "description": "Requests `r` that are left for the next `t` seconds. On every answer to a good token.",
+        "schema": {"type": "string", "examples": ['"token";r=29998;t=41']},
+    },
     "WWW-Authenticate": {"description": "How to prove oneself.", "schema": {"type": "string", "examples": ["Bearer"]}},
 }
 _ANSWERS: Final = {
@@ -90,6 +98,13 @@ _ANSWERS: Final = {
         "A parameter, a header or the body breaks a rule; `field` names it.",
         ApiCode.INVALID_REQUEST,
         "name: Field required",
+    ),
+    HTTPStatus.TOO_MANY_REQUESTS: _Answer(
+        "TooManyRequests",
+        "This token, or this address without a good one, made too many requests within a minute. Temporary.",
+        ApiCode.RATE_LIMITED,
+        "this token made more than 30000 requests within a minute",
+        ("Retry-After", "RateLimit-Policy", "RateLimit"),
     ),
     HTTPStatus.INTERNAL_SERVER_ERROR: _Answer(
         "Internal", "A defect of the relay.", ApiCode.INTERNAL, "the relay failed; its log has the reason"
@@ -195,7 +210,7 @@ def _problems(path: str, method: str, operation: dict[str, Any], *, needs_token:
     """List the problems that an operation may answer with."""
     found = [HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE]
     if needs_token:
-        found += [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN]
+        found += [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS]
     if path.count("{") > 1:
         found.append(HTTPStatus.NOT_FOUND)
     if operation.get("parameters") or "requestBody" in operation:

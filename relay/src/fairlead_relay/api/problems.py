@@ -42,6 +42,8 @@ class ApiCode(StrEnum):
     """It exists already, or it changed meanwhile. Permanent."""
     TOO_LARGE = "too_large"
     """The body is over its limit. Permanent."""
+    RATE_LIMITED = "rate_limited"
+    """Too many requests within a minute. Temporary: wait for `Retry-After`."""
     UNAVAILABLE = "unavailable"
     """The store cannot answer. Temporary."""
     INTERNAL = "internal"

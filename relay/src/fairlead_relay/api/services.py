@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 
+from fairlead_relay.api.rate_limits import RateLimits
 from fairlead_relay.bus import LocalBus
 from fairlead_relay.metrics import Metrics
 from fairlead_relay.pki.authority import CertificateAuthority
@@ -36,6 +37,9 @@ class Services:
     """With both URLs filled in."""
     clock: Callable[[], float]
     """Seconds since the epoch."""
+    monotonic: Callable[[], float]
+    """Seconds that no clock change moves."""
+    limits: RateLimits
     metrics: Metrics
     stopping: asyncio.Event
     """Set when the relay drains: streams end, their clients resume elsewhere."""

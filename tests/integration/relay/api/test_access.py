@@ -1,6 +1,7 @@
 """Every route of the real API, tried with the wrong token or none: denied unless the route says otherwise."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,3 +136,22 @@ def test_whoami_says_what_the_token_allows(place: Tenant) -> None:
     shown = place.deployer.ask("GET", "/v1/whoami")
     assert (shown["organization"], shown["role"], shown["application"]) == (place.organization, "deployer", None)
     assert shown["expires_at"].endswith("Z")
+
+
+def test_a_token_that_asks_too_much_is_told_to_wait_and_others_are_not(tmp_path: Path) -> None:
+    """Nor does it matter what came from the same address without a good token."""
+    limited = RelayProcess(tmp_path / "data")
+    limited.environment = {"FAIRLEAD_RELAY_REQUESTS_PER_MINUTE": "5", "FAIRLEAD_RELAY_FAILURES_PER_MINUTE": "3"}
+    limited.start()
+    try:
+        busy, other, stranger = limited.client(limited.token()), limited.client(limited.token()), limited.client()
+        answers = [busy.get("/v1/whoami") for _ in range(6)]
+        assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+        assert answers[0].headers["ratelimit"].startswith('"token";r=4;t=')
+        assert answers[-1].json()["code"] == "rate_limited"
+        assert 0 < int(answers[-1].headers["retry-after"]) <= 60
+        assert [stranger.get("/v1/whoami").status_code for _ in range(4)] == [401] * 3 + [429]
+        assert other.get("/v1/whoami").status_code == 200
+        assert stranger.get("/v1/version").status_code == 200
+    finally:
+        limited.close()
