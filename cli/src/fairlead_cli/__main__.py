@@ -151,6 +151,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Run the command of this process, and end it."""
+    # httpx imports a command line of its own, and with it rich and pygments: half of what httpx takes. It goes without
+    # if that cannot be imported, and None is how Python is told so. Only in our own process: the SDK changes nothing.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # typeshed knows no None there
     sys.exit(run(sys.argv[1:]))
 
 

@@ -274,7 +274,7 @@ def _choose_context(ctx: click.Context, _option: click.Parameter, value: str | N
 
 
 def with_output(command: _CommandT) -> _CommandT:
-    """Give a command `-o`, `--quiet`, `--no-color` and `--context`, and pass it a `terminal` made of the former."""
+    """Give a command `-o`, `--quiet`, `--no-color`, `--no-pager`, `--context`; pass it a `terminal` made of them."""
 
     @wraps(command)
     def run(
@@ -282,10 +282,13 @@ def with_output(command: _CommandT) -> _CommandT:
         output: Output,
         quiet: bool,
         no_color: bool,
+        no_pager: bool,
         **options: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
         may_colour = not no_color and not os.environ.get("NO_COLOR")
-        terminal = Terminal(output.format, output.template, is_quiet=quiet, may_colour=may_colour)
+        terminal = Terminal(
+            output.format, output.template, is_quiet=quiet, may_colour=may_colour, may_page=not no_pager
+        )
         return command(*args, terminal=terminal, **options)
 
     decorated: Any = run
@@ -298,6 +301,7 @@ def with_output(command: _CommandT) -> _CommandT:
             shell_complete=complete_contexts,
             help="The relay to talk to, as 'fairlead context list' names it.",
         ),
+        click.option("--no-pager", is_flag=True, help="Never put a long answer into a pager; PAGER=cat does the same."),
         click.option("--no-color", is_flag=True, help="No colours; NO_COLOR does the same."),
         click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
         click.option(
@@ -371,6 +375,21 @@ def with_precedence(command: _CommandT) -> _CommandT:
         ),
     ):
         decorated = decorate(decorated)
+    return decorated  # type: ignore[no-any-return]  # click's decorators keep the type
+
+
+def with_refresh(command: _CommandT) -> _CommandT:
+    """Give a list `--watch` besides the options of `with_output`, and pass it a `listing` made of all of them."""
+
+    @click.option("--watch", "-w", "is_watched", is_flag=True, help="Go on with what changes; Ctrl-C ends it.")
+    @with_output
+    @wraps(command)
+    def run(*args: Any, is_watched: bool, terminal: Terminal, **options: Any) -> Any:  # noqa: ANN401
+        from fairlead_cli.refreshing import Listing
+
+        return command(*args, listing=Listing(terminal, is_watched), **options)
+
+    decorated: Any = run
     return decorated  # type: ignore[no-any-return]  # click's decorators keep the type
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -65,6 +66,8 @@ class Terminal:
     is_quiet: bool = False
     """No word to people but errors."""
     may_colour: bool = True
+    may_page: bool = True
+    """Whether what is longer than the screen may go through a pager."""
 
     @property
     def is_table(self) -> bool:
@@ -90,24 +93,50 @@ class Terminal:
         """Write a line of the answer, at once: a reader of a pipe waits for it."""
         click.echo(printable(line))
 
-    def write_diff(self, diff: str) -> None:
-        """Write a unified diff, coloured where a person reads it."""
-        is_coloured = self.may_colour and sys.stdout.isatty()
-        for line in diff.splitlines():
-            colour = _DIFF_COLOURS.get(line[:1]) if is_coloured else None
-            text = printable(line)
-            click.echo(f"{colour}{text}{_RESET}" if colour else text)
+    def write_lines(self, lines: Sequence[str]) -> None:
+        """Write lines that are safe to print, through a pager where a person would have to scroll back."""
+        if self.may_page and sys.stdout.isatty() and len(lines) >= shutil.get_terminal_size().lines:
+            click.echo_via_pager("".join(f"{line}\n" for line in lines), color=self.may_colour)
+        else:
+            for line in lines:
+                click.echo(line)
 
-    def show_all(self, rows: Sequence[RowT], columns: Sequence[Column[RowT]], name: Callable[[RowT], str]) -> None:
-        """Write a list of records."""
+    def write_diffs(self, diffs: Iterable[str]) -> None:
+        """Write unified diffs, coloured where a person reads them."""
+        is_coloured = self.may_colour and sys.stdout.isatty()
+        lines = []
+        for line in (line for diff in diffs for line in diff.splitlines()):
+            colour = _DIFF_COLOURS.get(line[:1]) if is_coloured else None
+            lines.append(f"{colour}{printable(line)}{_RESET}" if colour else printable(line))
+        self.write_lines(lines)
+
+    def show_all(
+        self,
+        rows: Sequence[RowT],
+        columns: Sequence[Column[RowT]],
+        name: Callable[[RowT], str],
+        *,
+        is_titled: bool = True,
+        is_paged: bool = True,
+    ) -> None:
+        """
+        Write a list of records.
+
+        Args:
+            rows: The records.
+            columns: Of the table.
+            name: What other commands take.
+            is_titled: Whether the table has titles; not where it goes on.
+            is_paged: Whether a pager may take it; not where it is drawn again.
+        """
         if self.format is Format.NAME:
             for row in rows:
                 self.write(name(row))
         elif self.is_table:
             shown = [column for column in columns if self.format is Format.WIDE or not column.is_wide]
             cells = [[self._cell_of_list(column, row) for column in shown] for row in rows]
-            for line in table_lines([column.title for column in shown], cells):
-                self.write(line)
+            lines = table_lines([column.title for column in shown], cells)[0 if is_titled else 1 :]
+            replace(self, may_page=self.may_page and is_paged).write_lines(lines)
         else:
             self.write_tree({"items": [row.model_dump(mode="json") for row in rows]})
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -42,6 +43,22 @@ def test_help_imports_nothing_heavy() -> None:
     command = [sys.executable, "-c", code, *NAMES]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=15).stdout
     assert not HEAVY & set(said.splitlines()[-1].split())
+
+
+def test_calls_import_no_command_line_of_others(home: Path) -> None:
+    """httpx has one, with rich, that would double its import."""
+    code = (
+        "import sys; sys.argv = ['fairlead', 'app', 'list']; from fairlead_cli.__main__ import main\n"
+        "try: main()\n"
+        "finally: print('imported', *sys.modules)"
+    )
+    environment = os.environ | {"FAIRLEAD_SERVER": "http://127.0.0.1:1", "FAIRLEAD_TOKEN": "no token"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=15, env=environment
+    )
+    imported = set(ended.stdout.splitlines()[-1].split())
+    assert "httpx" in imported
+    assert not {"rich", "pygments"} & imported
 
 
 def test_commands_are_a_mapping_like_any_other() -> None:

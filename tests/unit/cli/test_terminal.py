@@ -1,6 +1,7 @@
 """Answers on stdout, words on stderr, in the form asked for."""
 
 import json
+import os
 
 import pytest
 import yaml
@@ -96,12 +97,29 @@ def test_control_characters_are_not_obeyed(capsys: Capture) -> None:
 
 def test_diffs_are_coloured_for_people(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where colours are wanted; a value in it cannot steer the terminal."""
-    Terminal().write_diff("-a\n+b\x1b[2J")
+    Terminal().write_diffs(["-a\n+b\x1b[2J"])
     assert capsys.readouterr().out == "-a\n+b\ufffd[2J\n"
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    Terminal().write_diff("-a\n b")
-    Terminal(may_colour=False).write_diff("-a")
+    Terminal().write_diffs(["-a", " b"])
+    Terminal(may_colour=False).write_diffs(["-a"])
     assert capsys.readouterr().out == "\x1b[31m-a\x1b[0m\n b\n-a\n"
+
+
+def test_long_answers_go_through_a_pager(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, where they do not fit, unless it is not wanted."""
+    paged: list[str] = []
+    monkeypatch.setattr("click.echo_via_pager", lambda text, **_: paged.append(text))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((80, 3)))
+    Terminal().show_all(ROWS, COLUMNS, lambda row: row.name)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    Terminal().show_all(ROWS[:1], COLUMNS, lambda row: row.name)
+    Terminal(may_page=False).show_all(ROWS, COLUMNS, lambda row: row.name)
+    Terminal().show_all(ROWS, COLUMNS, lambda row: row.name, is_paged=False)
+    assert paged == []
+    assert capsys.readouterr().out.count("NAME") == 4
+    Terminal().show_all(ROWS, COLUMNS, lambda row: row.name)
+    assert paged == ["NAME\nshop\na-long-name\n"]
+    assert capsys.readouterr().out == ""
 
 
 def test_a_tree_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:

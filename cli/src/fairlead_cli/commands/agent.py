@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairlead_cli.options import NameType, with_output
+from fairlead_cli.options import NameType, with_output, with_refresh
 from fairlead_cli.terminal import Column, Terminal
 
 if TYPE_CHECKING:
     from fairlead_cli.records import AgentOfCluster
+    from fairlead_cli.refreshing import Listing
 
 ClusterArgument = click.argument("cluster", type=NameType("cluster"))
 
@@ -21,14 +22,13 @@ def agent() -> None:
 
 
 @agent.command(name="list")
-@with_output
-def list_all(terminal: Terminal) -> None:
+@with_refresh
+def list_all(listing: Listing) -> None:
     """List the agents that have enrolled."""
     from fairlead_cli.connecting import connect
 
     with connect() as client:
-        agents = list(client.agents())
-    terminal.show_all(agents, _columns(), lambda row: row.cluster)
+        listing.show(lambda: list(client.agents()), _columns, lambda row: row.cluster)
 
 
 @agent.command()

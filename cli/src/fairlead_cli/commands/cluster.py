@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairlead_cli.options import NameType, examples, with_output
+from fairlead_cli.options import NameType, examples, with_output, with_refresh
 from fairlead_cli.terminal import Column, Terminal
 
 if TYPE_CHECKING:
     from fairlead_cli.records import Cluster, Enrolment
+    from fairlead_cli.refreshing import Listing
 
 NameArgument = click.argument("name", type=NameType("cluster"))
 TokenFileOption = click.option(
@@ -71,14 +72,13 @@ def enrol(name: str, token_file: Path | None, terminal: Terminal) -> None:
 
 
 @cluster.command(name="list")
-@with_output
-def list_all(terminal: Terminal) -> None:
+@with_refresh
+def list_all(listing: Listing) -> None:
     """List the clusters."""
     from fairlead_cli.connecting import connect
 
     with connect() as client:
-        clusters = list(client.clusters())
-    terminal.show_all(clusters, _columns(), lambda row: row.name)
+        listing.show(lambda: list(client.clusters()), _columns, lambda row: row.name)
 
 
 @cluster.command()

@@ -13,11 +13,13 @@ from fairlead_cli.options import (
     EnvironmentAddress,
     examples,
     with_output,
+    with_refresh,
 )
 from fairlead_cli.terminal import Column, Terminal
 
 if TYPE_CHECKING:
     from fairlead_cli.records import Deployment
+    from fairlead_cli.refreshing import Listing
 
 _SHORT_HASH = 12
 _SHORT_REASON = 48
@@ -31,14 +33,14 @@ def deployments() -> None:
 @deployments.command(name="list")
 @AddressArgument
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, newest first.")
-@with_output
-def list_all(address: EnvironmentAddress, limit: int, terminal: Terminal) -> None:
+@with_refresh
+def list_all(address: EnvironmentAddress, limit: int, listing: Listing) -> None:
     """List the deployments of an environment, newest first."""
     from fairlead_cli.connecting import connect
 
     with connect() as client:
-        found = list(client.deployments(address.application, address.environment, limit))
-    terminal.show_all(found, columns(), lambda row: row.id)
+        where = (address.application, address.environment)
+        listing.show(lambda: list(client.deployments(*where, limit)), columns, lambda row: row.id)
 
 
 @deployments.command(

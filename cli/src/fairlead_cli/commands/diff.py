@@ -45,8 +45,7 @@ def diff(content: ContentNames, address: EnvironmentAddress, terminal: Terminal)
         texts = read_content(content.names, sys.stdin, chart, terminal.say)
         changes = compare_with_current(client, environment, read_manifests(texts, environment.namespace))
         if terminal.is_table:
-            for one in changes.objects:
-                terminal.write_diff(one.diff)
+            terminal.write_diffs(one.diff for one in changes.objects)
         else:
             changed = [one for one in changes.objects if one.diff]
             terminal.show_all(changed, [], lambda row: str(row.object))

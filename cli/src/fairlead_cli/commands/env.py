@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairlead_cli.options import AddressArgument, EnvironmentAddress, NameType, examples, with_output
+from fairlead_cli.options import AddressArgument, EnvironmentAddress, NameType, examples, with_output, with_refresh
 from fairlead_cli.terminal import Column, Terminal
 
 if TYPE_CHECKING:
     from fairlead_cli.records import Environment
+    from fairlead_cli.refreshing import Listing
 
 
 @click.group()
@@ -51,17 +52,18 @@ def create(
 
 @env.command(name="list")
 @click.argument("application", metavar="[APP]", required=False, type=NameType("application"))
-@with_output
-def list_all(application: str | None, terminal: Terminal) -> None:
+@with_refresh
+def list_all(application: str | None, listing: Listing) -> None:
     """List the environments of one application, or of all."""
     from fairlead_cli.connecting import connect
 
     with connect() as client:
-        applications = [application] if application else [one.name for one in client.applications()]
-        found = [
-            one.model_copy(update={"application": name}) for name in applications for one in client.environments(name)
-        ]
-    terminal.show_all(found, _columns(), lambda row: f"{row.application}/{row.name}")
+
+        def fetch() -> list[Environment]:
+            names = [application] if application else [one.name for one in client.applications()]
+            return [one.model_copy(update={"application": name}) for name in names for one in client.environments(name)]
+
+        listing.show(fetch, _columns, lambda row: f"{row.application}/{row.name}")
 
 
 @env.command()

@@ -6,11 +6,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairlead_cli.options import AddressType, EnvironmentAddress, JobIdType, NameType, examples, with_output
+from fairlead_cli.options import (
+    AddressType,
+    EnvironmentAddress,
+    JobIdType,
+    NameType,
+    examples,
+    with_output,
+    with_refresh,
+)
 from fairlead_cli.terminal import Column, Terminal
 
 if TYPE_CHECKING:
     from fairlead_cli.records import Job
+    from fairlead_cli.refreshing import Listing
 
 FAILED_STATES = ("failed", "refused", "expired")
 STATES = (
@@ -41,7 +50,7 @@ def jobs() -> None:
 @click.option("--cluster", type=NameType("cluster"), help="Of this cluster's agent.")
 @click.option("--env", "-e", "address", type=AddressType(), help="Of this environment.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, newest first.")
-@with_output
+@with_refresh
 def list_all(
     states: tuple[str, ...],
     is_failed: bool,  # noqa: FBT001  (click passes by name)
@@ -49,7 +58,7 @@ def list_all(
     cluster: str | None,
     address: EnvironmentAddress | None,
     limit: int,
-    terminal: Terminal,
+    listing: Listing,
 ) -> None:
     """
     List jobs, newest first.
@@ -65,9 +74,9 @@ def list_all(
         "application": address.application if address else None,
         "environment": address.environment if address else None,
     }
+    query = {name: value for name, value in wanted.items() if value}
     with connect() as client:
-        found = list(client.jobs({name: value for name, value in wanted.items() if value}, limit))
-    terminal.show_all(found, _columns(), lambda row: row.id)
+        listing.show(lambda: list(client.jobs(query, limit)), _columns, lambda row: row.id)
 
 
 @jobs.command()
