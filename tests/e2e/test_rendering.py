@@ -24,6 +24,7 @@ CHART = {
     "templates/web.yaml": (
         "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}-{{ .Values.name }}\n"
         "data:\n  color: {{ .Values.color }}\n  namespace: {{ .Release.Namespace }}\n"
+        "  version: {{ .Capabilities.KubeVersion.Version }}\n"
     ),
     "templates/color.yaml": "apiVersion: example.com/v1\nkind: Color\nmetadata: {name: red}\n",
     "templates/hook.yaml": (
@@ -72,13 +73,17 @@ def test_a_chart_is_rendered_by_helm() -> None:
     """Release, namespace, values and CRDs count; hooks and tests are left out; objects know their template."""
     write({"staging.yaml": "color: red\n"})
     said: list[str] = []
-    found = located("./chart", ChartOptions("blue", "shop", ("staging.yaml",), ("name=site",)), said)
+    found = located("./chart", ChartOptions("blue", "shop", ("staging.yaml",), ("name=site",), "v1.30.9-eks-1"), said)
     assert {ref: str(one.origin) for ref, one in found.items()} == {
         "CustomResourceDefinition.apiextensions.k8s.io colors.example.com": "./chart/crds/color.yaml",
         "ConfigMap shop/blue-site": "./chart/templates/web.yaml",
         "Color.example.com red": "./chart/templates/color.yaml",
     }
-    assert found["ConfigMap shop/blue-site"].manifest["data"] == {"color": "red", "namespace": "shop"}
+    assert found["ConfigMap shop/blue-site"].manifest["data"] == {
+        "color": "red",
+        "namespace": "shop",
+        "version": "v1.30.9-eks-1",
+    }
     assert said == ["./chart: left out, for hooks are for 'helm install' to run: Job migrate (pre-install)"]
 
 

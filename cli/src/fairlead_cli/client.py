@@ -166,6 +166,14 @@ class Client:
         """Return one cluster."""
         return self._get(Cluster, f"{self._root}/clusters/{name}")
 
+    def kubernetes_version(self, cluster: str) -> str:
+        """Return what a cluster runs, as its agent last said; empty if it never did, or the token may not see it."""
+        try:
+            agent = self.cluster(cluster).agent
+        except ApiError:
+            return ""
+        return agent.kubernetes_version if agent else ""
+
     def create_cluster(self, name: str, *, require_approval: bool = False) -> NewCluster:
         """Create a cluster, with a token its agent enrols with once; perhaps only after a person approved its key."""
         body: dict[str, Any] = {"name": name} | ({"require_approval": True} if require_approval else {})

@@ -8,7 +8,7 @@ module's business.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -22,7 +22,9 @@ MAX_INPUT_CHARACTERS = 64 * 1024 * 1024
 """Of everything together: four times what a bundle holds, since YAML has comments and indentation."""
 
 
-def chart_options(content: ContentNames, application: str, namespace: str) -> ChartOptions:
+def chart_options(
+    content: ContentNames, application: str, namespace: str, kubernetes_version: Callable[[], str]
+) -> ChartOptions:
     """
     Return what charts are rendered with.
 
@@ -30,12 +32,15 @@ def chart_options(content: ContentNames, application: str, namespace: str) -> Ch
         content: What the user named.
         application: Names the release if the user does not.
         namespace: The environment's.
+        kubernetes_version: Asks for the cluster's, if there is a chart; empty if nobody knows.
     Raises: ChartMissing: there are options for charts, and no chart.
     """
-    is_about_charts = bool(content.values or content.settings or content.release)
-    if is_about_charts and not any(is_chart(Path(name)) for name in content.names):
-        raise ChartMissing(content.names)
-    return ChartOptions(content.release or application, namespace, content.values, content.settings)
+    release = content.release or application
+    if not any(is_chart(Path(name)) for name in content.names):
+        if content.values or content.settings or content.release:
+            raise ChartMissing(content.names)
+        return ChartOptions(release, namespace)
+    return ChartOptions(release, namespace, content.values, content.settings, kubernetes_version())
 
 
 def read_content(names: Sequence[str], standard_input: TextIO, chart: ChartOptions, say: Say) -> Iterator[Text]:

@@ -44,6 +44,8 @@ class ChartOptions:
     """Files, a later one wins."""
     settings: tuple[str, ...] = ()
     """`KEY=VALUE`, before any file."""
+    kubernetes_version: str = ""
+    """Of the cluster, by which charts choose versions of APIs; empty if nobody knows."""
 
 
 def kustomization_in(folder: Path) -> Path | None:
@@ -96,6 +98,7 @@ def render_chart(
     if program is None:
         raise ProgramMissing(chart, "a Helm chart", "helm", f"helm template {options.release} {chart}")
     flags = [f"--namespace={options.namespace}", "--include-crds", "--skip-tests"]
+    flags += [f"--kube-version={options.kubernetes_version}"] if options.kubernetes_version else []
     flags += [f"--values={file}" for file in options.values]
     flags += [f"--set={setting}" for setting in options.settings]
     argv = [program, "template", *flags, "--", options.release, _as_path(chart)]

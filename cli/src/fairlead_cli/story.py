@@ -79,6 +79,8 @@ class Story:
     reason: str = ""
     """Why the job waits, as the relay says."""
     attempt: int = 0
+    job_id: str = ""
+    """Of the last event; a deployment that is retried has another job for each try."""
     position: int = 0
     """Of the last event, from which a stream goes on; 0 before the first."""
 
@@ -86,6 +88,10 @@ class Story:
         """Add the next event; of a type that this version does not know only the position counts."""
         event = stored.event
         self.position = stored.id
+        if stored.job_id != self.job_id:
+            # What went wrong in an earlier try is not what goes wrong now.
+            self.steps, self.objects, self.findings, self.result = {}, {}, [], None
+            self.job_id = stored.job_id
         match event:
             case JobStateEvent():
                 self.state, self.reason, self.attempt = event.state, event.reason or "", event.attempt

@@ -99,6 +99,15 @@ def test_lists_go_on_over_pages_up_to_the_limit(relay: ScriptedRelay) -> None:
     assert [dict(request.url.params) for request in relay.requests] == [{"limit": "3"}, {"limit": "3", "cursor": "c"}]
 
 
+def test_what_a_cluster_runs_may_be_unknown(relay: ScriptedRelay) -> None:
+    """Before its agent came, and to a token that may not see it."""
+    cluster = {"name": "prod", "state": "pending", "created_at": MOMENT}
+    agent = {"name": "prod", "version": "0.1.0", "kubernetes_version": "v1.37.0"}
+    refused = problem(403, "forbidden", "not yours")
+    relay.answer(f"GET {ORGANIZATION}/clusters/prod", cluster | {"agent": agent}, cluster, refused)
+    assert [relay.client().kubernetes_version("prod") for _ in range(3)] == ["v1.37.0", "", ""]
+
+
 def test_bundles_come_as_bytes(relay: ScriptedRelay) -> None:
     """Whoever reads them checks them."""
     relay.answer(f"GET {ORGANIZATION}/bundles/{'ab' * 32}", httpx.Response(200, content=b"x\n"))

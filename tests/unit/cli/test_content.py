@@ -64,8 +64,18 @@ def test_options_of_charts_are_for_charts(tmp_path: Path) -> None:
     """The release is the application's unless named; without a chart they are a mistake."""
     (tmp_path / "Chart.yaml").write_text("x")
     chart = str(tmp_path)
-    assert chart_options(ContentNames((chart,)), "shop", "ns") == ChartOptions("shop", "ns")
+    asked: list[str] = []
+
+    def version() -> str:
+        asked.append("version")
+        return "v1.37.0"
+
+    assert chart_options(ContentNames(("k8s",)), "shop", "ns", version) == ChartOptions("shop", "ns")
+    assert asked == []
+    assert chart_options(ContentNames((chart,)), "shop", "ns", version) == ChartOptions(
+        "shop", "ns", kubernetes_version="v1.37.0"
+    )
     given = ContentNames((os.devnull, chart), ("v.yaml",), ("a=b",), "blue")
-    assert chart_options(given, "shop", "ns") == ChartOptions("blue", "ns", ("v.yaml",), ("a=b",))
+    assert chart_options(given, "shop", "ns", str) == ChartOptions("blue", "ns", ("v.yaml",), ("a=b",))
     with pytest.raises(ChartMissing, match=r"no Chart\.yaml in k8s, -"):
-        chart_options(ContentNames(("k8s", "-"), settings=("a=b",)), "shop", "ns")
+        chart_options(ContentNames(("k8s", "-"), settings=("a=b",)), "shop", "ns", version)

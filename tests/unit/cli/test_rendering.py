@@ -17,7 +17,7 @@ from fairlead_cli.rendering import (
 )
 from tests.unit.cli.test_programs import program
 
-OPTIONS = ChartOptions("blue", "shop", ("a.yaml", "b.yaml"), ("x=1",))
+OPTIONS = ChartOptions("blue", "shop", ("a.yaml", "b.yaml"), ("x=1",), "v1.37.0")
 RENDERED = """---
 # Source: shop/crds/crd.yaml
 kind: CustomResourceDefinition
@@ -89,7 +89,15 @@ def test_a_chart_is_rendered_with_values_and_without_hooks(chart: str) -> None:
     assert said == ["chart: left out, for hooks are for 'helm install' to run: Job migrate (pre-upgrade)"]
     assert Path("argv").read_text().split() == [
         "template",
-        *("--namespace=shop", "--include-crds", "--skip-tests", "--values=a.yaml", "--values=b.yaml", "--set=x=1"),
+        *(
+            "--namespace=shop",
+            "--include-crds",
+            "--skip-tests",
+            "--kube-version=v1.37.0",
+            "--values=a.yaml",
+            "--values=b.yaml",
+            "--set=x=1",
+        ),
         *("--", "blue", "./chart"),
     ]
 

@@ -44,6 +44,14 @@ def test_a_story_of_failure_has_the_reason_first_and_the_place() -> None:
     ]
 
 
+def test_another_try_is_another_story() -> None:
+    """A retried deployment has a job for each try; what failed before is not to blame now."""
+    retried = [record | {"id": 10 + record["id"], "job_id": "job2"} for record in STORY]
+    story = told(*FAILURE, *retried)
+    assert story.reasons({}) == []
+    assert (story.is_successful, story.position) == (True, 10 + len(STORY))
+
+
 def test_findings_say_field_code_and_remedy() -> None:
     """Warnings stop nothing and are no reasons; an object with a finding is not blamed twice."""
     finding = {"type": "finding", "severity": "error", "code": "forbidden", "object": WEB, "message": "no right"}

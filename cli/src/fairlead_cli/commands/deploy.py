@@ -67,6 +67,7 @@ def deploy(
         raise click.UsageError("--watch and --dry-run exclude each other: nothing would happen that could be watched")
     import os
     import sys
+    from functools import partial
 
     from fairlead_cli.bundling import prepare
     from fairlead_cli.commands.deployments import show_deployment
@@ -83,7 +84,8 @@ def deploy(
         environment = client.environment(address.application, address.environment)
         environment = environment.model_copy(update={"application": address.application})
         pins = config_file(os.environ).with_name(FILE_NAME)
-        chart = chart_options(content, address.application, environment.namespace)
+        version = partial(client.kubernetes_version, environment.cluster)
+        chart = chart_options(content, address.application, environment.namespace, version)
         texts = read_content(content.names, sys.stdin, chart, terminal.say)
         located = read_manifests(texts, environment.namespace)
         prepared = prepare(located, client.organization, environment, client.context.server, pins, may_pin=not is_dry)

@@ -32,6 +32,7 @@ def diff(content: ContentNames, address: EnvironmentAddress, terminal: Terminal)
     seen. Values of Secrets are sealed and cannot be compared.
     """
     import sys
+    from functools import partial
 
     from fairlead_cli.comparing import compare_with_current, remark
     from fairlead_cli.connecting import connect
@@ -41,7 +42,8 @@ def diff(content: ContentNames, address: EnvironmentAddress, terminal: Terminal)
     with _trouble_is_two(), connect() as client:
         environment = client.environment(address.application, address.environment)
         environment = environment.model_copy(update={"application": address.application})
-        chart = chart_options(content, address.application, environment.namespace)
+        version = partial(client.kubernetes_version, environment.cluster)
+        chart = chart_options(content, address.application, environment.namespace, version)
         texts = read_content(content.names, sys.stdin, chart, terminal.say)
         changes = compare_with_current(client, environment, read_manifests(texts, environment.namespace))
         if terminal.is_table:

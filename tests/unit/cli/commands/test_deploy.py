@@ -139,6 +139,7 @@ def test_a_chart_is_rendered_for_its_environment(
 ) -> None:
     """Release after the application, namespace of the environment; the origin is the template."""
     calls.accept_bundles(CONFIG)
+    relay.answer(f"GET {ORGANIZATION}/clusters/prod", problem(403, "forbidden", "not yours"))
     program(
         home / "bin" / "helm",
         f'echo "$@" >> {home}/argv; printf -- "---\\n# Source: shop/t.yaml\\n"; cat <<E\n{CONFIG}E',
