@@ -103,7 +103,7 @@ async def authorize(request: Request) -> None:
     mark = getattr(request.scope.get("endpoint"), _MARK, None)
     if mark == _PUBLIC:
         return
-    caller = await _authenticate(request)
+    caller = await authenticate(request, services_of(request))
     if not isinstance(mark, _Mark) or _RANK[caller.role] < _RANK[mark.role]:
         wanted = mark.role if isinstance(mark, _Mark) else "that nobody has"
         detail = f"this needs the role {wanted}; the token has {caller.role}"
@@ -134,8 +134,19 @@ async def _check_application(request: Request, organization: str, application: s
         raise Problem(HTTPStatus.FORBIDDEN, ApiCode.FORBIDDEN, detail)
 
 
-async def _authenticate(request: Request) -> Caller:
-    services = services_of(request)
+async def authenticate(request: Request, services: Services) -> Caller:
+    """
+    Find out who asks, and count the request; once for each, however often it is called.
+
+    Raises: Problem: 401 without a valid token, 429 when there were too many requests.
+    """
+    admitted: Caller | None = getattr(request.state, "admitted", None)
+    if admitted is None:
+        admitted = request.state.admitted = await _authenticate(request, services)
+    return admitted
+
+
+async def _authenticate(request: Request, services: Services) -> Caller:
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise _unauthenticated(request, services, "send a token: Authorization: Bearer flt_…")

@@ -21,6 +21,7 @@ from fairlead_relay.api import (
     tokens,
 )
 from fairlead_relay.api.access import authorize
+from fairlead_relay.api.idempotency import IdempotencyKeys
 from fairlead_relay.api.rate_limits import RateLimitHeaders
 from fairlead_relay.api.request_log import RequestLog
 from fairlead_relay.api.request_metrics import RequestMetrics
@@ -49,7 +50,7 @@ def make_api(services: Services) -> ASGIApp:
     """Return the ASGI application."""
     app = make_routes()
     app.state.services = services
-    limited = RateLimitHeaders(problems.LargeBodies(app))
+    limited = RateLimitHeaders(IdempotencyKeys(problems.LargeBodies(app), services))
     return RequestLog(RequestMetrics(limited, services.metrics.answered))
 
 

@@ -135,6 +135,16 @@ _PROBLEM: Final[dict[str, Any]] = {
         "field": {"type": "string", "description": "The field to blame, dotted."},
     },
 }
+_KEY: Final[dict[str, Any]] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": (
+        "A fresh string, such as a UUID. Sent again within a day by the same token, the same request has its effect "
+        "once and the same answer; another request with it is refused."
+    ),
+    "schema": {"type": "string", "pattern": "^[!#-~]{1,255}$"},
+}
 _WITH_CHANGE: Final = frozenset({"POST", "PATCH", "DELETE"})
 
 
@@ -200,6 +210,8 @@ def _complete(path: str, method: str, operation: dict[str, Any], endpoint: Calla
     operation["security"] = [] if role is None else [{SCHEME: []}]
     if role is not None:
         operation["x-fairlead-role"] = str(role)
+    if method == "POST":
+        operation["parameters"] = [*operation.get("parameters", ()), _KEY]
     answers = operation["responses"]
     for status in _problems(path, method, operation, needs_token=role is not None):
         answers[str(int(status))] = {"$ref": f"#/components/responses/{_ANSWERS[status].name}"}

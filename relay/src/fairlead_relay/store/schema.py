@@ -86,6 +86,17 @@ api_tokens = Table(
 )
 Index(None, api_tokens.c.organization, api_tokens.c.id)
 
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("token_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("request_sha256", Text, nullable=False),
+    Column("answer", LargeBinary),
+    Column("expires_at", Double, nullable=False),
+)
+Index(None, idempotency_keys.c.expires_at)
+
 clusters = Table(
     "clusters",
     metadata,
