@@ -104,6 +104,7 @@ def test_a_relay_on_a_machine_and_its_backup(tmp_path: Path) -> None:
         terminal.run("fairlead app create shop")
         assert "$FAIRLEAD_RELAY_AGENT_LISTEN" in terminal.type_section(OPERATE, "Settings of the relay")
         assert "FAIL" not in terminal.type_section(OPERATE, "What is wrong")
+        assert "would go" in terminal.type_section(OPERATE, "What is forgotten")
         terminal.run(back_up)
     shutil.rmtree(data)
     terminal.run(restore)
@@ -169,6 +170,7 @@ def test_installation_on_kubernetes(installing: tuple[Terminal, Target, Target])
         "Back up",
         "Networks that inspect TLS",
         "Settings of the relay",
+        "What is forgotten",
         "What is wrong",
     }
 

@@ -29,6 +29,7 @@ from fairlead_relay.errors import AuthorityDamaged, ListenFailed
 from fairlead_relay.gateway.credentials import Identities
 from fairlead_relay.gateway.link import LinkPorts
 from fairlead_relay.gateway.server import Gateway
+from fairlead_relay.housekeeping import Housekeeping
 from fairlead_relay.metrics import Metrics
 from fairlead_relay.pki.authority import CertificateAuthority
 from fairlead_relay.pki.server_tls import ServerTls
@@ -45,6 +46,8 @@ BACKLOG = 1024
 """Connections that wait to be accepted: a reconnect storm comes faster than handshakes are served."""
 AUTHORITY_CHECK_SECONDS = 2.0
 """How soon a change of the CA by `fairlead-relay ca` is taken up; looking costs one listing of a small folder."""
+
+_DAY_SECONDS = 86_400.0
 
 _log = structlog.get_logger(__name__)
 
@@ -158,6 +161,9 @@ class Relay:
         await api.start(api_listener)
         parts.push_async_callback(api.stop)
         await self._count(metrics, store, metrics_listener)
+        housekeeping = Housekeeping(store, blobs, settings.history_days * _DAY_SECONDS, time.time)
+        tidying = asyncio.create_task(housekeeping.tidy_regularly(), name="housekeeping")
+        parts.push_async_callback(_end, tidying)
         renewal = asyncio.create_task(_keep_authority(authority, tls, gateway), name="keep-authority")
         parts.push_async_callback(_end, renewal)
         # Last in, first out: these two are what a drain begins with.

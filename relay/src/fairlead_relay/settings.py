@@ -119,6 +119,10 @@ class Settings(BaseModel):
     """Where bundles are: `file:///folder`, also one that several relays mount, or `postgresql://…`. Empty: in
     `data_dir` beside an SQLite file, else in the store's database."""
 
+    history_days: Annotated[float, Field(ge=1)] = 90.0
+    """How long deployments that ended are kept at least, with their events. What runs, and each environment's newest
+    20, stay whatever their age."""
+
     heartbeat_seconds: Annotated[float, Field(gt=0, le=20)] = 10.0
     """How often an agent speaks at least. The protocol calls a peer dead after 25 s of silence: two may be lost."""
 

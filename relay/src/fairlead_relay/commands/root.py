@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "ca": ("authority", "authority", "Show and change the certificate authority."),
     "backup": ("backup", "backup", "Write everything the relay has into one file, while it serves."),
     "restore": ("backup", "restore", "Put a backup back."),
+    "gc": ("collection", "gc", "Forget old history now."),
     "doctor": ("doctor", "doctor", "Say what is wrong with a relay and what to do."),
     "config": ("configuration", "config", "Show the settings in force."),
 }

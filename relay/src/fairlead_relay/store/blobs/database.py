@@ -23,8 +23,10 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    delete,
     insert,
     select,
+    update,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
@@ -56,6 +58,11 @@ TABLES: Final = frozenset(_tables.tables)
 """Names of the tables: a restore of the store leaves them alone."""
 _FIND: Final = select(_blobs.c.sha256).where(_blobs.c.sha256 == bindparam("of_sha256"))
 _CLAIM: Final = postgresql.insert(_blobs).on_conflict_do_nothing().returning(_blobs.c.sha256)
+_TOUCH: Final = update(_blobs).where(_blobs.c.sha256 == bindparam("of_sha256")).values(stored_at=bindparam("new_time"))
+_STORED_BEFORE: Final = select(_blobs.c.sha256).where(_blobs.c.stored_at < bindparam("of_time"))
+_FORGET: Final = delete(_blobs).where(
+    _blobs.c.sha256 == bindparam("of_sha256"), _blobs.c.stored_at < bindparam("of_time")
+)
 _READ: Final = select(_rows.c.content).where(
     _rows.c.sha256 == bindparam("of_sha256"), _rows.c.number == bindparam("of_number")
 )
@@ -91,10 +98,11 @@ class DatabaseBlobs:
 
     def put(self, sha256: str, content: Iterable[bytes]) -> None:
         """Store content, durably on return."""
-        if self.has(sha256):
-            return
+        check_sha256(sha256)
         try:
             with self._engine.begin() as connection:
+                if connection.execute(_TOUCH, {"of_sha256": sha256, "new_time": time.time()}).rowcount:
+                    return
                 # Who comes second waits here until the first has committed, or takes its place if that failed.
                 if connection.scalar(_CLAIM, {"sha256": sha256, "stored_at": time.time()}) is not None:
                     rows = _RowWriter(connection, sha256)
@@ -108,6 +116,24 @@ class DatabaseBlobs:
         if not self.has(sha256):
             raise BlobInvalid(sha256, "it is not stored")
         yield from decompress(sha256, self._pieces(sha256), offset)
+
+    def stored_before(self, at: float) -> Iterator[str]:
+        """Yield the hashes of what was last stored before a time."""
+        try:
+            with self._engine.begin() as connection:
+                hashes = connection.scalars(_STORED_BEFORE, {"of_time": at}).all()
+        except SQLAlchemyError as error:
+            raise translate(error) from error
+        yield from hashes
+
+    def forget(self, sha256: str, stored_before: float) -> bool:
+        """Delete content, unless it was stored again since that time."""
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(_FORGET, {"of_sha256": sha256, "of_time": stored_before})
+        except SQLAlchemyError as error:
+            raise translate(error) from error
+        return not self.has(sha256)
 
     def close(self) -> None:
         """Close every connection."""

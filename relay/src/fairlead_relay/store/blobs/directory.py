@@ -6,6 +6,7 @@ Files are written beside their place, synced and moved there, so that what is fo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -33,10 +34,11 @@ class DirectoryBlobs:
 
     def put(self, sha256: str, content: Iterable[bytes]) -> None:
         """Store content, durably on return."""
-        if self.has(sha256):
-            return
         place = self._place(sha256)
         try:
+            if place.is_file():
+                os.utime(place)
+                return
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=place.parent, prefix=".incoming-")
             try:
@@ -60,6 +62,34 @@ class DirectoryBlobs:
             raise BlobInvalid(sha256, "it is not stored") from None
         except OSError as error:
             raise StoreUnavailable(f"content cannot be read: {error.strerror}") from error
+
+    def stored_before(self, at: float) -> Iterator[str]:
+        """Yield the hashes of what was last stored before a time; clears what a crash left half-written, too."""
+        for place in self._folder.glob("??/*"):
+            with contextlib.suppress(FileNotFoundError):
+                if place.stat().st_mtime >= at:
+                    continue
+                if place.name.startswith("."):
+                    place.unlink()
+                else:
+                    yield place.stem
+
+    def forget(self, sha256: str, stored_before: float) -> bool:
+        """Delete content, unless it was stored again since that time."""
+        place = self._place(sha256)
+        aside = place.with_name(f".forgotten-{place.name}")
+        try:
+            # Out of sight first: who stores it again from here on writes it anew, or has changed its time before.
+            place.rename(aside)
+            if aside.stat().st_mtime >= stored_before:
+                aside.rename(place)
+                return False
+            aside.unlink()
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            raise StoreUnavailable(f"content cannot be deleted: {error.strerror}") from error
+        return True
 
     def close(self) -> None:
         """Do nothing: no file stays open."""

@@ -29,7 +29,7 @@ class Blobs(Protocol):
 
     def put(self, sha256: str, content: Iterable[bytes]) -> None:
         """
-        Store content, durably on return. Twice is once.
+        Store content, durably on return. Twice is once, and the later time counts for `stored_before`.
 
         Raises: BlobInvalid: the bytes are not those of the hash; nothing is stored. StoreUnavailable: the disk is full
             or cannot be written, or the database does not answer.
@@ -41,6 +41,12 @@ class Blobs(Protocol):
 
         Raises: BlobInvalid: it is not stored, or is damaged. StoreUnavailable: it cannot be read now.
         """
+
+    def stored_before(self, at: float) -> Iterator[str]:
+        """Yield the hashes of what was last stored before a time, seconds since the epoch."""
+
+    def forget(self, sha256: str, stored_before: float) -> bool:
+        """Delete content, unless it was stored again since that time. Tells whether it is gone."""
 
     def close(self) -> None:
         """Let go of what is open; idempotent."""

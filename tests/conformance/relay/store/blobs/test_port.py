@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -85,3 +86,18 @@ def test_two_that_store_the_same_at_once_store_it_once(empty_blobs: Blobs) -> No
 
     with ThreadPoolExecutor(4) as pool:
         assert all(done.result(30) for done in [pool.submit(store) for _ in range(4)])
+
+
+def test_content_is_forgotten_unless_it_was_stored_again(blobs: Blobs) -> None:
+    """Whoever stored it again counts on it."""
+    now = time.time()
+    assert list(blobs.stored_before(now - 60)) == []
+    assert list(blobs.stored_before(now + 60)) == [SHA256]
+    assert not blobs.forget(SHA256, now - 60)
+    assert b"".join(blobs.read(SHA256)) == CONTENT
+    assert blobs.forget(SHA256, now + 60)
+    assert not blobs.has(SHA256)
+    assert list(blobs.stored_before(now + 60)) == []
+    assert blobs.forget(SHA256, now + 60)
+    blobs.put(SHA256, [CONTENT])
+    assert b"".join(blobs.read(SHA256)) == CONTENT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from pathlib import Path
 
@@ -55,3 +56,14 @@ def test_content_that_is_missing_or_damaged_is_named(blobs: DirectoryBlobs, tmp_
     file.write_bytes(b"\0" * 100)
     with pytest.raises(BlobInvalid, match="is damaged"):
         list(blobs.read(SHA256))
+
+
+def test_storing_again_makes_content_young(blobs: DirectoryBlobs, tmp_path: Path) -> None:
+    """It is then not forgotten for its age; what a crash left half-written is."""
+    (file,) = (tmp_path / "blobs").rglob("*.z")
+    (file.parent / ".incoming-x").touch()
+    os.utime(file.parent / ".incoming-x", (1, 1))
+    os.utime(file, (1, 1))
+    blobs.put(SHA256, [])
+    assert list(blobs.stored_before(1000)) == []
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
