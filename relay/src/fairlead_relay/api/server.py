@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from fairlead_relay.api.patient_protocol import PatientProtocol
 
 GRACE_SECONDS = 5
 """How long requests under way may take once the relay stops."""
@@ -30,7 +31,7 @@ class _Server(uvicorn.Server):
         config, loop = self.config, asyncio.get_running_loop()
 
         def make_protocol() -> asyncio.Protocol:
-            protocol: asyncio.Protocol = HttpToolsProtocol(config, self.server_state, {}, loop)
+            protocol: asyncio.Protocol = PatientProtocol(config, self.server_state, {}, loop)
             return protocol
 
         self.servers = [
@@ -59,7 +60,7 @@ class ApiServer:
     def __init__(self, app: ASGIApp, context: ssl.SSLContext | None) -> None:
         config = uvicorn.Config(
             app,
-            http=HttpToolsProtocol,
+            http=PatientProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
