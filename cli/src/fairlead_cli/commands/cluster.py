@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairlead_cli.options import NameType, examples, with_output, with_refresh
+from fairlead_cli.options import examples, with_output, with_refresh
+from fairlead_cli.parameters import NameType
 from fairlead_cli.terminal import Column, Terminal
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairlead_cli.options import chosen_context, complete_contexts, examples, with_output
+from fairlead_cli.options import chosen_context, examples, with_output
+from fairlead_cli.parameters import complete_contexts
 from fairlead_cli.terminal import Column, Terminal
 
 if TYPE_CHECKING:

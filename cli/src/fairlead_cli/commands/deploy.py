@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairlead_cli.options import (
-    AddressType,
-    ContentNames,
-    DurationType,
-    EnvironmentAddress,
-    Precedence,
-    examples,
-    with_content,
-    with_output,
-    with_precedence,
-)
+from fairlead_cli.options import ContentNames, Precedence, examples, with_content, with_output, with_precedence
+from fairlead_cli.parameters import AddressType, DurationType, EnvironmentAddress
 from fairlead_cli.terminal import Column, Terminal
 
 if TYPE_CHECKING:

@@ -6,15 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairlead_cli.options import (
-    AddressArgument,
-    DeploymentArgument,
-    DurationType,
-    EnvironmentAddress,
-    examples,
-    with_output,
-    with_refresh,
-)
+from fairlead_cli.options import AddressArgument, DeploymentArgument, examples, with_output, with_refresh
+from fairlead_cli.parameters import DurationType, EnvironmentAddress
 from fairlead_cli.terminal import Column, Terminal
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import click
 
-from fairlead_cli.options import AddressType, ContentNames, EnvironmentAddress, examples, with_content, with_output
+from fairlead_cli.options import ContentNames, examples, with_content, with_output
+from fairlead_cli.parameters import AddressType, EnvironmentAddress
 from fairlead_cli.terminal import Terminal
 
 NOTHING_CHANGES, SOMETHING_CHANGES, TROUBLE = 0, 1, 2

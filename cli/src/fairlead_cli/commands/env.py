@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairlead_cli.options import AddressArgument, EnvironmentAddress, NameType, examples, with_output, with_refresh
+from fairlead_cli.options import AddressArgument, examples, with_output, with_refresh
+from fairlead_cli.parameters import EnvironmentAddress, NameType
 from fairlead_cli.terminal import Column, Terminal
 
 if TYPE_CHECKING:

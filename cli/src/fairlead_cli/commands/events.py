@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from fairlead_cli.options import DeploymentIdType, examples, with_output
+from fairlead_cli.options import examples, with_output
+from fairlead_cli.parameters import DeploymentIdType
 from fairlead_cli.terminal import Format, Terminal
 
 

@@ -6,15 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairlead_cli.options import (
-    AddressType,
-    EnvironmentAddress,
-    JobIdType,
-    NameType,
-    examples,
-    with_output,
-    with_refresh,
-)
+from fairlead_cli.options import examples, with_output, with_refresh
+from fairlead_cli.parameters import AddressType, EnvironmentAddress, JobIdType, NameType
 from fairlead_cli.terminal import Column, Terminal
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairlead_cli.options import NameType, with_output
+from fairlead_cli.options import with_output
+from fairlead_cli.parameters import NameType
 from fairlead_cli.terminal import Column, Terminal
 
 if TYPE_CHECKING:

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import click
 
-from fairlead_cli.options import (
-    AddressArgument,
-    DeploymentIdType,
-    DurationType,
-    EnvironmentAddress,
-    Precedence,
-    examples,
-    with_output,
-    with_precedence,
-)
+from fairlead_cli.options import AddressArgument, Precedence, examples, with_output, with_precedence
+from fairlead_cli.parameters import DeploymentIdType, DurationType, EnvironmentAddress
 from fairlead_cli.terminal import Terminal
 
 

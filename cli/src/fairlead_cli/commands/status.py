@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from fairlead_cli.options import AddressArgument, DurationType, EnvironmentAddress, examples, with_output
+from fairlead_cli.options import AddressArgument, examples, with_output
+from fairlead_cli.parameters import DurationType, EnvironmentAddress
 from fairlead_cli.terminal import Terminal
 
 WAIT_SECONDS = 30.0

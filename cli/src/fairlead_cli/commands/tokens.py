@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairlead_cli.options import LifeType, NameType, examples, with_output
+from fairlead_cli.options import examples, with_output
+from fairlead_cli.parameters import LifeType, NameType
 from fairlead_cli.terminal import Column, Terminal
 
 if TYPE_CHECKING:
