@@ -114,14 +114,14 @@ class Developer:
                 process.kill()
             await process.wait()
 
-    async def run(self, *arguments: str, stdin: str = "") -> Ended:
-        """Run a command to its end."""
+    async def run(self, *arguments: str, stdin: str = "", **variables: str) -> Ended:
+        """Run a command to its end, with further environment variables."""
         process = await asyncio.create_subprocess_exec(
             *[sys.executable, "-m", "fairlead_cli", *arguments],
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=self.environment(),
+            env=self.environment() | variables,
             cwd=self.home,
         )
         try:

@@ -312,6 +312,20 @@ async def test_bad_input_is_refused_before_anything_is_sent(team: Team) -> None:
     assert (await developer.must("deployments", "list", "shop/staging", "-o", "json")).json()["items"] == []
 
 
+async def test_shells_complete_what_is_there(team: Team) -> None:
+    """Names of the relay for words half typed, and nothing at all when the relay cannot be asked."""
+
+    async def completed(typed: str, **variables: str) -> list[str]:
+        asked = {"_FAIRLEAD_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+        ended = await team.developer.run(**asked, **variables)
+        assert ended.stderr == ""
+        return ended.stdout.split()
+
+    assert await completed("fairlead status sh") == ["plain,shop/staging"]
+    assert await completed("fairlead cluster show h") == ["plain,harbour"]
+    assert await completed("fairlead status sh", FAIRLEAD_SERVER="http://127.0.0.1:9", FAIRLEAD_TOKEN="flt_a_b") == []
+
+
 async def test_wrong_tokens_and_relays(
     relay: RelayProcess, team: Team, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -59,7 +59,9 @@ RETRY_BASE_SECONDS = 0.25
 RETRY_CAP_SECONDS = 5.0
 """Six tries with these wait 7 s on average, 14 s at most: longer than a relay's restart takes."""
 
-_RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+_UNDONE_STATUSES = frozenset({429})
+"""The relay has done nothing, so that any call may be made again."""
+_RETRIED_STATUSES = _UNDONE_STATUSES | {502, 503, 504}
 _PAGE_ITEMS = 500
 """The most that the relay puts into one page."""
 _MAX_ANSWER_CHARACTERS = 200
@@ -430,7 +432,7 @@ class Client:
         Raises: RelayUnreachable: no answer. ApiError: refused.
         """
         for attempt in range(1, TRIES + 1):
-            is_last = attempt == TRIES or not is_repeatable
+            is_last = attempt == TRIES
             wait = full_jitter(
                 attempt,
                 base_seconds=RETRY_BASE_SECONDS,
@@ -440,12 +442,12 @@ class Client:
             try:
                 answer = self._http.request(method, path, **options)
             except httpx.TransportError as error:
-                if is_last or _is_mistrust(error):
+                if is_last or not is_repeatable or _is_mistrust(error):
                     raise RelayUnreachable(self.context.server, _why(error)) from error
             else:
                 if not answer.is_error:
                     return answer
-                if is_last or answer.status_code not in _RETRIED_STATUSES:
+                if is_last or answer.status_code not in (_RETRIED_STATUSES if is_repeatable else _UNDONE_STATUSES):
                     raise _refusal(method, path, answer)
                 wait = max(wait, _asked_wait(answer))
             self._sleep(wait)

@@ -149,6 +149,14 @@ def test_what_may_not_be_sent_twice_is_not(relay: ScriptedRelay) -> None:
     assert (len(relay.requests), relay.waits) == (1, [])
 
 
+def test_what_was_asked_too_often_is_asked_again_later(relay: ScriptedRelay) -> None:
+    """Nothing was done, so this holds for every call; the relay says how long to wait."""
+    busy = httpx.Response(429, headers={"Retry-After": "3"})
+    relay.answer(f"POST {ORGANIZATION}/clusters", busy, {"cluster": CLUSTER, "enrolment": ENROLMENT})
+    assert relay.client().create_cluster("prod").cluster.name == "prod"
+    assert relay.waits == [3.0]
+
+
 def test_tries_end(relay: ScriptedRelay) -> None:
     """With bounded waits in between; a refusal that is the relay's word is not tried again."""
     relay.answer("GET /v1/version", httpx.Response(503, headers={"Retry-After": "1000"}))
