@@ -9,7 +9,7 @@ import click
 
 from fairlead_cli.options import ContentNames, Precedence, examples, with_content, with_output, with_precedence
 from fairlead_cli.parameters import AddressType, DurationType, EnvironmentAddress
-from fairlead_cli.terminal import Column, Terminal
+from fairlead_cli.terminal import Column, Format, Terminal
 
 if TYPE_CHECKING:
     from fairlead_cli.bundling import Prepared
@@ -116,7 +116,7 @@ def _show_dry_run(
     sha256 = prepared.bundle.sha256 if is_stable else None
     size_bytes = len(prepared.bundle.content)
     changes = changes.model_copy(update={"bundle_sha256": sha256, "bundle_bytes": size_bytes})
-    if terminal.is_table:
+    if terminal.is_table or terminal.format is Format.NAME:
         columns: list[Column[ObjectChange]] = [
             Column("Object", lambda row: row.object),
             Column("Action", lambda row: row.action),
@@ -124,7 +124,7 @@ def _show_dry_run(
         ]
         terminal.show_all(changes.objects, columns, lambda row: str(row.object))
     else:
-        terminal.show(changes, [], lambda row: row.bundle_sha256 or "")
+        terminal.show(changes, [], lambda row: row.environment)
     remark(terminal, environment, changes)
     compared = (
         f"compared with deployment {changes.compared_with}" if changes.compared_with else "nothing runs there yet"

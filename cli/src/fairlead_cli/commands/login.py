@@ -36,15 +36,16 @@ def login(server: str, ca_file: Path | None, terminal: Terminal) -> None:
     The token comes from FAIRLEAD_TOKEN, else from standard input, else it is asked for. It is tried first, then
     stored in ~/.config/fairlead/config.yaml (or FAIRLEAD_CONFIG), readable by you only.
 
-    Each relay is a context, of which one is current. --context names it; otherwise it is the one that has this URL
-    already, or a new one.
+    Each relay is a context, of which one is current. --context or FAIRLEAD_CONTEXT names it; otherwise it is the one
+    that has this URL already, or a new one.
     """
     from fairlead_cli.client import Client
     from fairlead_cli.config import Context, check_context_name, check_server, check_token, config_file, name_for, save
 
     checked = check_server(server)
     file = config_file(os.environ)
-    name = check_context_name(chosen_context() or name_for(file, checked))
+    wanted = chosen_context() or os.environ.get("FAIRLEAD_CONTEXT")
+    name = check_context_name(wanted or name_for(file, checked))
     token = check_token(os.environ.get("FAIRLEAD_TOKEN") or _read_token())
     context = Context(checked, token, ca_file=str(ca_file.resolve()) if ca_file else "")
     with Client(context) as client:

@@ -177,6 +177,10 @@ def test_a_dry_run_sends_nothing_and_pins_nothing(
     sha256 = make_bundle(one.manifest for one in read_manifests([Text("x", CONFIG)], "shop")).sha256
     assert f"1 created, 1 pruned; compared with deployment {DEPLOYMENT_ID}; bundle {sha256}, " in plain.stderr
     assert json.loads(fairlead(*arguments, "-o", "json", stdin=CONFIG).stdout)["bundle_sha256"] == sha256
+    assert fairlead(*arguments, "-o", "name", stdin=CONFIG).stdout.splitlines() == [
+        "ConfigMap shop/c",
+        "ConfigMap shop/old",
+    ]
     sealed = json.loads(fairlead(*arguments, "-o", "json", stdin=SECRET).stdout)
     assert (sealed["bundle_sha256"], sealed["objects"][1]["action"]) == (None, "created")
     assert not (home / "known_recipients").exists()

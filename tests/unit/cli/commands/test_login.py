@@ -49,7 +49,9 @@ def test_a_token_from_the_environment_comes_first(
     assert load({**os.environ, "FAIRLEAD_TOKEN": ""}).token == TOKEN
 
 
-def test_each_relay_is_a_context(fairlead: Fairlead, relay: ScriptedRelay, home: Path) -> None:
+def test_each_relay_is_a_context(
+    fairlead: Fairlead, relay: ScriptedRelay, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Named by --context, or after the relay; none is lost."""
     relay.answer("GET /v1/whoami", {"organization": "acme", "role": "admin"})
     for arguments in ((SERVER,), ("https://b.example", "--context", "partner"), (SERVER,)):
@@ -57,6 +59,9 @@ def test_each_relay_is_a_context(fairlead: Fairlead, relay: ScriptedRelay, home:
     assert list(read_stored(home / "config.yaml").contexts) == ["default", "partner"]
     assert load(os.environ).server == SERVER
     assert fairlead("login", SERVER, "--context", "a/b", stdin=TOKEN).exit_code == 1
+    monkeypatch.setenv("FAIRLEAD_CONTEXT", "chosen")
+    assert fairlead("login", SERVER, stdin=TOKEN).exit_code == 0
+    assert read_stored(home / "config.yaml").current == "chosen"
 
 
 def test_a_person_is_asked_without_echo(
