@@ -5,13 +5,14 @@ A typed client of the relay's HTTP API, for the command and for programs (the SD
         for cluster in client.clusters():
             print(cluster.name, cluster.state)
 
-Calls that may be made twice are retried while the relay restarts; others never. Answers become records, refusals become
-errors of `errors`. This module prints nothing and reads no configuration.
+Calls are retried while the relay restarts; those that create something carry a key by which it happens once. Answers
+become records, refusals become errors of `errors`. This module prints nothing and reads no configuration.
 """
 
 from __future__ import annotations
 
 import random
+import secrets
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -62,6 +63,10 @@ RETRY_CAP_SECONDS = 5.0
 _UNDONE_STATUSES = frozenset({429})
 """The relay has done nothing, so that any call may be made again."""
 _RETRIED_STATUSES = _UNDONE_STATUSES | {502, 503, 504}
+_BUSY_CODE = "idempotency_key_busy"
+"""Of the problem that a call gets whose first try is still under way."""
+_KEY_BYTES = 24
+"""Of randomness in an idempotency key: no two calls ever have the same."""
 _PAGE_ITEMS = 500
 """The most that the relay puts into one page."""
 _MAX_ANSWER_CHARACTERS = 200
@@ -401,7 +406,9 @@ class Client:
     def _send(
         self, record: type[_RecordT], method: str, path: str, body: Mapping[str, Any], *, is_repeatable: bool = False
     ) -> _RecordT:
-        answer = self._call(method, path, is_repeatable=is_repeatable, json=body)
+        # A key makes the relay carry out a call once, however often it comes: it may be sent again when no answer came.
+        headers = {} if is_repeatable else {"Idempotency-Key": secrets.token_urlsafe(_KEY_BYTES)}
+        answer = self._call(method, path, is_repeatable=True, json=body, headers=headers)
         return _read(record, f"{method} {path}", answer.content)
 
     def _list(
@@ -447,11 +454,19 @@ class Client:
             else:
                 if not answer.is_error:
                     return answer
-                if is_last or answer.status_code not in (_RETRIED_STATUSES if is_repeatable else _UNDONE_STATUSES):
+                if is_last or not _is_worth_another_try(answer, is_repeatable=is_repeatable):
                     raise _refusal(method, path, answer)
                 wait = max(wait, _asked_wait(answer))
             self._sleep(wait)
         raise AssertionError("the last try returns or raises")
+
+
+def _is_worth_another_try(answer: httpx.Response, *, is_repeatable: bool) -> bool:
+    """Tell whether the same call may be answered otherwise in a moment: the relay is busy, also with its first try."""
+    if answer.status_code in (_RETRIED_STATUSES if is_repeatable else _UNDONE_STATUSES):
+        return True
+    is_busy = answer.status_code == httpx.codes.CONFLICT and _BUSY_CODE in answer.text
+    return is_busy and "Idempotency-Key" in answer.request.headers
 
 
 def _asked_wait(answer: httpx.Response) -> float:

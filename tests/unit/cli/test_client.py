@@ -141,11 +141,32 @@ def test_what_may_be_sent_twice_is_tried_again(trouble: httpx.Response | Excepti
     assert bodies == [{"deployment_id": DEPLOYMENT_ID}] * 3
 
 
-def test_what_may_not_be_sent_twice_is_not(relay: ScriptedRelay) -> None:
-    """Whether the cluster was created is unknown after a time-out."""
-    relay.answer(f"POST {ORGANIZATION}/clusters", httpx.ReadTimeout("slow"))
-    with pytest.raises(RelayUnreachable, match="took too long"):
+def test_what_creates_is_sent_again_with_its_key(relay: ScriptedRelay) -> None:
+    """So that it happens once, also when the relay still works on the first try; the next call has another key."""
+    busy = problem(409, "idempotency_key_busy", "under way")
+    made = {"cluster": CLUSTER, "enrolment": ENROLMENT}
+    relay.answer(f"POST {ORGANIZATION}/clusters", httpx.ReadTimeout("slow"), busy, made)
+    client = relay.client()
+    assert client.create_cluster("prod").cluster.name == "prod"
+    first, *again = (request.headers["Idempotency-Key"] for request in relay.requests)
+    assert again == [first, first]
+    client.create_cluster("prod")
+    assert relay.requests[-1].headers["Idempotency-Key"] != first
+
+
+def test_another_conflict_is_final(relay: ScriptedRelay) -> None:
+    """Trying again would change nothing."""
+    relay.answer(f"POST {ORGANIZATION}/clusters", problem(409, "conflict", "there is one"))
+    with pytest.raises(ApiError, match="there is one"):
         relay.client().create_cluster("prod")
+    assert relay.waits == []
+
+
+def test_what_may_not_be_sent_twice_is_not(relay: ScriptedRelay) -> None:
+    """Whether the token was revoked is unknown after a time-out, and the second try would find none."""
+    relay.answer(f"DELETE {ORGANIZATION}/tokens/x", httpx.ReadTimeout("slow"))
+    with pytest.raises(RelayUnreachable, match="took too long"):
+        relay.client().revoke_token("x")
     assert (len(relay.requests), relay.waits) == (1, [])
 
 
