@@ -31,6 +31,7 @@ from fairlead_cli.records import (
     AgentOfCluster,
     Application,
     Cluster,
+    DeletionPlan,
     Deployment,
     Enrolment,
     Environment,
@@ -237,6 +238,28 @@ class Client:
         """Create an environment: where a copy of the application runs."""
         body = {"name": name, "type": environment_type, "cluster": cluster, "namespace": namespace}
         return self._send(Environment, "POST", f"{self._root}/applications/{application}/environments", body)
+
+    def deletion_plan(self, application: str, name: str) -> DeletionPlan:
+        """Return what deleting an environment would mean; nothing is changed."""
+        return self._get(DeletionPlan, f"{self._environment(application, name)}/deletion")
+
+    def delete_environment(self, application: str, name: str, confirmation: str) -> Job:
+        """
+        Delete an environment, after all that it made in its cluster.
+
+        Args:
+            application: The application.
+            name: The environment's name.
+            confirmation: That of the plan, by whoever means it.
+        Returns: The job that does so.
+        """
+        body = {"confirmation": confirmation}
+        return self._send(Job, "DELETE", self._environment(application, name), body, is_repeatable=True)
+
+    def orphan_environment(self, application: str, name: str, confirmation: str) -> None:
+        """Forget an environment, and leave what it made where it is."""
+        path, body = self._environment(application, name), {"confirmation": confirmation}
+        self._call("DELETE", path, is_repeatable=False, params={"orphan": "true"}, json=body)
 
     # Deployments
 

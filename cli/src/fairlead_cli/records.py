@@ -191,6 +191,21 @@ class Environment(_Record):
     latest: Deployment | None = None
 
 
+class DeletionPlan(_Record):
+    """What deleting an environment would mean."""
+
+    confirmation: str
+    """What the deletion must say."""
+    cluster: str = ""
+    namespaces: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
+    """What would be deleted in the cluster, as `Kind namespace/name`."""
+    unfinished_deployments: tuple[str, ...] = ()
+    """Deployments that would end for it."""
+    kept: str = ""
+    """What stays, in words."""
+
+
 class HealthCheck(_Record):
     """The job that a request for health made."""
 
@@ -212,7 +227,9 @@ class Job(_Record):
     attempt: int = 0
     reason: str | None = None
     outcome: str | None = None
+    code: str | None = None
     cause: str | None = None
+    counts: dict[str, int] | None = None
     created_by: str | None = None
     created_at: datetime | None = None
     deadline: datetime | None = None

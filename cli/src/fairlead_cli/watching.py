@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
@@ -18,9 +20,9 @@ import click
 from fairlead_cli.alarms import TimeIsUp, alarm_after
 from fairlead_cli.client import Client
 from fairlead_cli.errors import ApiError, ExitCode, RelayUnreachable
-from fairlead_cli.following import follow
+from fairlead_cli.following import Stream, follow
 from fairlead_cli.lines import counts_text, duration, line_of
-from fairlead_cli.records import Deployment
+from fairlead_cli.records import Deployment, Job
 from fairlead_cli.story import Story
 from fairlead_cli.terminal import Terminal
 from fairlead_shared.errors import ErrorCode
@@ -29,8 +31,8 @@ from fairlead_shared.jobs import JobState
 GRACE_SECONDS = 5.0
 """After the time limit, which the relay and the agent keep too: their verdict says why, ours would not."""
 
-OFFER_SECONDS = 3.0
-"""Between detaching and the end of the command, in which a second Ctrl-C counts: time to read a sentence."""
+OFFER_SECONDS = 5.0
+"""Between detaching and the end of the command, in which a second Ctrl-C counts: time to read two sentences."""
 
 
 def watch(
@@ -55,13 +57,14 @@ def _watch(
 ) -> ExitCode:
     """Show what a story does not have yet, until it ends."""
     limit = None if timeout_seconds is None else timeout_seconds + GRACE_SECONDS
+    title = f"{deployment.application}/{deployment.environment} on {deployment.cluster}: {deployment.id}"
+    shown = _Shown(title, deployment.origins or {}, partial(client.deployment_events, deployment.id))
     try:
         with alarm_after(limit):
-            _show(client, terminal, deployment, story)
+            _show(terminal, shown, story)
             ended = client.deployment(deployment.id)
     except KeyboardInterrupt:
-        terminal.say(f"\ndetached: the deployment goes on. {_resume(deployment)}")
-        return _offer_cancel(client, terminal, deployment, story)
+        return _detach(client, terminal, deployment, story)
     except RelayUnreachable as error:
         terminal.fail(f"{error}. The deployment goes on without us. {_resume(deployment)}")
         return ExitCode.PENDING
@@ -103,8 +106,42 @@ def report(terminal: Terminal, deployment: Deployment, story: Story) -> ExitCode
     return code
 
 
-def exit_code(deployment: Deployment) -> ExitCode:
-    """Return the exit code that a deployment's state means."""
+def watch_job(client: Client, terminal: Terminal, job: Job, title: str) -> ExitCode:
+    """
+    Show a job that is no deployment until it ends.
+
+    Args:
+        client: The relay.
+        terminal: Where to show it.
+        job: As it was last seen.
+        title: What it does, such as `deletion of shop/staging`.
+    Returns: The exit code that says how it ended.
+    """
+    story = Story()
+    opened = partial(client.job_events, job.id)
+    resume = f"The {title} goes on: 'fairlead jobs show {job.id}', 'fairlead jobs cancel {job.id}'"
+    try:
+        _show(terminal, _Shown(f"{title}: {job.id}", {}, opened), story)
+        ended = client.job(job.id)
+    except KeyboardInterrupt:
+        terminal.say(f"\ndetached. {resume}")
+        return ExitCode.PENDING
+    except RelayUnreachable as error:
+        terminal.fail(f"{error}. {resume}")
+        return ExitCode.PENDING
+    code = exit_code(ended)
+    if code is ExitCode.OK:
+        terminal.say(f"{title} succeeded: {counts_text(ended.counts or {})}")
+    elif code is ExitCode.PENDING:
+        terminal.fail(resume)
+    else:
+        first, *others = [*story.reasons({}), ended.cause or ended.reason or f"see 'fairlead jobs show {job.id}'"]
+        terminal.fail("\n".join([f"{title}: {ended.state}: {first}", *(f"  {line}" for line in others)]))
+    return code
+
+
+def exit_code(deployment: Deployment | Job) -> ExitCode:
+    """Return the exit code that the state of a deployment or a job means."""
     match deployment.state:
         case JobState.SUCCEEDED:
             return ExitCode.OK
@@ -123,16 +160,19 @@ def is_person_there() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _offer_cancel(client: Client, terminal: Terminal, deployment: Deployment, story: Story) -> ExitCode:
-    """Give a person who detached a moment to cancel; if they do, watch on to its end."""
-    if terminal.is_quiet or not is_person_there():
-        return ExitCode.PENDING
-    terminal.say("Ctrl-C again to cancel the deployment …")
-    try:
-        time.sleep(OFFER_SECONDS)
+def _detach(client: Client, terminal: Terminal, deployment: Deployment, story: Story) -> ExitCode:
+    """Say that the watching ends; give a person a moment to cancel, and if they do, watch on to its end."""
+    is_offered = not terminal.is_quiet and is_person_there()
+    try:  # around all of it: the second Ctrl-C may come while the first is answered
+        terminal.say(f"\ndetached: the deployment goes on. {_resume(deployment)}")
+        if is_offered:
+            terminal.say("Ctrl-C again to cancel the deployment …")
+            time.sleep(OFFER_SECONDS)
     except KeyboardInterrupt:
         pass
     else:
+        return ExitCode.PENDING
+    if not is_offered:
         return ExitCode.PENDING
     try:
         if not click.confirm(f"\nCancel deployment {deployment.id}?", err=True):
@@ -153,14 +193,22 @@ def _resume(deployment: Deployment) -> str:
     )
 
 
-def _show(client: Client, terminal: Terminal, deployment: Deployment, story: Story) -> None:
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What is watched."""
+
+    title: str
+    origins: Mapping[str, str]
+    opened: Stream
+
+
+def _show(terminal: Terminal, shown: _Shown, story: Story) -> None:
     """Take in the events until the story ends, drawn as a tree or printed as lines."""
     view = drawing = None
     if terminal.is_live:
         from fairlead_cli.live import StoryView, draw_live
 
-        title = f"{deployment.application}/{deployment.environment} on {deployment.cluster}: {deployment.id}"
-        view = StoryView(title, story, deployment.origins or {})
+        view = StoryView(shown.title, story, shown.origins)
         drawing = draw_live(terminal.console(), view)
 
     def notify(error: RelayUnreachable) -> None:
@@ -170,8 +218,7 @@ def _show(client: Client, terminal: Terminal, deployment: Deployment, story: Sto
             terminal.say(f"{error}; trying again")
 
     with drawing or nullcontext():
-        opened = partial(client.deployment_events, deployment.id)
-        for stored in follow(opened, on_drop=notify, after=story.position):
+        for stored in follow(shown.opened, on_drop=notify, after=story.position):
             if view is not None:
                 view.notice = ""
             elif terminal.is_table and not terminal.is_quiet:

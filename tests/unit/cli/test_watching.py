@@ -10,9 +10,10 @@ from fairlead_cli import watching
 from fairlead_cli.alarms import TimeIsUp
 from fairlead_cli.errors import ExitCode, RelayUnreachable
 from fairlead_cli.following import Stream
-from fairlead_cli.records import Deployment, StoredEvent
+from fairlead_cli.records import Deployment, Job, StoredEvent
 from fairlead_cli.terminal import Format, Terminal
-from fairlead_cli.watching import exit_code, watch, watch_and_show
+from fairlead_cli.watching import exit_code, watch, watch_and_show, watch_job
+from fairlead_shared.jobs import JobState
 from tests.unit.cli.scripted_relay import (
     DEPLOYMENT_ID,
     FAILURE,
@@ -222,6 +223,55 @@ def test_a_tree_is_drawn_on_a_terminal(relay: ScriptedRelay, capsys: Capture, mo
     drawn = capsys.readouterr().out
     assert "shop/staging on prod" in drawn
     assert "Deployment shop/web" in drawn
+
+
+JOB = Job(id="job1", kind="destroy", state=JobState.QUEUED)
+JOB_EVENTS = f"GET {ORGANIZATION}/jobs/job1/events"
+JOB_SHOWN = f"GET {ORGANIZATION}/jobs/job1"
+
+
+@pytest.mark.parametrize(
+    ("events", "ended", "code", "said"),
+    [
+        (STORY, {"state": "succeeded", "counts": {"pruned": 2}}, ExitCode.OK, "deletion of a/b succeeded: 2 pruned\n"),
+        (
+            FAILURE,
+            {"state": "failed"},
+            ExitCode.FAILED,
+            "error: deletion of a/b: failed: Deployment web is not healthy",
+        ),
+        ([], {"state": "expired", "cause": "nobody came"}, ExitCode.CANCELLED, "a/b: expired: nobody came"),
+        ([], {"state": "running"}, ExitCode.PENDING, "'fairlead jobs show job1'"),
+    ],
+)
+def test_jobs_are_watched_like_deployments(
+    events: list[dict[str, object]],
+    ended: dict[str, object],
+    code: ExitCode,
+    said: str,
+    relay: ScriptedRelay,
+    capsys: Capture,
+) -> None:
+    """The reason first, and the exit code."""
+    relay.answer(JOB_EVENTS, stream(events))
+    relay.answer(JOB_SHOWN, {"id": "job1", "kind": "destroy"} | ended)
+    assert watch_job(relay.client(), Terminal(), JOB, "deletion of a/b") is code
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RelayUnreachable("https://r", "gone")])
+def test_watching_a_job_may_end_before_it(
+    error: BaseException, relay: ScriptedRelay, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says how to see it and how to stop it."""
+
+    def broken(*_arguments: object, **_options: object) -> Iterator[StoredEvent]:
+        yield StoredEvent.model_validate(STORY[0])
+        raise error
+
+    monkeypatch.setattr("fairlead_cli.watching.follow", broken)
+    assert watch_job(relay.client(), Terminal(), JOB, "deletion of a/b") is ExitCode.PENDING
+    assert "'fairlead jobs cancel job1'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
