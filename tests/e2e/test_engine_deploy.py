@@ -21,6 +21,7 @@ from tests.e2e.engine_world import (
     application,
     config_map,
     deployment,
+    in_namespace,
     secret,
     service,
     world,
@@ -129,6 +130,24 @@ async def test_prune_deletes_what_left_the_bundle_and_nothing_else(control_plane
         assert not await place.live("deployment", "web")
         assert (await place.live("configmap", "stranger"))["data"] == {"theirs": "yes"}
         assert [owned.ref.name for owned in (await place.owned()).objects] == ["settings"]
+
+
+async def test_an_environment_is_destroyed_by_a_bundle_of_nothing(control_plane: Cluster, tmp_path: Path) -> None:
+    """All that its inventory holds goes, nothing else does, and a second time finds nothing to do."""
+    async with world(control_plane, tmp_path) as place:
+        result, _ = await place.deploy([config_map("settings", colour="blue"), config_map("more"), secret("database")])
+        assert_succeeded(result, created=3)
+        stranger = in_namespace(config_map("stranger"), place.namespace)
+        await place.create(stranger)
+        result, story = await place.deploy([])
+        assert_succeeded(result, pruned=3)
+        assert set(story.actions().values()) == {"pruned"}
+        assert (await place.owned()).objects == ()
+        for kind, name in (("configmap", "settings"), ("configmap", "more"), ("secret", "database")):
+            assert await place.live(kind, name) == {}
+        assert await place.live("configmap", "stranger")
+        result, _ = await place.deploy([])
+        assert_succeeded(result)
 
 
 async def test_prune_spares_an_object_somebody_made_anew(control_plane: Cluster, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from fairlead_shared.envelope import sign
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import JobOffer
 from fairlead_shared.progress import Action, Outcome
-from fairlead_shared.statement import PAYLOAD_TYPE
+from fairlead_shared.statement import EMPTY_BUNDLE, PAYLOAD_TYPE, Strategy
 from tests.integration.agent_under_test import AgentUnderTest, bundle_of
 from tests.integration.scripted_relay import ScriptedRelay, StoredJob
 from tests.polling import eventually
@@ -369,6 +369,31 @@ async def test_a_deployment_that_failed_may_be_tried_again(relay: ScriptedRelay,
     await relay.until_result("job0000000000000006")
     relay.deploy("job0000000000000007", bundle, failed, attempt=2)
     assert "was begun after" in (await relay.until_refused("job0000000000000007")).message
+
+
+async def test_an_environment_is_destroyed_only_by_what_was_signed_for_that(
+    relay: ScriptedRelay, agent: AgentUnderTest
+) -> None:
+    """Its own kind and strategy, no bundle to fetch, and whatever was signed before it is a replay afterwards."""
+    bundle = bundle_of(1)
+    deployed = relay.statement(bundle, "d0000000000000000000000001", not_before=int(time.time()) - 60)
+    destroyed = relay.statement(EMPTY_BUNDLE, "d0000000000000000000000002", strategy=Strategy.DESTROY)
+    relay.deploy("job0000000000000001", bundle, deployed, job_kind="destroy")
+    assert (await relay.until_refused("job0000000000000001")).code is ErrorCode.STATEMENT_MISMATCH
+    relay.deploy("job0000000000000002", EMPTY_BUNDLE, destroyed)
+    assert (await relay.until_refused("job0000000000000002")).code is ErrorCode.STATEMENT_MISMATCH
+    unbound = relay.statement(
+        EMPTY_BUNDLE, "d0000000000000000000000003", strategy=Strategy.DESTROY, namespaces=("kube-system",)
+    )
+    relay.deploy("job0000000000000003", EMPTY_BUNDLE, unbound, job_kind="destroy")
+    assert (await relay.until_refused("job0000000000000003")).code is ErrorCode.NOT_BOUND
+    relay.bundles.clear()
+    relay.deploy("job0000000000000004", EMPTY_BUNDLE, destroyed, job_kind="destroy")
+    assert (await relay.until_result("job0000000000000004")).outcome is Outcome.SUCCEEDED
+    for number, again in (("5", destroyed), ("6", deployed)):
+        kind = "destroy" if again is destroyed else "deploy"
+        relay.deploy(f"job000000000000000{number}", bundle, again, job_kind=kind)
+        assert (await relay.until_refused(f"job000000000000000{number}")).code is ErrorCode.REPLAY
 
 
 async def test_policy_change_holds_for_the_next_offer(relay: ScriptedRelay, agent: AgentUnderTest) -> None:

@@ -34,14 +34,14 @@ from fairlead_agent.ports import (
     ReplayPort,
     Unseal,
 )
-from fairlead_agent.verification import Verified, check_readable, check_replay, verify_statement
+from fairlead_agent.verification import Verified, check_kind, check_readable, check_replay, verify_statement
 from fairlead_shared.bundle import Bundle
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import JobOffer
 from fairlead_shared.jobs import JobKind
 from fairlead_shared.progress import HealthStatus, Outcome, ProgressEvent, ResultEvent, Step, StepEvent
 from fairlead_shared.sealing import SealContext, unseal
-from fairlead_shared.statement import DeploymentStatement
+from fairlead_shared.statement import EMPTY_BUNDLE, DeploymentStatement, Strategy
 
 SAVE_BASE_SECONDS, SAVE_CAP_SECONDS = 0.5, 10.0
 """Backoff of a checkpoint's writes while the API server is away."""
@@ -200,7 +200,7 @@ class Execution:
 
     @property
     def _is_stored(self) -> bool:
-        return self.offer.job_kind == JobKind.DEPLOY
+        return self.offer.job_kind in {JobKind.DEPLOY, JobKind.DESTROY}
 
     async def _decide(self, failure: AgentError | None) -> DeployResult:
         """Carry the job out and say how it ended, whatever happens."""
@@ -273,6 +273,7 @@ class Execution:
         try:
             relay_key = identities.current.relay_signer
             verified = verify_statement(self.offer.statement, policy, identities.agent, relay_key)
+            check_kind(self.offer.job_kind, verified.statement)
         except OfferRefused as error:
             await self._step(Step.VERIFY, "failed", str(error))
             raise
@@ -280,6 +281,8 @@ class Execution:
         return verified
 
     async def _fetch(self, statement: DeploymentStatement) -> Bundle:
+        if statement.strategy is Strategy.DESTROY:
+            return EMPTY_BUNDLE
         await self._step(Step.FETCH, "started")
         try:
             bundle = await self._workshop.bundles.load(statement.bundle_sha256)

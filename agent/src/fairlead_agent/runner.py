@@ -16,7 +16,7 @@ from fairlead_agent.errors import KubeError, MissingRight, OfferRefused
 from fairlead_agent.execution import Execution, Stop, Workshop
 from fairlead_agent.journal import Spool
 from fairlead_agent.ports import EnvironmentKey
-from fairlead_agent.verification import check_readable, check_replay, check_validity, verify_statement
+from fairlead_agent.verification import check_kind, check_readable, check_replay, check_validity, verify_statement
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import (
     HeartbeatJob,
@@ -255,6 +255,7 @@ class Runner:
             return
         relay_key = identities.current.relay_signer
         statement = verify_statement(offer.statement, policy, identities.agent, relay_key).statement
+        check_kind(offer.job_kind, statement)
         check_validity(statement, now)
         marks = await self._workshop.replay.marks(EnvironmentKey.of(statement))
         check_replay(statement, marks, offer.attempt)

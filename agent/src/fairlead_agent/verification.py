@@ -19,7 +19,8 @@ from fairlead_agent.ports import EnvironmentKey, ReplayMark
 from fairlead_shared.envelope import Envelope, verify
 from fairlead_shared.errors import EnvelopeInvalid, ErrorCode, SignatureInsufficient, StatementInvalid
 from fairlead_shared.identity import AgentIdentity
-from fairlead_shared.statement import PAYLOAD_TYPE, DeploymentStatement
+from fairlead_shared.jobs import JobKind
+from fairlead_shared.statement import EMPTY_BUNDLE, PAYLOAD_TYPE, DeploymentStatement, Strategy
 
 MAX_SKEW_SECONDS = 300
 """How far the clocks of signer and agent may differ: the customary five minutes of Kerberos and others."""
@@ -65,6 +66,24 @@ def verify_statement(
     _check_addressee(statement, identity)
     _check_binding(statement, policy)
     return Verified(statement, signers)
+
+
+def check_kind(kind: str, statement: DeploymentStatement) -> None:
+    """
+    Check that a job is of the kind that its statement was signed for: nobody destroys by what was signed to deploy.
+
+    Raises: OfferRefused: it is not; permanent.
+    """
+    destroys = statement.strategy is Strategy.DESTROY
+    if destroys != (kind == JobKind.DESTROY):
+        raise OfferRefused(
+            ErrorCode.STATEMENT_MISMATCH,
+            f"the job is of kind {kind}, and its statement is signed for strategy {statement.strategy}",
+        )
+    if destroys and statement.bundle_sha256 != EMPTY_BUNDLE.sha256:
+        raise OfferRefused(
+            ErrorCode.STATEMENT_MISMATCH, "the statement is signed to destroy, and names a bundle that is not empty"
+        )
 
 
 def check_validity(statement: DeploymentStatement, now: float) -> None:

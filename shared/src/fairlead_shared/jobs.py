@@ -18,6 +18,8 @@ class JobKind(StrEnum):
     """What a job does. A peer that does not know a kind refuses the job with code `unsupported`."""
 
     DEPLOY = "deploy"
+    DESTROY = "destroy"
+    """Deletes all that an environment's inventory holds."""
     HEALTH = "health"
 
 

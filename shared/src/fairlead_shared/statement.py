@@ -13,10 +13,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fairlead_shared.bundle import make_bundle
 from fairlead_shared.canonical import canonical_json
 from fairlead_shared.errors import StatementInvalid
 
 PAYLOAD_TYPE = "application/vnd.fairlead.deployment-statement.v1+json"
+MAX_NAMESPACES = 256
+"""That one statement may name."""
+EMPTY_BUNDLE = make_bundle([])
+"""What a destroyed environment runs."""
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 _Id = Annotated[str, Field(pattern=r"^[0-9a-z]{16,40}$")]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -26,6 +31,8 @@ class Strategy(StrEnum):
     """How a deployment replaces what runs. A peer that does not know a value refuses the statement."""
 
     ALL_AT_ONCE = "all-at-once"
+    DESTROY = "destroy"
+    """Nothing is to be left: the bundle is the empty one, and everything that the environment owns is pruned."""
 
 
 class DeploymentStatement(BaseModel):
@@ -41,7 +48,7 @@ class DeploymentStatement(BaseModel):
     environment: _Name
     environment_type: _Name
     cluster: _Name
-    namespaces: tuple[_Name, ...] = Field(max_length=256)
+    namespaces: tuple[_Name, ...] = Field(max_length=MAX_NAMESPACES)
     """Every namespace the bundle writes to, sorted; the agent's own binding must allow each."""
     bundle_sha256: _Sha256
     previous_bundle_sha256: _Sha256 | None

@@ -127,3 +127,16 @@ async def test_a_deployment_that_failed_is_retried_and_succeeds(pair: Pair) -> N
     assert (await ended(tenant, await ask_for(tenant)))["state"] == "succeeded"
     refused = cast("dict[str, Any]", await tenant.ask("POST", f"{second}/retry", expect=409))
     assert "came after" in refused["detail"]
+
+
+async def test_an_environment_is_deleted_after_its_agent_destroyed_it(pair: Pair) -> None:
+    """By a statement that says so; a bundle of nothing is not even fetched."""
+    tenant = pair.tenant
+    assert (await ended(tenant, await ask_for(tenant)))["state"] == "succeeded"
+    plan = await asyncio.to_thread(tenant.admin.ask, "GET", f"{tenant.environment}/deletion")
+    assert plan["objects"] == [f"ConfigMap shop/settings-{number}" for number in range(3)]
+    confirmed = {"confirmation": plan["confirmation"]}
+    job = await asyncio.to_thread(tenant.admin.ask, "DELETE", tenant.environment, confirmed, 202)
+    shown = await ended(tenant, f"{tenant.path}/jobs/{job['id']}")
+    assert (shown["state"], shown["kind"], shown["outcome"]) == ("succeeded", "destroy", "succeeded"), shown
+    await tenant.ask("GET", tenant.environment, expect=404)

@@ -11,6 +11,7 @@ from fairlead_agent.policy import Policy
 from fairlead_agent.ports import EnvironmentKey, ReplayMark
 from fairlead_agent.verification import (
     MAX_SKEW_SECONDS,
+    check_kind,
     check_readable,
     check_replay,
     check_validity,
@@ -19,7 +20,8 @@ from fairlead_agent.verification import (
 from fairlead_shared.envelope import Envelope, sign
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.identity import AgentIdentity, AgentName, ClusterName, OrganizationName
-from fairlead_shared.statement import PAYLOAD_TYPE, DeploymentStatement, Strategy
+from fairlead_shared.jobs import JobKind
+from fairlead_shared.statement import EMPTY_BUNDLE, PAYLOAD_TYPE, DeploymentStatement, Strategy
 
 NOW = 1_800_000_000
 RELAY = Ed25519PrivateKey.generate()
@@ -150,6 +152,21 @@ def test_five_minutes_of_skew_are_tolerated(now: float, *, valid: bool) -> None:
     with pytest.raises(OfferRefused, match="clock") as caught:
         check_validity(statement(), now)
     assert caught.value.code is ErrorCode.STATEMENT_EXPIRED
+
+
+def test_a_job_is_of_the_kind_that_was_signed() -> None:
+    """A relay that was taken over turns no deployment into a destruction, nor the other way round."""
+    destroys = statement(strategy=Strategy.DESTROY, bundle_sha256=EMPTY_BUNDLE.sha256)
+    check_kind(JobKind.DEPLOY, statement())
+    check_kind(JobKind.DESTROY, destroys)
+    for kind, wrong in (
+        (JobKind.DESTROY, statement()),
+        (JobKind.DEPLOY, destroys),
+        (JobKind.DESTROY, statement(strategy=Strategy.DESTROY)),
+    ):
+        with pytest.raises(OfferRefused) as caught:
+            check_kind(kind, wrong)
+        assert caught.value.code is ErrorCode.STATEMENT_MISMATCH
 
 
 def test_replays_are_refused_and_resumptions_are_not() -> None:

@@ -11,6 +11,7 @@ from fairlead_relay.api import (
     applications,
     bundles,
     clusters,
+    deletions,
     deployments,
     document,
     jobs,
@@ -70,7 +71,19 @@ def make_routes() -> FastAPI:
         max_body_size=MAX_BODY_BYTES,
     )
     problems.install(app)
-    for module in (service, organizations, tokens, clusters, agents, applications, bundles, deployments, jobs, streams):
+    for module in (
+        service,
+        organizations,
+        tokens,
+        clusters,
+        agents,
+        applications,
+        bundles,
+        deployments,
+        deletions,
+        jobs,
+        streams,
+    ):
         app.include_router(module.router)
     document.publish(app)
     return app

@@ -106,7 +106,7 @@ async def index(
 
     def read(connection: Connection) -> Page[JobShown]:
         rows = list_jobs(connection, organization, wanted, limit + 1, before)
-        return page(rows, limit, lambda job: _show(services, connection, job), lambda job: str(job.sequence))
+        return page(rows, limit, lambda job: show_job(services, connection, job), lambda job: str(job.sequence))
 
     return await services.store.read(read)
 
@@ -118,7 +118,7 @@ async def show(
 ) -> JobShown:
     """Show one job."""
     return await services.store.read(
-        lambda connection: _show(services, connection, find_job(connection, organization, job_id))
+        lambda connection: show_job(services, connection, find_job(connection, organization, job_id))
     )
 
 
@@ -130,7 +130,7 @@ async def cancel(
     """Ask for a job to stop: at once if no agent has it, else its agent winds down and says how it ended."""
     now = services.clock()
     return await services.store.write(
-        lambda connection: _show(services, connection, stop_job(connection, organization, job_id, "cancel", now))
+        lambda connection: show_job(services, connection, stop_job(connection, organization, job_id, "cancel", now))
     )
 
 
@@ -151,7 +151,8 @@ async def check_health(
     return HealthCheckCreated.model_validate({**job_fields(job, job.reason), "job_id": job.id})
 
 
-def _show(services: Services, connection: Connection, job: Job) -> JobShown:
+def show_job(services: Services, connection: Connection, job: Job) -> JobShown:
+    """Render a job, with the reason why it waits."""
     return JobShown.model_validate(job_fields(job, services.reason(connection, job)))
 
 

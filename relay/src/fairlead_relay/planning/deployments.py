@@ -18,14 +18,18 @@ from sqlalchemy import Connection
 
 from fairlead_relay.errors import Conflict, NotFound, RelayError
 from fairlead_relay.pki.random_text import random_base32
-from fairlead_relay.planning.statements import Target, make_statement, sign_statement
+from fairlead_relay.planning.statements import Change, Target, make_statement, sign_statement
 from fairlead_relay.store import Store
 from fairlead_relay.store.applications import find_environment, missing_environment
+from fairlead_relay.store.bundles import Bundle, add_bundle
+from fairlead_relay.store.deletions import used_namespaces
 from fairlead_relay.store.deployments import (
     Deployment,
+    EnvironmentNames,
     NewDeployment,
     Running,
     create_deployments,
+    find_deployment,
     known_among,
     known_deployment,
     rollback_target,
@@ -35,10 +39,13 @@ from fairlead_relay.store.jobs import Job, NewJob, enqueue_jobs, supersede_earli
 from fairlead_relay.store.retries import retry_deployment
 from fairlead_shared.canonical import canonical_json
 from fairlead_shared.jobs import JobKind
+from fairlead_shared.statement import EMPTY_BUNDLE, MAX_NAMESPACES, Strategy
 
 JOB_ID_LENGTH = 26
 RETRY_SECONDS: Final = 86_400.0
 """How much longer than a deployment's deadline its statement is valid: until then it can be retried as it is."""
+DESTROY_SECONDS: Final = 600.0
+"""How long a job that destroys waits for health: it has nothing to wait for, and the wire wants a number."""
 OnEarlier = Literal["wait", "supersede"]
 """What becomes of earlier deployments of the environment that have not ended: they go first, or make room."""
 
@@ -174,6 +181,42 @@ class Planner:
             lambda connection: retry_deployment(connection, organization, deployment_id, job_id, created_by, now)
         )
 
+    async def destroy(self, place: Place, created_by: str, deadline_seconds: float) -> Deployment:
+        """
+        Store a deployment that leaves nothing of an environment, which is deleted once it succeeded.
+
+        Earlier ones that have not ended are superseded, and none is taken any more.
+
+        Args:
+            place: The environment.
+            created_by: Id of the caller's token.
+            deadline_seconds: How long it may wait for its agent.
+
+        Returns: The deployment; the one that is there while one has not ended.
+        Raises: NotFound: no such environment. Conflict: it was deployed to too many namespaces.
+
+        """
+        request = DeploymentRequest(random_base32(JOB_ID_LENGTH), place, created_by, DESTROY_SECONDS, deadline_seconds)
+
+        def write(connection: Connection) -> Deployment:
+            now = self._clock()
+            running = running_bundles(connection, {place.names}).get(place.names)
+            if running is None:
+                raise missing_environment(connection, *place.names)
+            if running.destroyed_by is not None:
+                return find_deployment(connection, place.organization, running.destroyed_by)
+            namespaces = used_namespaces(connection, place.names) | {running.environment.namespace}
+            if len(namespaces) > MAX_NAMESPACES:
+                raise Conflict(f"it was deployed to {len(namespaces)} namespaces; delete it with orphan=true")
+            size = len(EMPTY_BUNDLE.content)
+            add_bundle(connection, Bundle(place.organization, EMPTY_BUNDLE.sha256, size, now))
+            supersede_earlier(connection, *place.names, now)
+            content = _Content(EMPTY_BUNDLE.sha256, tuple(sorted(namespaces)), "{}")
+            asked = _Asked(request, request.digest(destroy=True), content, rollback=False, strategy=Strategy.DESTROY)
+            return create_deployments(connection, [self._fix(asked, running, now)], now)[0]
+
+        return await self._store.write(write)
+
     async def check_health(self, place: Place, created_by: str, deadline_seconds: float) -> Job:
         """
         Queue a job that reads the health of an environment's objects.
@@ -228,7 +271,8 @@ class Planner:
         running = running_bundles(connection, {one.request.place.names for one in asked})
         new: dict[str, _Asked] = {}
         for one in asked:
-            if one.request.deployment_id not in known and one.request.place.names in running:
+            found = running.get(one.request.place.names)
+            if one.request.deployment_id not in known and found is not None and found.destroyed_by is None:
                 new.setdefault(one.request.deployment_id, one)
         for one in new.values():
             if one.request.on_earlier == "supersede":
@@ -238,7 +282,9 @@ class Planner:
         )
         by_id = {deployment.id: deployment for deployment in made}
         return [
-            by_id[one.request.deployment_id] if new.get(one.request.deployment_id) is one else _found(connection, one)
+            by_id[one.request.deployment_id]
+            if new.get(one.request.deployment_id) is one
+            else _found(connection, one, running)
             for one in asked
         ]
 
@@ -250,12 +296,10 @@ class Planner:
         statement = make_statement(
             request.deployment_id,
             Target(*place.names, environment.type, environment.cluster),
-            content.bundle_sha256,
-            running.bundle_sha256,
+            Change(content.bundle_sha256, running.bundle_sha256, asked.rollback, asked.strategy),
             content.namespaces,
             now=now,
             expires=deadline + RETRY_SECONDS,
-            rollback=asked.rollback,
         )
         envelope = sign_statement(statement, self._signer)
         deployment = NewDeployment(
@@ -277,7 +321,7 @@ class Planner:
             id=random_base32(JOB_ID_LENGTH),
             organization=place.organization,
             cluster=environment.cluster,
-            kind=JobKind.DEPLOY,
+            kind=JobKind.DESTROY if asked.strategy is Strategy.DESTROY else JobKind.DEPLOY,
             application=place.application,
             environment=place.environment,
             deployment_id=request.deployment_id,
@@ -290,14 +334,22 @@ class Planner:
         return deployment, job
 
 
-def _found(connection: Connection, asked: _Asked) -> Deployment | RelayError:
+def _found(
+    connection: Connection, asked: _Asked, running: Mapping[EnvironmentNames, Running]
+) -> Deployment | RelayError:
     """Return what there is for a request that made nothing new: the deployment of its id, or what is in the way."""
     organization = asked.request.place.organization
     try:
         known = known_deployment(connection, organization, asked.request.deployment_id, asked.digest)
     except Conflict as error:
         return error
-    return known or missing_environment(connection, *asked.request.place.names)
+    if known is not None:
+        return known
+    place = asked.request.place
+    if place.names in running:
+        destroyed_by = running[place.names].destroyed_by
+        return Conflict(f"environment '{place.environment}' is being deleted by deployment '{destroyed_by}'")
+    return missing_environment(connection, *place.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,3 +370,4 @@ class _Asked:
     digest: str
     content: _Content
     rollback: bool
+    strategy: Strategy = Strategy.ALL_AT_ONCE

@@ -28,16 +28,27 @@ class Target:
     cluster: str
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a deployment does to it."""
+
+    bundle_sha256: str
+    """What it shall run."""
+    previous_bundle_sha256: str | None
+    """What it runs; None for the first deployment."""
+    rollback: bool = False
+    """A deliberate return to an older bundle."""
+    strategy: Strategy = Strategy.ALL_AT_ONCE
+
+
 def make_statement(
     deployment_id: str,
     target: Target,
-    bundle_sha256: str,
-    previous_bundle_sha256: str | None,
+    change: Change,
     namespaces: Sequence[str],
     *,
     now: float,
     expires: float,
-    rollback: bool,
 ) -> DeploymentStatement:
     """
     Fix what a deployment does.
@@ -45,12 +56,10 @@ def make_statement(
     Args:
         deployment_id: Made by the client.
         target: The environment.
-        bundle_sha256: What it shall run.
-        previous_bundle_sha256: What it runs; None for the first deployment.
+        change: What it does to it.
         namespaces: Every namespace that the bundle names, sorted.
         now: Seconds since the epoch.
         expires: Seconds since the epoch; an agent starts nothing after it.
-        rollback: A deliberate return to an older bundle.
 
     Raises: pydantic.ValidationError: more namespaces than a statement holds.
 
@@ -63,12 +72,12 @@ def make_statement(
         environment_type=target.environment_type,
         cluster=target.cluster,
         namespaces=tuple(namespaces),
-        bundle_sha256=bundle_sha256,
-        previous_bundle_sha256=previous_bundle_sha256,
-        strategy=Strategy.ALL_AT_ONCE,
+        bundle_sha256=change.bundle_sha256,
+        previous_bundle_sha256=change.previous_bundle_sha256,
+        strategy=change.strategy,
         not_before=math.floor(now),
         expires=math.ceil(expires),
-        rollback=rollback,
+        rollback=change.rollback,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from fairlead_relay.errors import Conflict, NotFound
@@ -54,6 +54,7 @@ _FIND_ENVIRONMENT = select(*ENVIRONMENT_COLUMNS).where(
     environments.c.organization == bindparam("of_organization"),
     environments.c.application == bindparam("of_application"),
     environments.c.name == bindparam("of_name"),
+    environments.c.deleted_at.is_(None),
 )
 """Made once: every enqueue asks, and making a statement costs more than running this one."""
 
@@ -101,24 +102,31 @@ def list_applications(
 
 def create_environment(connection: Connection, environment: Environment) -> Environment:
     """
-    Create an environment.
+    Create an environment; the name of one that was deleted can be used again.
 
     Raises: NotFound: no such application or cluster. Conflict: the name is taken.
     """
     find_application(connection, environment.organization, environment.application)
     find_cluster(connection, environment.organization, environment.cluster)
+    named = {
+        "organization": environment.organization,
+        "application": environment.application,
+        "name": environment.name,
+    }
+    facts = {
+        "type": environment.type,
+        "cluster": environment.cluster,
+        "namespace": environment.namespace,
+        "created_at": environment.created_at,
+    }
+    # One of that name that was deleted: its row stands for the new one, as its history stands for the name.
+    again = update(environments).where(
+        *(environments.c[column] == value for column, value in named.items()), environments.c.deleted_at.is_not(None)
+    )
+    if connection.execute(again.values(**facts, deleted_at=None)).rowcount:
+        return environment
     try:
-        connection.execute(
-            insert(environments).values(
-                organization=environment.organization,
-                application=environment.application,
-                name=environment.name,
-                type=environment.type,
-                cluster=environment.cluster,
-                namespace=environment.namespace,
-                created_at=environment.created_at,
-            )
-        )
+        connection.execute(insert(environments).values(**named, **facts))
     except IntegrityError as error:
         raise Conflict(f"environment '{environment.name}' of '{environment.application}' exists already") from error
     return environment
@@ -156,7 +164,9 @@ def list_environments(
     """
     find_application(connection, organization, application)
     query = select(*ENVIRONMENT_COLUMNS).where(
-        environments.c.organization == organization, environments.c.application == application
+        environments.c.organization == organization,
+        environments.c.application == application,
+        environments.c.deleted_at.is_(None),
     )
     if after is not None:
         query = query.where(environments.c.name > after)

@@ -28,7 +28,7 @@ from fairlead_relay.errors import Conflict, NotFound
 from fairlead_relay.store.applications import ENVIRONMENT_COLUMNS, Environment
 from fairlead_relay.store.jobs import JOB_COLUMNS, Job, NewJob, enqueue_jobs, job_of
 from fairlead_relay.store.schema import deployments, environments, jobs
-from fairlead_shared.jobs import JobState
+from fairlead_shared.jobs import JobKind, JobState
 from fairlead_shared.progress import Action
 
 EnvironmentNames = tuple[str, str, str]
@@ -65,6 +65,8 @@ class Running:
     environment: Environment
     bundle_sha256: str | None
     """Of the newest deployment that succeeded; None if none did."""
+    destroyed_by: str | None
+    """The deployment that destroys it, if one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,8 @@ _TAKEN: Final = exists().where(_tried.c.deployment_id == deployments.c.id, _trie
 """An agent took it, if not by its last job then by one before."""
 _KNOWN: Final = select(deployments.c.id).where(deployments.c.id.in_(bindparam("of_ids", expanding=True)))
 _succeeded = jobs.alias("succeeded")
+_destroying = jobs.alias("destroying")
+_since = environments.alias("since")
 
 
 def _last_succeeded(*of: ColumnElement[Any]) -> ScalarSelect[Any]:
@@ -120,6 +124,12 @@ def _last_succeeded(*of: ColumnElement[Any]) -> ScalarSelect[Any]:
             _succeeded.c.environment == of[2],
             # Spelled out, as the index has it: a parameter would hide from the planner that the index fits.
             text("succeeded.state = 'succeeded' AND succeeded.deployment_id IS NOT NULL"),
+            # Not of one that had the name before and was deleted.
+            _succeeded.c.created_at
+            >= select(_since.c.created_at)
+            .where(_since.c.organization == of[0], _since.c.application == of[1], _since.c.name == of[2])
+            .correlate(environments)
+            .scalar_subquery(),
         )
         .order_by(_succeeded.c.sequence.desc())
         .limit(1)
@@ -136,7 +146,17 @@ _PLACE: Final = (environments.c.organization, environments.c.application, enviro
 _RUNNING: Final = select(
     *ENVIRONMENT_COLUMNS,
     select(deployments.c.bundle_sha256).where(deployments.c.id == _last_succeeded(*_PLACE)).scalar_subquery(),
-).where(tuple_(*_PLACE).in_(bindparam("of_places", expanding=True)))
+    select(_destroying.c.deployment_id)
+    .where(
+        _destroying.c.organization == environments.c.organization,
+        _destroying.c.application == environments.c.application,
+        _destroying.c.environment == environments.c.name,
+        _destroying.c.kind == str(JobKind.DESTROY),
+        _destroying.c.finished_at.is_(None),
+    )
+    .limit(1)
+    .scalar_subquery(),
+).where(tuple_(*_PLACE).in_(bindparam("of_places", expanding=True)), environments.c.deleted_at.is_(None))
 """Made once: every deployment asks, and making a statement costs more than running this one."""
 
 
@@ -265,8 +285,8 @@ def running_bundles(
     """
     found = {}
     for row in connection.execute(_RUNNING, {"of_places": list(places)}):
-        environment = Environment(*row[:-1])
-        found[environment.organization, environment.application, environment.name] = Running(environment, row[-1])
+        environment = Environment(*row[:-2])
+        found[environment.organization, environment.application, environment.name] = Running(environment, *row[-2:])
     return found
 
 

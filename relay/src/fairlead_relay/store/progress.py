@@ -15,11 +15,12 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, case, update
 
+from fairlead_relay.store.deletions import mark_deleted
 from fairlead_relay.store.events import append_progress
 from fairlead_relay.store.jobs import JOB_COLUMNS, Transition, is_one_of, job_of
 from fairlead_relay.store.leases import IS_HOLDER, Holding
 from fairlead_relay.store.schema import jobs
-from fairlead_shared.jobs import JobEvent, JobState
+from fairlead_shared.jobs import JobEvent, JobKind, JobState
 from fairlead_shared.progress import Outcome, ResultEvent
 
 
@@ -108,5 +109,7 @@ def _end(connection: Connection, holding: Holding, result: ResultEvent, now: flo
         "new_counts": json.dumps({str(action): count for action, count in result.counts.items()}),
     }
     for end in _ENDS[result.outcome]:
-        if end.apply(connection, now, **holding.parameters(), **facts):
+        for job in end.apply(connection, now, **holding.parameters(), **facts):
+            if job.kind is JobKind.DESTROY and job.state is JobState.SUCCEEDED:
+                mark_deleted(connection, (job.organization, str(job.application), str(job.environment)), now)
             return

@@ -12,6 +12,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, exists, or_, select, update
 
 from fairlead_relay.errors import Conflict
+from fairlead_relay.store.applications import find_environment
 from fairlead_relay.store.deployments import Deployment, find_deployment
 from fairlead_relay.store.jobs import NewJob, enqueue_job
 from fairlead_relay.store.outbox import iso_time
@@ -56,10 +57,11 @@ def retry_deployment(
         created_by: Id of the token that asked.
         now: Seconds since the epoch.
     Returns: The deployment, with its new job.
-    Raises: NotFound: no such deployment. Conflict: it cannot be tried again, and why.
+    Raises: NotFound: no such deployment, or its environment was deleted. Conflict: it cannot be tried again, and why.
     """
     deployment = find_deployment(connection, organization, deployment_id)
     last = deployment.job
+    find_environment(connection, organization, deployment.application, deployment.environment)
     if last.state not in RETRYABLE:
         raise Conflict(
             f"deployment '{deployment_id}' is {last.state}; only one that failed, expired, was refused or was "

@@ -182,6 +182,7 @@ environments = Table(
     Column("cluster", Text, nullable=False),
     Column("namespace", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("deleted_at", Double),
     ForeignKeyConstraint(["organization", "application"], ["applications.organization", "applications.name"]),
     ForeignKeyConstraint(["organization", "cluster"], ["clusters.organization", "clusters.name"]),
 )
