@@ -8,6 +8,7 @@ does. Tree:
     RelayError
     ├── NotFound             API: no such organization, cluster, application, ...
     ├── Conflict             API: the name or id is taken by something else, or the state does not allow it
+    ├── Outdated             API: what is to be changed was changed by somebody else
     ├── AgentRefused         gateway: a disabled cluster, a revoked agent, a certificate that counts no more
     │   └── EnrolmentRefused a token that is unknown, used or expired
     ├── SessionReplaced      gateway: a newer connection of the same agent holds its jobs
@@ -66,6 +67,20 @@ class Conflict(RelayError):
     def __str__(self) -> str:
         """Render one sentence."""
         return self.reason
+
+
+class Outdated(RelayError):
+    """What a change was made for is no longer what there is. Layer: API. Permanent: read it again."""
+
+    def __init__(self, what: str, name: str) -> None:
+        """Take the word for the thing and its name."""
+        super().__init__(what, name)
+        self.what = what
+        self.name = name
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"{self.what} '{self.name}' was changed by somebody else; read it again, then change it"
 
 
 class AgentRefused(RelayError):

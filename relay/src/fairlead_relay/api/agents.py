@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from sqlalchemy import Connection
 
 from fairlead_relay.api.access import needs
-from fairlead_relay.api.clusters import AgentShown, ClusterState, NamePath, OrganizationPath, show_agent, show_cluster
+from fairlead_relay.api.clusters import AgentShown, ClusterState, NamePath, OrganizationPath, show_agent, state_of
 from fairlead_relay.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page
 from fairlead_relay.api.services import ServicesOf
 from fairlead_relay.errors import NotFound
@@ -61,4 +61,4 @@ def _show(cluster: Cluster) -> AgentOfCluster:
     if cluster.agent is None:
         raise NotFound("agent", cluster.name)
     shown = show_agent(cluster.agent)
-    return AgentOfCluster(cluster=cluster.name, state=show_cluster(cluster).state, **shown.model_dump())
+    return AgentOfCluster(cluster=cluster.name, state=state_of(cluster), **shown.model_dump())

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-from pydantic import ConfigDict
+from fastapi import APIRouter, Response
+from pydantic import ConfigDict, Field
 from sqlalchemy import Connection
 
 from fairlead_relay.api.access import CallerOf, needs
 from fairlead_relay.api.bodies import Asked, Name, Shown
 from fairlead_relay.api.clusters import OrganizationPath, SealingKey, show_sealing_key
 from fairlead_relay.api.deployments import ApplicationPath, DeploymentShown, EnvironmentPath, show_deployment
+from fairlead_relay.api.labelling import (
+    TAGGED,
+    IfMatch,
+    LabelsChange,
+    LabelValues,
+    SelectorText,
+    revisions_of,
+    selector_of,
+    tag,
+)
 from fairlead_relay.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page
 from fairlead_relay.api.services import Services, ServicesOf
 from fairlead_relay.store.applications import (
@@ -24,6 +34,7 @@ from fairlead_relay.store.applications import (
 )
 from fairlead_relay.store.clusters import find_cluster
 from fairlead_relay.store.deployments import current_deployment, list_deployments
+from fairlead_relay.store.labels import Labelled, Labels, change_labels, find_labels, select_labelled, start_labels
 from fairlead_relay.store.outbox import iso_time
 from fairlead_relay.store.tokens import Role
 from fairlead_shared.identity import check_name
@@ -37,12 +48,14 @@ class ApplicationCreate(Asked):
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "shop"}]})
 
     name: Name
+    labels: LabelValues = Field(default_factory=dict)
 
 
 class ApplicationShown(Shown):
     """An application."""
 
     name: str
+    labels: dict[str, str]
     created_at: str
 
 
@@ -61,6 +74,7 @@ class EnvironmentCreate(Asked):
     cluster: Name
     namespace: Name
     """Where objects without a namespace go."""
+    labels: LabelValues = Field(default_factory=dict)
 
 
 class EnvironmentShown(Shown):
@@ -68,6 +82,7 @@ class EnvironmentShown(Shown):
 
     application: str
     name: str
+    labels: dict[str, str]
     type: str
     cluster: str
     namespace: str
@@ -86,7 +101,12 @@ async def create(organization: OrganizationPath, body: ApplicationCreate, servic
     """Create an application."""
     name = check_name("name", body.name)
     now = services.clock()
-    return _show(await services.store.write(lambda connection: create_application(connection, organization, name, now)))
+
+    def write(connection: Connection) -> ApplicationShown:
+        made = create_application(connection, organization, name, now)
+        return _show(made, start_labels(connection, _application(organization, name), body.labels))
+
+    return await services.store.write(write)
 
 
 @router.get("")
@@ -97,20 +117,58 @@ async def index(
     caller: CallerOf,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
+    selector: SelectorText = None,
 ) -> Page[ApplicationShown]:
-    """List applications by name; to a token for one application, that one."""
+    """List applications by name, those whose labels match; to a token for one application, that one."""
+    wanted = selector_of(selector)
 
-    def read(connection: Connection) -> list[Application]:
-        return list_applications(connection, organization, limit + 1, cursor, only=caller.application)
+    def read(connection: Connection) -> list[tuple[Application, Labels]]:
+        def fetch(most: int, after: str | None) -> list[Application]:
+            return list_applications(connection, organization, most, after, only=caller.application)
 
-    return page(await services.store.read(read), limit, _show, lambda row: row.name)
+        of = _application(organization)
+        return select_labelled(connection, of, wanted, limit + 1, cursor, fetch, lambda row: row.name)
+
+    rows = await services.store.read(read)
+    return page(rows, limit, lambda row: _show(*row), lambda row: row[0].name)
 
 
-@router.get("/{application}")
+@router.get("/{application}", responses=TAGGED)
 @needs(Role.VIEWER)
-async def show(organization: OrganizationPath, application: ApplicationPath, services: ServicesOf) -> ApplicationShown:
+async def show(
+    organization: OrganizationPath, application: ApplicationPath, services: ServicesOf, response: Response
+) -> ApplicationShown:
     """Show one application."""
-    return _show(await services.store.read(lambda connection: find_application(connection, organization, application)))
+
+    def read(connection: Connection) -> tuple[Application, Labels]:
+        found = find_application(connection, organization, application)
+        return found, find_labels(connection, _application(organization, application))
+
+    found, labels = await services.store.read(read)
+    tag(response, labels)
+    return _show(found, labels)
+
+
+@router.patch("/{application}", responses=TAGGED)
+@needs(Role.ADMIN)
+async def change(
+    organization: OrganizationPath,
+    application: ApplicationPath,
+    body: LabelsChange,
+    services: ServicesOf,
+    response: Response,
+    if_match: IfMatch = None,
+) -> ApplicationShown:
+    """Change some labels of an application."""
+    revisions = revisions_of(if_match)
+
+    def write(connection: Connection) -> tuple[Application, Labels]:
+        found = find_application(connection, organization, application)
+        return found, change_labels(connection, _application(organization, application), body.labels, revisions)
+
+    found, labels = await services.store.write(write)
+    tag(response, labels)
+    return _show(found, labels)
 
 
 @router.post("/{application}/environments", status_code=201)
@@ -130,7 +188,8 @@ async def create_one_environment(
     )
 
     def write(connection: Connection) -> EnvironmentShown:
-        return _show_environment(services, connection, create_environment(connection, environment))
+        made = create_environment(connection, environment)
+        return _show_environment(services, connection, made, start_labels(connection, _environment(made), body.labels))
 
     return await services.store.write(write)
 
@@ -143,36 +202,84 @@ async def index_environments(
     services: ServicesOf,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
+    selector: SelectorText = None,
 ) -> Page[EnvironmentShown]:
-    """List an application's environments by name."""
+    """List an application's environments by name, those whose labels match."""
+    wanted = selector_of(selector)
 
     def read(connection: Connection) -> Page[EnvironmentShown]:
-        rows = list_environments(connection, organization, application, limit + 1, cursor)
-        return page(rows, limit, lambda row: _show_environment(services, connection, row), lambda row: row.name)
+        def fetch(most: int, after: str | None) -> list[Environment]:
+            return list_environments(connection, organization, application, most, after)
+
+        of = Labelled(organization, "environment", application=application)
+        rows = select_labelled(connection, of, wanted, limit + 1, cursor, fetch, lambda row: row.name)
+        return page(rows, limit, lambda row: _show_environment(services, connection, *row), lambda row: row[0].name)
 
     return await services.store.read(read)
 
 
-@router.get("/{application}/environments/{environment}")
+@router.patch("/{application}/environments/{environment}", responses=TAGGED)
+@needs(Role.ADMIN)
+async def change_environment(
+    organization: OrganizationPath,
+    application: ApplicationPath,
+    environment: EnvironmentPath,
+    body: LabelsChange,
+    services: ServicesOf,
+    response: Response,
+    if_match: IfMatch = None,
+) -> EnvironmentShown:
+    """Change some labels of an environment."""
+    revisions = revisions_of(if_match)
+
+    def write(connection: Connection) -> tuple[EnvironmentShown, Labels]:
+        found = find_environment(connection, organization, application, environment)
+        labels = change_labels(connection, _environment(found), body.labels, revisions)
+        return _show_environment(services, connection, found, labels), labels
+
+    shown, labels = await services.store.write(write)
+    tag(response, labels)
+    return shown
+
+
+@router.get("/{application}/environments/{environment}", responses=TAGGED)
 @needs(Role.VIEWER)
 async def show_environment(
-    organization: OrganizationPath, application: ApplicationPath, environment: EnvironmentPath, services: ServicesOf
+    organization: OrganizationPath,
+    application: ApplicationPath,
+    environment: EnvironmentPath,
+    services: ServicesOf,
+    response: Response,
 ) -> EnvironmentShown:
     """Show one environment: what it runs, what was asked for last, and the key to seal Secret values to."""
 
-    def read(connection: Connection) -> EnvironmentShown:
-        return _show_environment(
-            services, connection, find_environment(connection, organization, application, environment)
-        )
+    def read(connection: Connection) -> tuple[EnvironmentShown, Labels]:
+        found = find_environment(connection, organization, application, environment)
+        labels = find_labels(connection, _environment(found))
+        return _show_environment(services, connection, found, labels), labels
 
-    return await services.store.read(read)
-
-
-def _show(application: Application) -> ApplicationShown:
-    return ApplicationShown(name=application.name, created_at=iso_time(application.created_at))
+    shown, labels = await services.store.read(read)
+    tag(response, labels)
+    return shown
 
 
-def _show_environment(services: Services, connection: Connection, environment: Environment) -> EnvironmentShown:
+def _application(organization: str, name: str = "") -> Labelled:
+    return Labelled(organization, "application", name)
+
+
+def _environment(environment: Environment) -> Labelled:
+    return Labelled(environment.organization, "environment", environment.name, environment.application)
+
+
+def _show(application: Application, labels: Labels) -> ApplicationShown:
+    return ApplicationShown(
+        name=application.name, labels=dict(labels.values), created_at=iso_time(application.created_at)
+    )
+
+
+def _show_environment(
+    services: Services, connection: Connection, environment: Environment, labels: Labels
+) -> EnvironmentShown:
     place = (environment.organization, environment.application, environment.name)
     agent = find_cluster(connection, environment.organization, environment.cluster).agent
     current = current_deployment(connection, *place)
@@ -180,6 +287,7 @@ def _show_environment(services: Services, connection: Connection, environment: E
     return EnvironmentShown(
         application=environment.application,
         name=environment.name,
+        labels=dict(labels.values),
         type=environment.type,
         cluster=environment.cluster,
         namespace=environment.namespace,

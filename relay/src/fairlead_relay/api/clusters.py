@@ -6,12 +6,22 @@ import base64
 from typing import Annotated, Literal, cast
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Response
 from pydantic import ConfigDict, Field
 from sqlalchemy import Connection
 
 from fairlead_relay.api.access import needs
 from fairlead_relay.api.bodies import Asked, Name, Shown
+from fairlead_relay.api.labelling import (
+    TAGGED,
+    IfMatch,
+    LabelsChange,
+    LabelValues,
+    SelectorText,
+    revisions_of,
+    selector_of,
+    tag,
+)
 from fairlead_relay.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page
 from fairlead_relay.api.services import Services, ServicesOf
 from fairlead_relay.pki.random_text import random_base32
@@ -26,6 +36,7 @@ from fairlead_relay.store.clusters import (
     find_cluster,
     list_clusters,
 )
+from fairlead_relay.store.labels import Labelled, Labels, change_labels, find_labels, select_labelled, start_labels
 from fairlead_relay.store.outbox import iso_time
 from fairlead_relay.store.revocation import disable_cluster, enable_cluster
 from fairlead_relay.store.tokens import Role
@@ -81,6 +92,7 @@ class ClusterShown(Shown):
     name: str
     state: ClusterState
     created_at: str
+    labels: dict[str, str]
     require_approval: bool
     disabled_at: str | None
     approval: ApprovalShown | None
@@ -104,6 +116,7 @@ class ClusterCreate(Asked):
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "harbour"}]})
 
     name: Name
+    labels: LabelValues = Field(default_factory=dict)
     require_approval: bool = False
     """Whether a person must approve the key of each agent that enrols."""
 
@@ -132,27 +145,69 @@ async def create(organization: OrganizationPath, body: ClusterCreate, services: 
     """Create a cluster and a token with which its agent enrols."""
     name = check_name("name", body.name)
     now = services.clock()
-    cluster = await services.store.write(
-        lambda connection: create_cluster(connection, organization, name, now, require_approval=body.require_approval)
-    )
-    return ClusterCreated(cluster=show_cluster(cluster), enrolment=await _enrolment(services, organization, name))
+
+    def write(connection: Connection) -> ClusterShown:
+        made = create_cluster(connection, organization, name, now, require_approval=body.require_approval)
+        return show_cluster(made, start_labels(connection, _labelled(organization, name), body.labels))
+
+    cluster = await services.store.write(write)
+    return ClusterCreated(cluster=cluster, enrolment=await _enrolment(services, organization, name))
 
 
 @router.get("")
 @needs(Role.VIEWER)
 async def index(
-    organization: OrganizationPath, services: ServicesOf, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    organization: OrganizationPath,
+    services: ServicesOf,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+    selector: SelectorText = None,
 ) -> Page[ClusterShown]:
-    """List clusters by name."""
-    rows = await services.store.read(lambda connection: list_clusters(connection, organization, limit + 1, cursor))
-    return page(rows, limit, show_cluster, lambda row: row.name)
+    """List clusters by name, those whose labels match."""
+    wanted = selector_of(selector)
+
+    def read(connection: Connection) -> list[tuple[Cluster, Labels]]:
+        def fetch(most: int, after: str | None) -> list[Cluster]:
+            return list_clusters(connection, organization, most, after)
+
+        of = _labelled(organization)
+        return select_labelled(connection, of, wanted, limit + 1, cursor, fetch, lambda row: row.name)
+
+    rows = await services.store.read(read)
+    return page(rows, limit, lambda row: show_cluster(*row), lambda row: row[0].name)
 
 
-@router.get("/{name}")
+@router.get("/{name}", responses=TAGGED)
 @needs(Role.VIEWER)
-async def show(organization: OrganizationPath, name: NamePath, services: ServicesOf) -> ClusterShown:
+async def show(
+    organization: OrganizationPath, name: NamePath, services: ServicesOf, response: Response
+) -> ClusterShown:
     """Show one cluster with its agent."""
-    return show_cluster(await services.store.read(lambda connection: find_cluster(connection, organization, name)))
+    cluster, labels = await services.store.read(lambda connection: _find(connection, organization, name))
+    tag(response, labels)
+    return show_cluster(cluster, labels)
+
+
+@router.patch("/{name}", responses=TAGGED)
+@needs(Role.ADMIN)
+async def change(
+    organization: OrganizationPath,
+    name: NamePath,
+    body: LabelsChange,
+    services: ServicesOf,
+    response: Response,
+    if_match: IfMatch = None,
+) -> ClusterShown:
+    """Change some labels of a cluster."""
+    revisions = revisions_of(if_match)
+
+    def write(connection: Connection) -> tuple[Cluster, Labels]:
+        cluster = find_cluster(connection, organization, name)
+        return cluster, change_labels(connection, _labelled(organization, name), body.labels, revisions)
+
+    cluster, labels = await services.store.write(write)
+    tag(response, labels)
+    return show_cluster(cluster, labels)
 
 
 @router.post("/{name}/enrolment-tokens", status_code=201)
@@ -168,11 +223,11 @@ async def disable(organization: OrganizationPath, name: NamePath, services: Serv
     """Disconnect the cluster's agent within seconds, and let none in until the cluster is enabled."""
     now = services.clock()
 
-    def write(connection: Connection) -> Cluster:
+    def write(connection: Connection) -> tuple[Cluster, Labels]:
         disable_cluster(connection, organization, name, now)
-        return find_cluster(connection, organization, name)
+        return _find(connection, organization, name)
 
-    return show_cluster(await services.store.write(write))
+    return show_cluster(*await services.store.write(write))
 
 
 @router.post("/{name}/enable")
@@ -180,11 +235,11 @@ async def disable(organization: OrganizationPath, name: NamePath, services: Serv
 async def enable(organization: OrganizationPath, name: NamePath, services: ServicesOf) -> ClusterShown:
     """Let the agent of a disabled cluster in again; it comes by itself."""
 
-    def write(connection: Connection) -> Cluster:
+    def write(connection: Connection) -> tuple[Cluster, Labels]:
         enable_cluster(connection, organization, name)
-        return find_cluster(connection, organization, name)
+        return _find(connection, organization, name)
 
-    return show_cluster(await services.store.write(write))
+    return show_cluster(*await services.store.write(write))
 
 
 @router.post("/{name}/approve")
@@ -195,25 +250,40 @@ async def approve_agent(
     """Let the agent in that waits, if its key has this fingerprint."""
     now = services.clock()
 
-    def write(connection: Connection) -> Cluster:
+    def write(connection: Connection) -> tuple[Cluster, Labels]:
         find_cluster(connection, organization, name)
         approve(connection, organization, name, body.fingerprint, now)
-        return find_cluster(connection, organization, name)
+        return _find(connection, organization, name)
 
-    return show_cluster(await services.store.write(write))
+    return show_cluster(*await services.store.write(write))
 
 
-def show_cluster(cluster: Cluster) -> ClusterShown:
+def show_cluster(cluster: Cluster, labels: Labels) -> ClusterShown:
     """Render a cluster."""
     return ClusterShown(
         name=cluster.name,
-        state=cast("ClusterState", cluster.state),
+        labels=dict(labels.values),
+        state=state_of(cluster),
         created_at=iso_time(cluster.created_at),
         require_approval=cluster.require_approval,
         disabled_at=None if cluster.disabled_at is None else iso_time(cluster.disabled_at),
         approval=_show_approval(cluster.approval),
         agent=show_agent(cluster.agent) if cluster.agent else None,
     )
+
+
+def state_of(cluster: Cluster) -> ClusterState:
+    """Return what is to be seen of a cluster first."""
+    return cast("ClusterState", cluster.state)
+
+
+def _labelled(organization: str, name: str = "") -> Labelled:
+    return Labelled(organization, "cluster", name)
+
+
+def _find(connection: Connection, organization: str, name: str) -> tuple[Cluster, Labels]:
+    cluster = find_cluster(connection, organization, name)
+    return cluster, find_labels(connection, _labelled(organization, name))
 
 
 def show_sealing_key(public_key: str) -> SealingKey:

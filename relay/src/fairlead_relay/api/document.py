@@ -87,6 +87,18 @@ _ANSWERS: Final = {
         ApiCode.CONFLICT,
         "cluster 'harbour' exists already",
     ),
+    HTTPStatus.PRECONDITION_FAILED: _Answer(
+        "Outdated",
+        "Somebody else changed it since it was read.",
+        ApiCode.PRECONDITION_FAILED,
+        "cluster 'harbour' was changed by somebody else; read it again, then change it",
+    ),
+    HTTPStatus.PRECONDITION_REQUIRED: _Answer(
+        "Unconditional",
+        "A change must say by `If-Match` what it is a change of.",
+        ApiCode.PRECONDITION_REQUIRED,
+        "send If-Match with the ETag of what you read, or * to change it whatever it is",
+    ),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: _Answer(
         "TooLarge",
         "The body is over this route's limit.",
@@ -145,7 +157,7 @@ _KEY: Final[dict[str, Any]] = {
     ),
     "schema": {"type": "string", "pattern": "^[!#-~]{1,255}$"},
 }
-_WITH_CHANGE: Final = frozenset({"POST", "PATCH", "DELETE"})
+_WITH_CHANGE: Final = frozenset({"POST", "DELETE"})
 
 
 def operation_id(route: APIRoute) -> str:
@@ -229,7 +241,9 @@ def _problems(path: str, method: str, operation: dict[str, Any], *, needs_token:
         found.append(HTTPStatus.UNPROCESSABLE_ENTITY)
     if "requestBody" in operation:
         found += [HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE]
-    if method in _WITH_CHANGE:
+    if method == "PATCH":
+        found += [HTTPStatus.PRECONDITION_FAILED, HTTPStatus.PRECONDITION_REQUIRED]
+    elif method in _WITH_CHANGE:
         found.append(HTTPStatus.CONFLICT)
     return found
 

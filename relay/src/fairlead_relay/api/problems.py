@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fairlead_relay.errors import Conflict, NotFound, RelayError, StoreUnavailable
+from fairlead_relay.errors import Conflict, NotFound, Outdated, RelayError, StoreUnavailable
 from fairlead_shared.errors import BundleInvalid, ErrorCode, NameInvalid
 
 MEDIA_TYPE = "application/problem+json"
@@ -40,6 +40,10 @@ class ApiCode(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     CONFLICT = "conflict"
     """It exists already, or it changed meanwhile. Permanent."""
+    PRECONDITION_FAILED = "precondition_failed"
+    """Somebody else changed it since it was read. Permanent: read it again."""
+    PRECONDITION_REQUIRED = "precondition_required"
+    """A change without `If-Match`. Permanent."""
     TOO_LARGE = "too_large"
     """The body is over its limit. Permanent."""
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
@@ -161,6 +165,8 @@ def _on_relay(request: Request, error: Exception) -> JSONResponse:
             return Problem(HTTPStatus.NOT_FOUND, ApiCode.NOT_FOUND, str(error)).response()
         case Conflict():
             return Problem(HTTPStatus.CONFLICT, ApiCode.CONFLICT, str(error)).response()
+        case Outdated():
+            return Problem(HTTPStatus.PRECONDITION_FAILED, ApiCode.PRECONDITION_FAILED, str(error)).response()
         case StoreUnavailable(retry_after_seconds=seconds):
             _log.warning("store unavailable", method=request.method, path=request.url.path, reason=error.reason)
             detail = "the relay's store does not answer now; try again in a moment"

@@ -187,6 +187,19 @@ environments = Table(
     ForeignKeyConstraint(["organization", "cluster"], ["clusters.organization", "clusters.name"]),
 )
 
+labels = Table(
+    "labels",
+    metadata,
+    Column("organization", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("application", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("labels", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    ForeignKeyConstraint(["organization"], ["organizations.name"]),
+    CheckConstraint(_one_of("kind", ("cluster", "application", "environment")), name="kind"),
+)
+
 bundles = Table(
     "bundles",
     metadata,

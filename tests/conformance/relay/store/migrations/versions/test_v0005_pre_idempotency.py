@@ -25,6 +25,6 @@ async def test_its_table_comes_and_goes(store: Store) -> None:
         command.downgrade(config, "v0004")
 
     await store.write(down)
-    assert made - await store.write(_tables) == {"idempotency_keys"}
+    assert "idempotency_keys" in made - await store.write(_tables)
     await store.write(migrate)
     assert await store.write(_tables) == made
