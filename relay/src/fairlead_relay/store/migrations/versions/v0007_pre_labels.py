@@ -1,14 +1,14 @@
 """
 Labels of clusters, applications and environments.
 
-Revision: v0006_pre_labels. Adds a table that the relay before it does not know.
+Revision: v0007_pre_labels. Adds a table that the relay before it does not know.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "v0006"
-down_revision = "v0005"
+revision = "v0007"
+down_revision = "v0006"
 
 
 def upgrade() -> None:

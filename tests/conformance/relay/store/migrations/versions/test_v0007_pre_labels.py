@@ -22,7 +22,7 @@ async def test_its_table_comes_and_goes(store: Store) -> None:
         config = Config()
         config.set_main_option("script_location", str(SCRIPTS))
         config.attributes["connection"] = connection
-        command.downgrade(config, "v0005")
+        command.downgrade(config, "v0006")
 
     await store.write(down)
     assert made - await store.write(_tables) == {"labels"}
