@@ -29,15 +29,43 @@ OWNER = "postgres"
 
 class PostgresqlServer:
     """
-    A running server.
+    A server.
 
     Args:
-        folder: Holds its socket.
+        folder: Holds its socket, its log, and its content in `content`.
+        syncs: Whether a commit waits for the disk.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, syncs: bool = False) -> None:
         self._folder = folder
+        self._syncs = syncs
         self._made = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with (self._folder / "log").open("ab") as log:
+            process = self._process = subprocess.Popen(
+                # SIGINT is PostgreSQL's fast shutdown; the kernel sends it when this process is gone.
+                [
+                    *_as_owner("--pdeathsig", "INT"), BINARIES / "postgres", "-D", self._folder / "content",
+                    "-k", self._folder, "-c", "listen_addresses=", "-c", "max_connections=200",
+                    "-c", f"fsync={'on' if self._syncs else 'off'}",
+                ],
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+            )  # fmt: skip
+        wait_until(lambda: process.poll() is not None or self.answers(), "PostgreSQL to answer", deadline_seconds=30)
+        if process.poll() is not None:
+            raise RuntimeError(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-500:]}")
+
+    def crash(self) -> None:
+        """End it at once, without a checkpoint: what was committed is recovered by the next start. Idempotent."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGQUIT)
+            process.wait(30)
 
     def url(self, database: str) -> str:
         """Return the URL of one of its databases."""
@@ -80,37 +108,22 @@ def running_postgresql(*, syncs: bool = False) -> Iterator[PostgresqlServer]:
     try:
         if os.geteuid() == 0:
             shutil.chown(folder, OWNER)
-        content = folder / "content"
         subprocess.run(
-            [*_as_owner(), BINARIES / "initdb", "-D", content, "-A", "trust", "-U", OWNER, "-E", "UTF8", "--no-locale"],
+            [
+                *_as_owner(), BINARIES / "initdb", "-D", folder / "content", "-A", "trust", "-U", OWNER, "-E", "UTF8",
+                "--no-locale",
+            ],
             check=True,
             capture_output=True,
             timeout=60,
             cwd=folder,
-        )
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                # SIGINT is PostgreSQL's fast shutdown; the kernel sends it when this process is gone.
-                [
-                    *_as_owner("--pdeathsig", "INT"), BINARIES / "postgres", "-D", content, "-k", folder,
-                    "-c", "listen_addresses=", "-c", "max_connections=200", "-c", f"fsync={'on' if syncs else 'off'}",
-                ],
-                stdout=log,
-                stderr=log,
-                cwd=folder,
-            )  # fmt: skip
+        )  # fmt: skip
+        server = PostgresqlServer(folder, syncs=syncs)
         try:
-            running = PostgresqlServer(folder)
-            wait_until(
-                lambda: server.poll() is not None or running.answers(), "PostgreSQL to answer", deadline_seconds=30
-            )
-            if server.poll() is not None:
-                raise RuntimeError(f"PostgreSQL did not start: {(folder / 'log').read_text()[-500:]}")
-            yield running
+            server.start()
+            yield server
         finally:
-            # Nothing in it is needed any more, so it need not write a checkpoint first.
-            server.send_signal(signal.SIGQUIT)
-            server.wait(30)
+            server.crash()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -9,6 +9,7 @@ comes in here later: another way to a Caller, same marks.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from fastapi import Depends, Request
 from fairlead_relay.api.problems import ApiCode, Problem
 from fairlead_relay.api.rate_limits import note
 from fairlead_relay.api.services import Services, services_of
-from fairlead_relay.errors import NotFound
+from fairlead_relay.errors import NotFound, StoreError
 from fairlead_relay.pki.access_tokens import AccessToken
 from fairlead_relay.store.deployments import find_deployment
 from fairlead_relay.store.jobs import find_job
@@ -167,7 +168,9 @@ async def _authenticate(request: Request, services: Services) -> Caller:
         detail = f"this token made more than {allowance.limit} requests within a minute"
         raise Problem(HTTPStatus.TOO_MANY_REQUESTS, ApiCode.RATE_LIMITED, detail)
     if found.last_used_at is None or found.last_used_at < now - TOUCH_SECONDS:
-        await services.store.write(lambda connection: touch_token(connection, found.id, now))
+        # With a full disk everything must still be readable: the note is worth less than the answer.
+        with contextlib.suppress(StoreError):
+            await services.store.write(lambda connection: touch_token(connection, found.id, now))
     return Caller(found.id, found.organization, found.role, found.expires_at, found.application, found.name)
 
 

@@ -19,7 +19,7 @@ from fairlead_relay.api.access import needs
 from fairlead_relay.api.clusters import OrganizationPath
 from fairlead_relay.api.problems import ApiCode, Problem
 from fairlead_relay.api.services import Services, ServicesOf
-from fairlead_relay.errors import NotFound
+from fairlead_relay.errors import NotFound, StoreUnavailable
 from fairlead_relay.store.bundles import Bundle, add_bundle, find_bundle
 from fairlead_relay.store.tokens import Role
 from fairlead_shared.bundle import MAX_BUNDLE_BYTES, BundleHash
@@ -49,10 +49,13 @@ async def put(organization: OrganizationPath, sha256: HashPath, request: Request
     known = await services.store.read(lambda connection: find_bundle(connection, organization, sha256))
     if known is not None:
         return Response(status_code=HTTPStatus.OK)
-    with tempfile.TemporaryDirectory(dir=services.settings.data_dir, prefix=".upload-") as folder:
-        file = FilePath(folder) / sha256
-        await _receive(request, file)
-        content = await run_in_threadpool(file.read_bytes)
+    try:
+        with tempfile.TemporaryDirectory(dir=services.settings.data_dir, prefix=".upload-") as folder:
+            file = FilePath(folder) / sha256
+            await _receive(request, file)
+            content = await run_in_threadpool(file.read_bytes)
+    except OSError as error:
+        raise StoreUnavailable(f"an upload cannot be written: {error.strerror}") from error
     facts = await services.library.check(content, BundleHash(sha256))
     await run_in_threadpool(services.blobs.put, sha256, [content])
     bundle = Bundle(organization, sha256, facts.size_bytes, services.clock())

@@ -22,9 +22,9 @@ from fastapi import Request as HttpRequest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fairlead_relay.api.access import authenticate
-from fairlead_relay.api.problems import ApiCode, Problem
+from fairlead_relay.api.problems import ApiCode, Problem, store_failed
 from fairlead_relay.api.services import Services
-from fairlead_relay.errors import StoreUnavailable
+from fairlead_relay.errors import StoreUnavailable, StoreUnusable
 from fairlead_relay.store.idempotency import Claim, Request, claim_key, release_key, settle_key
 
 HEADER: Final = "idempotency-key"
@@ -72,11 +72,8 @@ class IdempotencyKeys:
             await self._serve(scope, receive, send, _key(given))
         except Problem as problem:
             await problem.response()(scope, receive, send)
-        except StoreUnavailable as error:
-            _log.warning("store unavailable", method=scope["method"], path=scope["path"], reason=error.reason)
-            detail = "the relay's store does not answer now; try again in a moment"
-            refused = Problem(HTTPStatus.SERVICE_UNAVAILABLE, ApiCode.UNAVAILABLE, detail, headers={"Retry-After": "1"})
-            await refused.response()(scope, receive, send)
+        except (StoreUnavailable, StoreUnusable) as error:
+            await store_failed(error, scope["method"], scope["path"]).response()(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, key: str) -> None:
         http, services = HttpRequest(scope), self._services

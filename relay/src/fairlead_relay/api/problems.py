@@ -19,11 +19,13 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fairlead_relay.errors import Conflict, NotFound, Outdated, RelayError, StoreUnavailable
+from fairlead_relay.errors import Conflict, NotFound, Outdated, RelayError, StoreUnavailable, StoreUnusable
 from fairlead_shared.errors import BundleInvalid, ErrorCode, NameInvalid
 
 MEDIA_TYPE = "application/problem+json"
 _log = structlog.get_logger(__name__)
+_UNUSABLE_SECONDS = 30
+"""When to try again what a person must mend first."""
 
 
 class ApiCode(StrEnum):
@@ -167,13 +169,22 @@ def _on_relay(request: Request, error: Exception) -> JSONResponse:
             return Problem(HTTPStatus.CONFLICT, ApiCode.CONFLICT, str(error)).response()
         case Outdated():
             return Problem(HTTPStatus.PRECONDITION_FAILED, ApiCode.PRECONDITION_FAILED, str(error)).response()
-        case StoreUnavailable(retry_after_seconds=seconds):
-            _log.warning("store unavailable", method=request.method, path=request.url.path, reason=error.reason)
-            detail = "the relay's store does not answer now; try again in a moment"
-            headers = {"Retry-After": str(math.ceil(seconds or 1))}
-            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, ApiCode.UNAVAILABLE, detail, headers=headers).response()
+        case StoreUnavailable() | StoreUnusable():
+            return store_failed(error, request.method, request.url.path).response()
         case _:
             return _on_defect(request, error)
+
+
+def store_failed(error: StoreUnavailable | StoreUnusable, method: str, path: str) -> Problem:
+    """Return what a client gets when the store failed, and write the reason down, which is not for clients."""
+    if isinstance(error, StoreUnusable):
+        _log.error("store unusable", method=method, path=path, reason=error.reason)
+        detail = "the relay's store cannot be used until its operator sees to it; try again later"
+    else:
+        _log.warning("store unavailable", method=method, path=path, reason=error.reason)
+        detail = "the relay's store does not answer now; try again in a moment"
+    headers = {"Retry-After": str(math.ceil(error.retry_after_seconds or _UNUSABLE_SECONDS))}
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, ApiCode.UNAVAILABLE, detail, headers=headers)
 
 
 def _on_defect(_request: Request, _error: Exception) -> JSONResponse:

@@ -19,7 +19,7 @@ from fairlead_relay.dispatch import Dispatcher
 from fairlead_relay.errors import (
     AgentRefused,
     SessionReplaced,
-    StoreUnavailable,
+    StoreError,
 )
 from fairlead_relay.gateway.bundle_sender import BundleSender
 from fairlead_relay.gateway.channel import Channel
@@ -137,7 +137,7 @@ class Link:
     async def _disconnect(self) -> None:
         try:
             await self._ports.dispatcher.disconnect(self._session_id)
-        except StoreUnavailable as error:
+        except StoreError as error:
             # Its leases run out, or the agent's next hello settles its jobs.
             self._log.warning("lost connection not noted", reason=error.reason)
 
@@ -166,7 +166,7 @@ class Link:
             await self._on_batch(batch)
         except SessionReplaced:
             self.close("a newer connection of the same agent took over")
-        except StoreUnavailable as error:
+        except StoreError as error:
             self._log.warning("connection closed: the store does not answer", reason=error.reason)
             self.close("the relay's store does not answer now", ErrorCode.OVERLOADED)
         except QueueFull as error:

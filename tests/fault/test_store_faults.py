@@ -1,0 +1,157 @@
+"""A disk that is full, a database that is gone or away: said clearly, nothing lost, and over without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead_shared.frames import HelloJob
+from tests.conformance.postgresql import running_postgresql
+from tests.fault.scale import scaled
+from tests.integration.bundles import config_maps, deployment_id, upload
+from tests.integration.conftest import Tenant, make_tenant
+from tests.integration.relay_process import RelayProcess
+from tests.polling import eventually
+
+DISK_MIB = 24
+AWAY_SECONDS = float(scaled(3, 30))
+
+
+def ask(tenant: Tenant, sha256: str) -> tuple[int, dict[str, Any]]:
+    """Ask for a deployment."""
+    body = {"deployment_id": deployment_id(), "bundle_sha256": sha256}
+    answer = tenant.deployer.post(f"{tenant.environment}/deployments", json=body)
+    if answer.status_code == 503:
+        assert int(answer.headers["Retry-After"]) > 0
+        assert answer.json()["code"] == "unavailable"
+    return answer.status_code, answer.json()
+
+
+def stored(tenant: Tenant) -> set[str]:
+    """Return the ids of the environment's deployments."""
+    page = tenant.viewer.ask("GET", f"{tenant.environment}/deployments?limit=500")
+    return {one["id"] for one in page["items"]}
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a small disk of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    size = f"size={DISK_MIB}m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(place)], check=True, timeout=10)
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True, timeout=10)
+
+
+@pytest.fixture
+def tenant(disk: Path) -> Iterator[Tenant]:
+    """Run a relay whose data directory is on the small disk."""
+    relay = RelayProcess(disk / "data")
+    relay.start()
+    yield make_tenant(relay)
+    relay.close()
+
+
+def fill(disk: Path) -> None:
+    """Leave no room."""
+    with (disk / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+        while ballast.write(bytes(4096)):
+            pass
+
+
+def test_a_full_disk(tenant: Tenant, disk: Path) -> None:
+    """What cannot be stored is refused for now; what was accepted is there; it goes on as soon as there is room."""
+    bundle = config_maps()
+    upload(tenant.deployer, tenant.organization, bundle)
+    accepted = {ask(tenant, bundle.sha256)[1]["id"]}
+    fill(disk)
+    for _ in range(500):
+        # SQLite may still have room inside of its files.
+        status, answer = ask(tenant, bundle.sha256)
+        if status == 503:
+            break
+        accepted.add(answer["id"])
+    else:
+        pytest.fail("the disk did not fill up")
+    large = config_maps(20, size_bytes=100_000)
+    refused = tenant.deployer.put(f"{tenant.path}/bundles/{large.sha256}", content=large.content)
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert stored(tenant) == accepted
+    assert "disk is full" in tenant.relay.log.read_text()
+    (disk / "ballast").unlink()
+    status, answer = ask(tenant, bundle.sha256)
+    assert status == 202
+    upload(tenant.deployer, tenant.organization, large)
+    assert stored(tenant) == accepted | {answer["id"]}
+
+
+def test_a_disk_that_is_read_only(tenant: Tenant, disk: Path) -> None:
+    """The relay does not start on it, and says why in one sentence; once it is mended, all is there."""
+    bundle = config_maps()
+    upload(tenant.deployer, tenant.organization, bundle)
+    accepted = {ask(tenant, bundle.sha256)[1]["id"]}
+    tenant.relay.stop()
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, timeout=10)
+    serve = [sys.executable, "-m", "fairlead_relay", "serve", "--data-dir", str(disk / "data"), "--api-listen", ":0"]
+    ended = subprocess.run(serve, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    (sentence,) = ended.stderr.splitlines()
+    assert sentence.startswith("Error: ")
+    assert "Read-only file system" in sentence or "no right to write in it" in sentence
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True, timeout=10)
+    tenant.relay.start()
+    assert stored(tenant) == accepted
+
+
+async def test_a_database_that_is_away(tmp_path: Path) -> None:
+    """Its server crashes and comes back while a job runs: the API says so, and the job ends as if nothing had been."""
+    with running_postgresql() as server:
+        relay = RelayProcess(tmp_path / "data", environment={"FAIRLEAD_RELAY_DATABASE_URL": server.make_database()})
+        try:
+            # The server must be started by this thread: it ends with the thread that started it.
+            relay.start()
+            tenant = await asyncio.to_thread(make_tenant, relay)
+            agent = await tenant.enrol()
+            bundle = config_maps()
+            await asyncio.to_thread(upload, tenant.deployer, tenant.organization, bundle)
+            _, made = await asyncio.to_thread(ask, tenant, bundle.sha256)
+            async with agent.connect() as connection:
+                offer = await connection.wait_offer()
+                await connection.accept(offer)
+                server.crash()
+                ends = asyncio.get_running_loop().time() + AWAY_SECONDS
+
+                async def is_refused() -> bool:
+                    return (await asyncio.to_thread(ask, tenant, bundle.sha256))[0] == 503
+
+                await eventually(is_refused, "the API to say that its store is away")
+                while asyncio.get_running_loop().time() < ends:
+                    assert await is_refused()
+            server.start()
+
+            async def is_ready() -> bool:
+                return (await asyncio.to_thread(tenant.viewer.get, "/readyz")).status_code == 200
+
+            await eventually(is_ready, "the relay to be ready again", 30)
+            listed = [HelloJob(job_id=offer.job_id, attempt=offer.attempt, token=offer.token, last_seq=0)]
+            async with agent.connect(listed) as connection:
+                (verdict,) = connection.welcome.jobs
+                assert (verdict.verdict, verdict.acknowledged_seq) == ("continue", 0)
+                connection.wire.leases[offer.job_id] = offer.token
+                connection.wire.session.start_stream(offer.job_id, 0)
+                await connection.finish(offer.job_id, offer.token)
+            shown = await tenant.ask("GET", f"{tenant.path}/deployments/{made['id']}")
+            assert isinstance(shown, dict)
+            assert (shown["state"], shown["job"]["attempt"]) == ("succeeded", 1)
+            status, _ = await asyncio.to_thread(ask, tenant, bundle.sha256)
+            assert status == 202
+        finally:
+            relay.close()
