@@ -239,6 +239,7 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
     terminal.environment["FAIRLEAD_CONFIG"] = str(terminal.directory / "nobody" / "config.yaml")  # CI has no login
     assert json.loads(terminal.type_section(CLI, "In CI"))["state"] == "succeeded"
     del terminal.environment["FAIRLEAD_CONFIG"]
+    assert "pruned ConfigMap shop/web" in terminal.type_section(CLI, "Delete an environment")
     terminal.type_section(CLI, "Agents, and cutting them off")
     until("revoked")
     assert "bakery" in terminal.type_section(CLI, "Any other call")
@@ -246,6 +247,7 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
     typed = {"Log in", "Clusters, applications, environments", "Deploy", "Compare", "See", "In CI"}
     typed |= {"Supersede and cancel", "Jobs, and trying again"}
     typed |= {
+        "Delete an environment",
         "Several relays",
         "Organizations and tokens",
         "Any other call",

@@ -11,13 +11,13 @@ from fairlead_cli.parameters import EnvironmentAddress, NameType
 from fairlead_cli.terminal import Column, Terminal
 
 if TYPE_CHECKING:
-    from fairlead_cli.records import Environment
+    from fairlead_cli.records import DeletionPlan, Environment
     from fairlead_cli.refreshing import Listing
 
 
 @click.group()
 def env() -> None:
-    """Create, list and show environments."""
+    """Create, list, show and delete environments."""
 
 
 @env.command(
@@ -77,6 +77,69 @@ def show(address: EnvironmentAddress, terminal: Terminal) -> None:
     with connect() as client:
         found = client.environment(address.application, address.environment)
     terminal.show(found, _columns(address.application), lambda _row: str(address))
+
+
+@env.command(
+    epilog=examples(
+        "fairlead env delete shop/staging --watch",
+        "fairlead env delete shop/staging --yes shop/staging",
+        "fairlead env delete shop/staging --orphan",
+    )
+)
+@AddressArgument
+@click.option(
+    "--yes", "typed", metavar="APP/ENV", help="In scripts: the environment's name again, in place of typing it."
+)
+@click.option("--orphan", "is_orphaned", is_flag=True, help="Leave what it made in the cluster; only forget it.")
+@click.option("--watch", "-w", "is_watched", is_flag=True, help="Follow it to its end; the exit code says how it went.")
+@with_output
+def delete(
+    address: EnvironmentAddress,
+    typed: str | None,
+    is_orphaned: bool,  # noqa: FBT001  (click passes by name)
+    is_watched: bool,  # noqa: FBT001
+    terminal: Terminal,
+) -> int:
+    """
+    Delete an environment, and all that it made in its cluster.
+
+    What would be deleted is shown first, and the environment's name has to be typed. Its agent then deletes what its
+    inventory holds and nothing else; the environment is gone when that is done.
+    """
+    from fairlead_cli.connecting import connect
+    from fairlead_cli.errors import ExitCode
+    from fairlead_cli.watching import watch_job
+
+    where = (address.application, address.environment)
+    with connect() as client:
+        plan = client.deletion_plan(*where)
+        if not _is_confirmed(terminal, plan, typed, is_orphaned=is_orphaned):
+            terminal.fail("that is not its name; nothing was deleted")
+            return ExitCode.ERROR
+        if is_orphaned:
+            client.orphan_environment(*where, plan.confirmation)
+            terminal.say(f"environment {address} is forgotten; what it made is still in cluster {plan.cluster}")
+            return ExitCode.OK
+        job = client.delete_environment(*where, plan.confirmation)
+        if is_watched:
+            return watch_job(client, terminal, job, f"deletion of {address}")
+    terminal.show(job, [Column("Job", lambda row: row.id), Column("State", lambda row: row.state)], lambda row: row.id)
+    terminal.say(f"see it with 'fairlead jobs show {job.id}'")
+    return ExitCode.OK
+
+
+def _is_confirmed(terminal: Terminal, plan: DeletionPlan, typed: str | None, *, is_orphaned: bool) -> bool:
+    """Show what would happen, and have the environment's name typed, unless a script named it."""
+    if typed is None:
+        terminal.say(f"{plan.confirmation} in cluster {plan.cluster}:")
+        for ref in plan.objects:
+            terminal.say(f"  {'stays' if is_orphaned else 'deleted'}: {ref}")
+        for deployment in plan.unfinished_deployments:
+            terminal.say(f"  ended: deployment {deployment}")
+        if plan.kept and not is_orphaned:
+            terminal.say(plan.kept)
+        typed = click.prompt(f"Type {plan.confirmation} to delete it", err=True)
+    return typed == plan.confirmation
 
 
 def _columns(application: str = "") -> list[Column[Environment]]:

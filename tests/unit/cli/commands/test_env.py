@@ -3,9 +3,19 @@
 import json
 from collections.abc import Callable
 
+import httpx
+import pytest
 from click.testing import Result
 
-from tests.unit.cli.scripted_relay import ENVIRONMENT, ORGANIZATION, ScriptedRelay, deployment, environment
+from tests.unit.cli.scripted_relay import (
+    ENVIRONMENT,
+    ORGANIZATION,
+    STORY,
+    ScriptedRelay,
+    deployment,
+    environment,
+    stream,
+)
 
 Fairlead = Callable[..., Result]
 APPLICATIONS = f"{ORGANIZATION}/applications"
@@ -39,3 +49,54 @@ def test_show(fairlead: Fairlead, relay: ScriptedRelay) -> None:
     assert "Namespace:" in fairlead("env", "show", "shop/staging").stdout
     shown = json.loads(fairlead("env", "show", "shop/staging", "-o", "json").stdout)
     assert shown["current"]["state"] == "succeeded"
+
+
+PLAN = {
+    "confirmation": "shop/staging",
+    "cluster": "prod",
+    "namespaces": ["shop"],
+    "objects": ["ConfigMap shop/web"],
+    "unfinished_deployments": ["01k9x0q6v3t1m8c5n7b2d4f6gh"],
+    "kept": "Namespaces stay.",
+}
+JOB = {"id": "job1", "kind": "destroy", "state": "queued", "cluster": "prod"}
+
+
+@pytest.fixture
+def doomed(relay: ScriptedRelay) -> ScriptedRelay:
+    """A relay with an environment that can be deleted."""
+    relay.answer(f"GET {ENVIRONMENT}/deletion", PLAN)
+    relay.answer(f"DELETE {ENVIRONMENT}", httpx.Response(202, json=JOB))
+    return relay
+
+
+def test_deletion_shows_the_plan_and_wants_the_name_typed(fairlead: Fairlead, doomed: ScriptedRelay) -> None:
+    """Anything else deletes nothing."""
+    result = fairlead("env", "delete", "shop/staging", stdin="shop/staging\n")
+    assert (result.exit_code, "job1" in result.stdout) == (0, True)
+    for said in ("deleted: ConfigMap shop/web", "ended: deployment 01k9x0q6v3t1m8c5n7b2d4f6gh", "Namespaces stay."):
+        assert said in result.stderr
+    assert doomed.bodies(f"DELETE {ENVIRONMENT}") == [{"confirmation": "shop/staging"}]
+    refused = fairlead("env", "delete", "shop/staging", stdin="yes\n")
+    assert (refused.exit_code, "nothing was deleted" in refused.stderr) == (1, True)
+    assert fairlead("env", "delete", "shop/staging", "--yes", "shop/production").exit_code == 1
+    assert len(doomed.bodies(f"DELETE {ENVIRONMENT}")) == 1
+
+
+def test_scripts_name_it_again_and_watch(fairlead: Fairlead, doomed: ScriptedRelay) -> None:
+    """Without a question; the exit code says how it went."""
+    doomed.answer(f"GET {ORGANIZATION}/jobs/job1/events", stream(STORY))
+    doomed.answer(f"GET {ORGANIZATION}/jobs/job1", JOB | {"state": "succeeded", "counts": {"pruned": 1}})
+    result = fairlead("env", "delete", "shop/staging", "--yes", "shop/staging", "--watch")
+    assert result.exit_code == 0
+    assert "deletion of shop/staging succeeded: 1 pruned" in result.stderr
+
+
+def test_orphans_stay_in_the_cluster(fairlead: Fairlead, doomed: ScriptedRelay) -> None:
+    """It is forgotten at once."""
+    doomed.change(f"DELETE {ENVIRONMENT}", httpx.Response(204))
+    result = fairlead("env", "delete", "shop/staging", "--orphan", stdin="shop/staging\n")
+    assert result.exit_code == 0
+    assert "stays: ConfigMap shop/web" in result.stderr
+    assert "what it made is still in cluster prod" in result.stderr
+    assert doomed.requests[-1].url.params["orphan"] == "true"
