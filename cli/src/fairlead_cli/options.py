@@ -165,7 +165,11 @@ def with_precedence(command: _CommandT) -> _CommandT:
     decorated: Any = run
     for decorate in (
         click.option(
-            "--priority", type=click.IntRange(-100, 100), default=0, help="Before others of its agent, if higher; 0."
+            "--priority",
+            metavar="N",
+            type=click.IntRange(-100, 100),
+            default=0,
+            help="Before others of its agent, if higher: -100 to 100, else 0.",
         ),
         click.option(
             "--supersede",

@@ -25,6 +25,7 @@ def test_help_lists_every_command(fairlead: Fairlead) -> None:
     assert result.exit_code == 0
     assert all(f"\n  {name} " in result.stdout for name in NAMES)
     assert "8 still pending" in result.stdout
+    assert "..." not in result.stdout.replace("[ARGS]...", ""), "a sentence does not fit"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -19,7 +19,7 @@ NameArgument = click.argument("name", shell_complete=complete_contexts)
 
 @click.group()
 def context() -> None:
-    """List, choose, rename and forget relays that 'fairlead login' stored."""
+    """List, choose, rename and forget stored relays."""
 
 
 @context.command(name="list")
@@ -81,7 +81,11 @@ def rename(name: str, new_name: str, terminal: Terminal) -> None:
 @NameArgument
 @with_output
 def delete(name: str, terminal: Terminal) -> None:
-    """Forget a context and its token; the token stays valid until it is revoked or expires."""
+    """
+    Forget a context and its token.
+
+    The token stays valid until it is revoked or expires.
+    """
     from fairlead_cli.config import config_file, read_stored, write_stored
 
     file = config_file(os.environ)

@@ -19,7 +19,7 @@ ROLES = ("viewer", "deployer", "admin")
 
 @click.group()
 def token() -> None:
-    """Create, list and revoke API tokens; this needs the role admin."""
+    """Create, list and revoke API tokens, as an admin."""
 
 
 @token.command(
