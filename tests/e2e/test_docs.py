@@ -7,6 +7,7 @@ README.md and docs/demo.md show what `make demo` types; test_demo compares them 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -220,6 +221,9 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
     terminal.type_section(CLI, "Several relays")
     terminal.type_section(CLI, "Organizations and tokens")
     terminal.type_section(CLI, "Clusters, applications, environments")
+    labelled = terminal.type_section(CLI, "Labels")
+    assert "region=eu,tier=gold" in labelled
+    assert re.search(r"^prod .*region=eu", labelled, re.MULTILINE)
     agent.write_files((terminal.directory / "token").read_text())
     agent.start()
     until("connected")
@@ -247,6 +251,7 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
     typed = {"Log in", "Clusters, applications, environments", "Deploy", "Compare", "See", "In CI"}
     typed |= {"Supersede and cancel", "Jobs, and trying again"}
     typed |= {
+        "Labels",
         "Delete an environment",
         "Several relays",
         "Organizations and tokens",

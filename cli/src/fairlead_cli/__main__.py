@@ -30,6 +30,7 @@ NAMES = (
     "env",
     "events",
     "jobs",
+    "label",
     "login",
     "org",
     "rollback",

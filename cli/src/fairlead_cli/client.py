@@ -18,13 +18,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import httpx
-from pydantic import BaseModel, ValidationError
 
+from fairlead_cli.answers import RecordT, is_mistrust, page_of, read_record, reason_of, record_of, refusal_of
 from fairlead_cli.config import Context
 from fairlead_cli.errors import AnswerInvalid, ApiError, ConfigInvalid, RelayUnreachable
 from fairlead_cli.records import (
@@ -70,10 +69,8 @@ _KEY_BYTES = 24
 """Of randomness in an idempotency key: no two calls ever have the same."""
 _PAGE_ITEMS = 500
 """The most that the relay puts into one page."""
-_MAX_ANSWER_CHARACTERS = 200
-"""Of a foreign answer, shown in an error."""
-
-_RecordT = TypeVar("_RecordT", bound=BaseModel)
+LabelChanges = Mapping[str, str | None]
+"""Label → its new value; None removes it."""
 
 
 class Client:
@@ -166,9 +163,9 @@ class Client:
         """Make a token worthless."""
         self._call("DELETE", f"{self._root}/tokens/{token_id}", is_repeatable=False)
 
-    def clusters(self) -> Iterator[Cluster]:
-        """Yield the organization's clusters."""
-        return self._list(Cluster, f"{self._root}/clusters")
+    def clusters(self, selector: str = "") -> Iterator[Cluster]:
+        """Yield the organization's clusters whose labels match, as `kubectl -l` has it; all without one."""
+        return self._list(Cluster, f"{self._root}/clusters", wanted=_selecting(selector))
 
     def cluster(self, name: str) -> Cluster:
         """Return one cluster."""
@@ -182,10 +179,16 @@ class Client:
             return ""
         return agent.kubernetes_version if agent else ""
 
-    def create_cluster(self, name: str, *, require_approval: bool = False) -> NewCluster:
+    def label_cluster(self, name: str, changes: LabelChanges) -> Cluster:
+        """Set labels of a cluster, and remove those whose value is None."""
+        return self._label(Cluster, f"{self._root}/clusters/{name}", changes)
+
+    def create_cluster(
+        self, name: str, *, require_approval: bool = False, labels: Mapping[str, str] | None = None
+    ) -> NewCluster:
         """Create a cluster, with a token its agent enrols with once; perhaps only after a person approved its key."""
         body: dict[str, Any] = {"name": name} | ({"require_approval": True} if require_approval else {})
-        return self._send(NewCluster, "POST", f"{self._root}/clusters", body)
+        return self._send(NewCluster, "POST", f"{self._root}/clusters", body | _labelled(labels))
 
     def disable_cluster(self, name: str) -> Cluster:
         """Disconnect a cluster's agent and let none in until it is enabled."""
@@ -216,28 +219,45 @@ class Client:
         """Make another enrolment token for a cluster."""
         return self._send(Enrolment, "POST", f"{self._root}/clusters/{cluster}/enrolment-tokens", {})
 
-    def applications(self) -> Iterator[Application]:
-        """Yield the organization's applications."""
-        return self._list(Application, f"{self._root}/applications")
+    def applications(self, selector: str = "") -> Iterator[Application]:
+        """Yield the organization's applications whose labels match; all without a selector."""
+        return self._list(Application, f"{self._root}/applications", wanted=_selecting(selector))
 
-    def create_application(self, name: str) -> Application:
+    def create_application(self, name: str, *, labels: Mapping[str, str] | None = None) -> Application:
         """Create an application."""
-        return self._send(Application, "POST", f"{self._root}/applications", {"name": name})
+        return self._send(Application, "POST", f"{self._root}/applications", {"name": name} | _labelled(labels))
 
-    def environments(self, application: str) -> Iterator[Environment]:
-        """Yield the environments of an application."""
-        return self._list(Environment, f"{self._root}/applications/{application}/environments")
+    def label_application(self, name: str, changes: LabelChanges) -> Application:
+        """Set labels of an application, and remove those whose value is None."""
+        return self._label(Application, f"{self._root}/applications/{name}", changes)
+
+    def environments(self, application: str, selector: str = "") -> Iterator[Environment]:
+        """Yield the environments of an application whose labels match; all without a selector."""
+        path = f"{self._root}/applications/{application}/environments"
+        return self._list(Environment, path, wanted=_selecting(selector))
+
+    def label_environment(self, application: str, name: str, changes: LabelChanges) -> Environment:
+        """Set labels of an environment, and remove those whose value is None."""
+        return self._label(Environment, self._environment(application, name), changes)
 
     def environment(self, application: str, name: str) -> Environment:
         """Return one environment, with its cluster's sealing key and its last deployments."""
         return self._get(Environment, self._environment(application, name))
 
     def create_environment(
-        self, application: str, name: str, *, environment_type: str, cluster: str, namespace: str
+        self,
+        application: str,
+        name: str,
+        *,
+        environment_type: str,
+        cluster: str,
+        namespace: str,
+        labels: Mapping[str, str] | None = None,
     ) -> Environment:
         """Create an environment: where a copy of the application runs."""
         body = {"name": name, "type": environment_type, "cluster": cluster, "namespace": namespace}
-        return self._send(Environment, "POST", f"{self._root}/applications/{application}/environments", body)
+        path = f"{self._root}/applications/{application}/environments"
+        return self._send(Environment, "POST", path, body | _labelled(labels))
 
     def deletion_plan(self, application: str, name: str) -> DeletionPlan:
         """Return what deleting an environment would mean; nothing is changed."""
@@ -385,13 +405,13 @@ class Client:
                     raise RelayUnreachable(self.context.server, f"HTTP status {answer.status_code}")
                 if answer.is_error:
                     answer.read()
-                    raise _refusal("GET", path, answer)
+                    raise refusal_of("GET", path, answer)
                 for event in parse_events(answer.iter_lines()):
                     if event.name == "end":
                         return
-                    yield _read(StoredEvent, f"GET {path}", event.data)
+                    yield read_record(StoredEvent, f"GET {path}", event.data)
         except httpx.TransportError as error:
-            raise RelayUnreachable(self.context.server, _why(error)) from error
+            raise RelayUnreachable(self.context.server, reason_of(error)) from error
         except ValueError as error:
             raise AnswerInvalid(f"GET {path}", str(error)) from error
         if follow:
@@ -414,7 +434,7 @@ class Client:
             with self._http.stream(method, path, timeout=STREAM_TIMEOUT, **options) as answer:
                 yield answer
         except httpx.TransportError as error:
-            raise RelayUnreachable(self.context.server, _why(error)) from error
+            raise RelayUnreachable(self.context.server, reason_of(error)) from error
 
     @property
     def _root(self) -> str:
@@ -423,34 +443,40 @@ class Client:
     def _environment(self, application: str, name: str) -> str:
         return f"{self._root}/applications/{application}/environments/{name}"
 
-    def _get(self, record: type[_RecordT], path: str) -> _RecordT:
-        return _read(record, f"GET {path}", self._call("GET", path, is_repeatable=True).content)
+    def _get(self, record: type[RecordT], path: str) -> RecordT:
+        return read_record(record, f"GET {path}", self._call("GET", path, is_repeatable=True).content)
 
     def _send(
-        self, record: type[_RecordT], method: str, path: str, body: Mapping[str, Any], *, is_repeatable: bool = False
-    ) -> _RecordT:
+        self, record: type[RecordT], method: str, path: str, body: Mapping[str, Any], *, is_repeatable: bool = False
+    ) -> RecordT:
         # A key makes the relay carry out a call once, however often it comes: it may be sent again when no answer came.
         headers = {} if is_repeatable else {"Idempotency-Key": secrets.token_urlsafe(_KEY_BYTES)}
         answer = self._call(method, path, is_repeatable=True, json=body, headers=headers)
-        return _read(record, f"{method} {path}", answer.content)
+        return read_record(record, f"{method} {path}", answer.content)
+
+    def _label(self, record: type[RecordT], path: str, changes: LabelChanges) -> RecordT:
+        """Change some labels. Others stay, so that it does not matter which version of the record is changed."""
+        body, headers = {"labels": dict(changes)}, {"If-Match": "*"}
+        answer = self._call("PATCH", path, is_repeatable=True, json=body, headers=headers)
+        return read_record(record, f"PATCH {path}", answer.content)
 
     def _list(
         self,
-        record: type[_RecordT],
+        record: type[RecordT],
         path: str,
         limit: int | None = None,
         wanted: Mapping[str, str | list[str] | None] | None = None,
-    ) -> Iterator[_RecordT]:
+    ) -> Iterator[RecordT]:
         """Yield the items of all pages, `limit` at most, that a query chooses."""
         query: dict[str, Any] = dict(wanted or {}) | ({} if limit is None else {"limit": min(limit, _PAGE_ITEMS)})
         left = limit
         while True:
-            page = _page(f"GET {path}", self._call("GET", path, is_repeatable=True, params=query))
+            page = page_of(f"GET {path}", self._call("GET", path, is_repeatable=True, params=query))
             for item in page["items"]:
                 if left is not None and left <= 0:
                     return
                 left = None if left is None else left - 1
-                yield _validated(record, f"GET {path}", item)
+                yield record_of(record, f"GET {path}", item)
             if not page.get("next_cursor"):
                 return
             query["cursor"] = page["next_cursor"]
@@ -472,16 +498,24 @@ class Client:
             try:
                 answer = self._http.request(method, path, **options)
             except httpx.TransportError as error:
-                if is_last or not is_repeatable or _is_mistrust(error):
-                    raise RelayUnreachable(self.context.server, _why(error)) from error
+                if is_last or not is_repeatable or is_mistrust(error):
+                    raise RelayUnreachable(self.context.server, reason_of(error)) from error
             else:
                 if not answer.is_error:
                     return answer
                 if is_last or not _is_worth_another_try(answer, is_repeatable=is_repeatable):
-                    raise _refusal(method, path, answer)
+                    raise refusal_of(method, path, answer)
                 wait = max(wait, _asked_wait(answer))
             self._sleep(wait)
         raise AssertionError("the last try returns or raises")
+
+
+def _labelled(labels: Mapping[str, str] | None) -> dict[str, Any]:
+    return {"labels": dict(labels)} if labels else {}
+
+
+def _selecting(selector: str) -> dict[str, str | list[str] | None]:
+    return {"selector": selector} if selector else {}
 
 
 def _is_worth_another_try(answer: httpx.Response, *, is_repeatable: bool) -> bool:
@@ -496,67 +530,3 @@ def _asked_wait(answer: httpx.Response) -> float:
     """Return the seconds of Retry-After, bounded; 0 without one."""
     asked = answer.headers.get("Retry-After", "")
     return min(float(asked), RETRY_CAP_SECONDS) if asked.isascii() and asked.isdigit() else 0.0
-
-
-def _refusal(method: str, path: str, answer: httpx.Response) -> ApiError | AnswerInvalid:
-    """Turn an error answer into the error it means."""
-    try:
-        problem = answer.json() if answer.content else {}
-    except ValueError:
-        problem = None
-    is_problem = answer.headers.get("Content-Type", "").startswith("application/problem+json")
-    if method == "HEAD":  # has no body
-        status = HTTPStatus(answer.status_code)
-        return ApiError(status, status.name.lower(), f"{path}: {status.phrase}", path=path)
-    if not is_problem or not isinstance(problem, dict):
-        shown = " ".join(answer.text.split())[:_MAX_ANSWER_CHARACTERS]
-        return AnswerInvalid(f"{method} {path}", f"HTTP status {answer.status_code} and no problem details: {shown!r}")
-    texts = {name: str(problem.get(name) or "") for name in ("code", "title", "detail", "field")}
-    return ApiError(answer.status_code, **texts, path=path)
-
-
-def _page(call: str, answer: httpx.Response) -> dict[str, Any]:
-    try:
-        page = answer.json()
-    except ValueError:
-        page = None
-    if not isinstance(page, dict) or not isinstance(page.get("items"), list):
-        raise AnswerInvalid(call, "the answer is no list")
-    return page
-
-
-def _read(record: type[_RecordT], call: str, content: bytes | str) -> _RecordT:
-    try:
-        return record.model_validate_json(content)
-    except ValidationError as error:
-        raise AnswerInvalid(call, _first(error)) from None
-
-
-def _validated(record: type[_RecordT], call: str, item: object) -> _RecordT:
-    try:
-        return record.model_validate(item)
-    except ValidationError as error:
-        raise AnswerInvalid(call, _first(error)) from None
-
-
-def _first(error: ValidationError) -> str:
-    """Say what the first wrong field is, without its value: it may be a token."""
-    detail = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    return f"the answer's {'.'.join(map(str, detail['loc'])) or 'body'} is not as expected: {detail['msg']}"
-
-
-def _is_mistrust(error: BaseException | None) -> bool:
-    """Tell whether TLS refused the relay's certificate, which no retry changes."""
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _why(error: httpx.TransportError) -> str:
-    if _is_mistrust(error):
-        return f"its certificate is not trusted ({error}); name its CA with 'fairlead login --ca-file'"
-    if isinstance(error, httpx.TimeoutException):
-        return "it took too long; is the address right, and is the relay up?"
-    return f"{str(error) or type(error).__name__}; is the address right, and is the relay up?"

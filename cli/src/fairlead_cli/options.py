@@ -18,6 +18,7 @@ from fairlead_cli.parameters import (
     PLAIN_FORMATS,
     AddressType,
     DeploymentIdType,
+    LabelType,
     NameType,
     Output,
     OutputType,
@@ -197,5 +198,11 @@ def with_refresh(command: _CommandT) -> _CommandT:
     return decorated  # type: ignore[no-any-return]  # click's decorators keep the type
 
 
+LabelOption = click.option(
+    "--label", "labels", type=LabelType(), multiple=True, help="A label it gets, such as team=harbour. May be repeated."
+)
+SelectorOption = click.option(
+    "-l", "--selector", default="", help="Only with such labels: 'team=harbour,tier!=test', 'region in (eu, us)'."
+)
 DeploymentArgument = click.argument("deployment_id", metavar="DEPLOYMENT", type=DeploymentIdType())
 AddressArgument = click.argument("address", metavar="APP/ENV", type=AddressType())

@@ -189,6 +189,45 @@ class JobIdType(click.ParamType[str]):
             self.fail(f"{error}; 'fairlead jobs list' shows them", param, ctx)
 
 
+class LabelType(click.ParamType[tuple[str, str]]):
+    """`KEY=VALUE`; what each may be is Kubernetes' rule, which the relay knows."""
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  (click's signature)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, str]:
+        """Return key and value, or end with a usage error."""
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = value.partition("=")
+        if not key or not equals:
+            self.fail(f"{value!r} must be KEY=VALUE, for example team=harbour", param, ctx)
+        return key, text
+
+
+class LabelChangeType(click.ParamType[tuple[str, str | None]]):
+    """`KEY=VALUE`, or `KEY-` which removes the label."""
+
+    name = "KEY=VALUE|KEY-"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  (click's signature)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, str | None]:
+        """Return the key, and the value or None, or end with a usage error."""
+        if isinstance(value, tuple):
+            return value
+        if "=" not in value and len(value) > 1 and value.endswith("-"):
+            return value[:-1], None
+        return LabelType().convert(value, param, ctx)
+
+
 class DurationType(click.ParamType[float]):
     """A length of time such as `90`, `90s`, `5m` or `1h`, in seconds."""
 

@@ -104,7 +104,18 @@ class Approval(_Record):
     requested_at: datetime | None = None
 
 
-class Cluster(_Record):
+class Labelled(_Record):
+    """What has labels."""
+
+    labels: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def labels_text(self) -> str:
+        """The labels in one line, as kubectl has them."""
+        return ",".join(f"{key}={value}" for key, value in sorted(self.labels.items()))
+
+
+class Cluster(Labelled):
     """One cluster of the organization."""
 
     name: str
@@ -131,7 +142,7 @@ class NewCluster(_Record):
     enrolment: Enrolment
 
 
-class Application(_Record):
+class Application(Labelled):
     """One product."""
 
     name: str
@@ -177,7 +188,7 @@ class Deployment(_Record):
         return self.state in FINAL_STATES
 
 
-class Environment(_Record):
+class Environment(Labelled):
     """A running copy of an application."""
 
     application: str = ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairlead_cli.options import examples, with_output, with_refresh
+from fairlead_cli.options import LabelOption, SelectorOption, examples, with_output, with_refresh
 from fairlead_cli.parameters import NameType
 from fairlead_cli.terminal import Column, Terminal
 
@@ -37,8 +37,15 @@ def cluster() -> None:
 @NameArgument
 @TokenFileOption
 @click.option("--require-approval", is_flag=True, help="Let an agent in only after 'fairlead cluster approve'.")
+@LabelOption
 @with_output
-def create(name: str, token_file: Path | None, require_approval: bool, terminal: Terminal) -> None:  # noqa: FBT001
+def create(
+    name: str,
+    token_file: Path | None,
+    require_approval: bool,  # noqa: FBT001  (click passes by name)
+    labels: tuple[tuple[str, str], ...],
+    terminal: Terminal,
+) -> None:
     """
     Create a cluster, with a token its agent enrols with.
 
@@ -48,7 +55,7 @@ def create(name: str, token_file: Path | None, require_approval: bool, terminal:
     from fairlead_cli.connecting import connect
 
     with connect() as client:
-        made = client.create_cluster(name, require_approval=require_approval)
+        made = client.create_cluster(name, require_approval=require_approval, labels=dict(labels))
     terminal.say(f"cluster {made.cluster.name} created; it is pending until its agent enrols")
     if require_approval:
         terminal.say(f"its agent then waits for approval: 'fairlead cluster show {name}' shows the key's fingerprint")
@@ -73,13 +80,14 @@ def enrol(name: str, token_file: Path | None, terminal: Terminal) -> None:
 
 
 @cluster.command(name="list")
+@SelectorOption
 @with_refresh
-def list_all(listing: Listing) -> None:
+def list_all(selector: str, listing: Listing) -> None:
     """List the clusters."""
     from fairlead_cli.connecting import connect
 
     with connect() as client:
-        listing.show(lambda: list(client.clusters()), _columns, lambda row: row.name)
+        listing.show(lambda: list(client.clusters(selector)), _columns, lambda row: row.name)
 
 
 @cluster.command()
@@ -158,6 +166,7 @@ def _columns() -> list[Column[Cluster]]:
         Column("Kubernetes", lambda row: row.agent and row.agent.kubernetes_version),
         Column("Last seen", lambda row: age(row.agent.last_seen_at if row.agent else None, now)),
         Column("Age", lambda row: age(row.created_at, now)),
+        Column("Labels", lambda row: row.labels_text, is_wide=True),
         Column("Certificate expires", lambda row: row.agent and row.agent.certificate_expires_at, is_wide=True),
         Column(
             "Sealing key",

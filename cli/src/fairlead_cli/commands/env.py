@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairlead_cli.options import AddressArgument, examples, with_output, with_refresh
+from fairlead_cli.options import AddressArgument, LabelOption, SelectorOption, examples, with_output, with_refresh
 from fairlead_cli.parameters import EnvironmentAddress, NameType
 from fairlead_cli.terminal import Column, Terminal
 
@@ -29,9 +29,15 @@ def env() -> None:
 @click.option("--type", "environment_type", type=NameType("type"), required=True, help="For example staging.")
 @click.option("--cluster", type=NameType("cluster"), required=True, help="Where it runs.")
 @click.option("--namespace", type=NameType("namespace"), required=True, help="Of objects that name none.")
+@LabelOption
 @with_output
 def create(
-    address: EnvironmentAddress, environment_type: str, cluster: str, namespace: str, terminal: Terminal
+    address: EnvironmentAddress,
+    environment_type: str,
+    cluster: str,
+    namespace: str,
+    labels: tuple[tuple[str, str], ...],
+    terminal: Terminal,
 ) -> None:
     """
     Create an environment.
@@ -47,14 +53,16 @@ def create(
             environment_type=environment_type,
             cluster=cluster,
             namespace=namespace,
+            labels=dict(labels),
         )
     terminal.show(made, _columns(address.application)[:4], lambda _row: str(address))
 
 
 @env.command(name="list")
 @click.argument("application", metavar="[APP]", required=False, type=NameType("application"))
+@SelectorOption
 @with_refresh
-def list_all(application: str | None, listing: Listing) -> None:
+def list_all(application: str | None, selector: str, listing: Listing) -> None:
     """List the environments of one application, or of all."""
     from fairlead_cli.connecting import connect
 
@@ -62,7 +70,8 @@ def list_all(application: str | None, listing: Listing) -> None:
 
         def fetch() -> list[Environment]:
             names = [application] if application else [one.name for one in client.applications()]
-            return [one.model_copy(update={"application": name}) for name in names for one in client.environments(name)]
+            found = ((name, one) for name in names for one in client.environments(name, selector))
+            return [one.model_copy(update={"application": name}) for name, one in found]
 
         listing.show(fetch, _columns, lambda row: f"{row.application}/{row.name}")
 
@@ -149,6 +158,7 @@ def _columns(application: str = "") -> list[Column[Environment]]:
         Column("Cluster", lambda row: row.cluster),
         Column("Namespace", lambda row: row.namespace),
         Column("Latest", lambda row: row.latest and row.latest.state),
+        Column("Labels", lambda row: row.labels_text, is_wide=True),
         Column("Current deployment", lambda row: row.current and row.current.id, is_wide=True),
         Column("Sealing key", lambda row: row.sealing_key and row.sealing_key.fingerprint, is_wide=True),
     ]
