@@ -140,15 +140,27 @@ def _is_death(error: BaseException) -> bool:
     return isinstance(error, (Killed, asyncio.CancelledError))
 
 
+@pytest.mark.parametrize(
+    ("manifests", "actions", "writes"),
+    [
+        # Two objects, two deletes and four changes of the inventory.
+        (NEW, ["changed", "created", "pruned", "pruned", "unchanged", "unchanged", "unchanged"], 8),
+        # What a job of kind `destroy` carries out: six deletes and three changes of the inventory.
+        ([], ["pruned"] * len(OLD), len(OLD) + 3),
+    ],
+    ids=["changed", "destroyed"],
+)
 @pytest.mark.timeout(300)
-async def test_killed_at_any_write_it_ends_as_if_undisturbed(control_plane: Cluster, tmp_path: Path) -> None:
+async def test_killed_at_any_write_it_ends_as_if_undisturbed(
+    control_plane: Cluster, tmp_path: Path, manifests: list[dict[str, Any]], actions: list[str], writes: int
+) -> None:
     """For each write, killed before and after it: same objects, same actions told, same inventory, nothing twice."""
     async with world(control_plane, tmp_path, client_type=MortalClient) as place:
 
         async def attempt(fate: Fate) -> tuple[dict[str, Any], dict[str, str], dict[str, str], set[str]]:
             MortalClient.fate = Fate()
             await place.deploy(OLD)
-            work, checkpoint, story, retold = place.work(NEW), Checkpoint(), Story(), Story()
+            work, checkpoint, story, retold = place.work(manifests), Checkpoint(), Story(), Story()
             MortalClient.fate = fate
             outcome = await live_or_die(place, work, story, checkpoint)
             assert (outcome is None) == (fate.at_write > 0)
@@ -166,18 +178,10 @@ async def test_killed_at_any_write_it_ends_as_if_undisturbed(control_plane: Clus
 
         undisturbed = Fate()
         expected = await attempt(undisturbed)
-        assert sorted(expected[1].values()) == [
-            "changed",
-            "created",
-            "pruned",
-            "pruned",
-            "unchanged",
-            "unchanged",
-            "unchanged",
-        ]
+        assert sorted(expected[1].values()) == actions
         points = undisturbed.writes
         print(f"{points} writes, {2 * points} fault points")
-        assert points == 8, "two objects, two deletes and four changes of the inventory"
+        assert points == writes
         for number in range(1, points + 1):
             for after in (False, True):
                 found = await attempt(Fate(number, after))
