@@ -384,8 +384,6 @@ class DispatchMachine(RuleBasedStateMachine):
         if outcome is not None:
             outcome = Outcome.CANCELLED if stopping else outcome
             events.append(result(outcome))
-            # Before it is reported: the answer may be that the job is no longer its own.
-            agent.note_end(run, outcome)
         if not events:
             return
         messages = [
@@ -399,6 +397,8 @@ class DispatchMachine(RuleBasedStateMachine):
             assert (job.holder, job.token) != (link.session_id, run.token)
             del agent.runs[job_id]
         elif outcome is not None:
+            # Until the relay has it, an agent keeps the job and its result, and tells of it again.
+            agent.note_end(run, outcome)
             assert job.state in FINAL_STATES
             event(f"ended {job.state}")
             del agent.runs[job_id]
@@ -496,10 +496,10 @@ class DispatchMachine(RuleBasedStateMachine):
         link = agent.connected
         stopping = run.stopping or (link is not None and any(cancel.job_id == job_id for cancel in link.cancels))
         outcome = Outcome.CANCELLED if stopping else Outcome.SUCCEEDED
-        agent.note_end(run, outcome)
-        if agent.connected is not None:
+        if link is not None:
             message = Progress(job_id=job_id, token=run.token, seq=run.acknowledged + 1, event=result(outcome))
-            self.run(self.dispatchers[agent.connected.relay].record(agent.connected.session_id, [message]))
+            if job_id in self.run(self.dispatchers[link.relay].record(link.session_id, [message])):
+                agent.note_end(run, outcome)
 
     def check_story(self, job_id: str) -> None:
         """Check that a story is allowed by the table, ends once, and has each event once."""
