@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from fairlead_relay.store.migrate import SCRIPTS
@@ -18,4 +19,4 @@ def test_each_revision_follows_the_one_before_it() -> None:
         found.append((file.stem.partition("_")[0], revision, *before))
     numbers = [f"v{number:04}" for number in range(1, len(files) + 1)]
     assert found[0] == (numbers[0], numbers[0])
-    assert found[1:] == [(number, number, before) for before, number in zip(numbers, numbers[1:], strict=False)]
+    assert found[1:] == [(number, number, before) for before, number in itertools.pairwise(numbers)]

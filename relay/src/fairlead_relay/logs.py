@@ -21,8 +21,14 @@ REDACTED = "[redacted]"
 _SECRET_NAMES = re.compile(
     r"secret|password|passwd|authorization|cookie|private_key|bearer|^token$|_token$", re.IGNORECASE
 )
-_SECRET_VALUES = re.compile(r"\b(flt_[0-9a-z]+_|fle1_[0-9a-z]+_)[0-9A-Za-z_]+|(://[^/\s:@]+:)[^/\s@]+@")
-"""API tokens, enrolment tokens, and passwords in database URLs, wherever they turn up."""
+_SECRET_VALUES = (
+    (re.compile(r"\b(flt_[0-9a-z]+_|fle1_[0-9a-z]+_)[0-9A-Za-z_]+"), rf"\1{REDACTED}"),
+    (re.compile(r"(://[^/\s:@]+:)[^/\s@]+@"), rf"\1{REDACTED}@"),
+    (re.compile(r"\b(Bearer|Basic)\s+[^\s'\",;]+", re.IGNORECASE), rf"\1 {REDACTED}"),
+    # To its end, or to that of the text: half a key is a secret, too.
+    (re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END|\Z)", re.DOTALL), rf"\1{REDACTED}\2"),
+)
+"""API and enrolment tokens, passwords in URLs, credentials in headers and private keys, wherever they turn up."""
 _DEEPEST = 6
 
 
@@ -31,7 +37,9 @@ def configure(log_format: LogFormat) -> None:
     renderer: Processor = (
         structlog.processors.JSONRenderer()
         if log_format is LogFormat.JSON
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -45,9 +53,11 @@ def configure(log_format: LogFormat) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    last: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
-    if log_format is LogFormat.JSON:
-        last.append(structlog.processors.format_exc_info)
+    # Tracebacks become text before secrets are taken out: an exception may hold one.
+    last: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+    ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*last, redact, renderer])
@@ -71,7 +81,9 @@ def _tells(key: object, value: object) -> bool:
 
 def _clean(value: object, depth: int) -> object:
     if isinstance(value, str):
-        return _SECRET_VALUES.sub(lambda match: (match[1] or match[2]) + REDACTED + ("@" if match[2] else ""), value)
+        for pattern, replacement in _SECRET_VALUES:
+            value = pattern.sub(replacement, value)
+        return value
     if depth >= _DEEPEST:
         return value
     if isinstance(value, Mapping):

@@ -55,6 +55,39 @@ def test_a_password_in_a_database_url_is_taken_out() -> None:
     assert "db.example.com" in found
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer eyJhbGciOi.J9.x-y",
+        "authorization: basic Zm9vOmJhcg==",
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2Vw\n-----END PRIVATE KEY-----\n",
+        "-----BEGIN EC PRIVATE KEY-----\\nMC4CAQAwBQYDK2Vw\\n-----END EC PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2Vw",
+    ],
+)
+def test_a_credential_and_a_private_key_within_a_text_are_taken_out(text: str) -> None:
+    """What follows them stays, and so does what is no secret."""
+    found = redact(None, "", {"event": f"refused {text}"})["event"]
+    assert REDACTED in found
+    for secret in ("eyJ", "Zm9v", "MC4CAQ"):
+        assert secret not in found
+    certificate = "-----BEGIN CERTIFICATE-----\nMC4CAQ\n-----END CERTIFICATE-----"
+    assert redact(None, "", {"event": certificate})["event"] == certificate
+
+
+@pytest.mark.parametrize("log_format", LogFormat)
+def test_a_traceback_holds_no_secret(log_format: LogFormat, capsys: pytest.CaptureFixture[str]) -> None:
+    """In neither form of the log."""
+    configure(log_format)
+    try:
+        raise RuntimeError(f"with {API_TOKEN}")
+    except RuntimeError:
+        structlog.get_logger("ours").exception("failed")
+    shown = capsys.readouterr().err
+    assert "RuntimeError" in shown
+    assert "bbb" not in shown
+
+
 def test_a_deep_structure_ends_somewhere() -> None:
     """A structure that holds itself must not stop the relay."""
     ring: dict[str, object] = {}

@@ -60,7 +60,7 @@ def make_routes() -> FastAPI:
     app = FastAPI(
         title="Fairlead",
         version=__version__,
-        openapi_url="/v1/openapi.json",
+        openapi_url=None,  # published by `document`
         openapi_tags=[{"name": name, "description": text} for name, text in AREAS.items()],
         generate_unique_id_function=document.operation_id,
         # The interactive pages load scripts from elsewhere, which nobody who runs this in a closed network wants.
@@ -85,5 +85,5 @@ def make_routes() -> FastAPI:
         streams,
     ):
         app.include_router(module.router)
-    document.publish(app)
+    document.publish(app, "/v1/openapi.json")
     return app

@@ -6,6 +6,7 @@ They belong to the organization, not to an application: whoever knows the hash o
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from http import HTTPStatus
 from pathlib import Path as FilePath
@@ -50,10 +51,7 @@ async def put(organization: OrganizationPath, sha256: HashPath, request: Request
     if known is not None:
         return Response(status_code=HTTPStatus.OK)
     try:
-        with tempfile.TemporaryDirectory(dir=services.settings.data_dir, prefix=".upload-") as folder:
-            file = FilePath(folder) / sha256
-            await _receive(request, file)
-            content = await run_in_threadpool(file.read_bytes)
+        content = await _receive_whole(request, services.settings.data_dir, sha256)
     except OSError as error:
         raise StoreUnavailable(f"an upload cannot be written: {error.strerror}") from error
     facts = await services.library.check(content, BundleHash(sha256))
@@ -86,15 +84,29 @@ async def _require(services: Services, organization: str, sha256: str) -> Bundle
     return bundle
 
 
+async def _receive_whole(request: Request, data_dir: FilePath, sha256: str) -> bytes:
+    """Return a body that was received on the disk; each step may wait for it, so that none is on the event loop."""
+    folder = await run_in_threadpool(tempfile.mkdtemp, dir=data_dir, prefix=".upload-")
+    try:
+        file = FilePath(folder) / sha256
+        await _receive(request, file)
+        return await run_in_threadpool(file.read_bytes)
+    finally:
+        await run_in_threadpool(shutil.rmtree, folder, ignore_errors=True)
+
+
 async def _receive(request: Request, file: FilePath) -> None:
     """Write a body to disk; the route's limit has bounded it."""
     if int(request.headers.get("content-length") or 1) == 0:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, ApiCode.INVALID_REQUEST, "send the bundle's bytes as the body")
     pending = bytearray()
-    with file.open("wb") as target:
+    target = await run_in_threadpool(file.open, "wb")
+    try:
         async for chunk in request.stream():
             pending += chunk
             if len(pending) >= _WRITE_BYTES:
                 await run_in_threadpool(target.write, bytes(pending))
                 pending.clear()
         await run_in_threadpool(target.write, bytes(pending))
+    finally:
+        await run_in_threadpool(target.close)

@@ -10,12 +10,14 @@ Source: OpenAPI 3.1; RFC 9457 for problem documents.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, iter_route_contexts
 
@@ -165,16 +167,27 @@ def operation_id(route: APIRoute) -> str:
     return f"{route.tags[0]}_{route.name}"
 
 
-def publish(app: FastAPI) -> None:
-    """Have an application publish the document of `describe`, made once."""
-    made: list[dict[str, Any]] = []
+def publish(app: FastAPI, path: str) -> None:
+    """
+    Have an application publish the document of `describe`, made once, and away from the event loop: it takes 0.4 s.
+
+    Args:
+        app: With all its routes.
+        path: Where anybody gets it; it holds no secret.
+    """
+    made: dict[str, Any] = {}
 
     def document() -> dict[str, Any]:
         if not made:
-            made.append(describe(app))
-        return made[0]
+            made.update(describe(app))
+        return made
+
+    async def answer(_request: Request) -> Response:
+        content = await run_in_threadpool(lambda: json.dumps(document(), ensure_ascii=False).encode())
+        return Response(content, media_type="application/json")
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way to extend the document
+    app.add_route(path, answer, include_in_schema=False)
 
 
 def describe(app: FastAPI) -> dict[str, Any]:

@@ -85,6 +85,6 @@ def test_a_route_without_a_mark_is_not_published() -> None:
 def test_the_published_document_is_made_once() -> None:
     """Making it takes longer than any request."""
     app = make_app()
-    publish(app)
+    publish(app, "/openapi.json")
     assert app.openapi() is app.openapi()
     assert {path for path, _, _ in routes_of(app)} == set(app.openapi()["paths"])
