@@ -248,7 +248,7 @@ def _problems(path: str, method: str, operation: dict[str, Any], *, needs_token:
     found = [HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE]
     if needs_token:
         found += [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS]
-    if path.count("{") > 1:
+    if path.count("{") > 1 or "requestBody" in operation:  # a body, too, may name what is not there
         found.append(HTTPStatus.NOT_FOUND)
     if operation.get("parameters") or "requestBody" in operation:
         found.append(HTTPStatus.UNPROCESSABLE_ENTITY)
