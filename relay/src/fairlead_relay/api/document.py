@@ -63,7 +63,7 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
 _ANSWERS: Final = {
     HTTPStatus.BAD_REQUEST: _Answer(
         "Unreadable",
-        "The body cannot be read at all.",
+        "The body cannot be read at all; or it is no HTTP, which is said in plain text.",
         ApiCode.INVALID_REQUEST,
         "There was an error parsing the body",
     ),
@@ -245,7 +245,7 @@ def _complete(path: str, method: str, operation: dict[str, Any], endpoint: Calla
 
 def _problems(path: str, method: str, operation: dict[str, Any], *, needs_token: bool) -> list[HTTPStatus]:
     """List the problems that an operation may answer with."""
-    found = [HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE]
+    found = [HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE]
     if needs_token:
         found += [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS]
     if path.count("{") > 1 or "requestBody" in operation:  # a body, too, may name what is not there
@@ -253,7 +253,7 @@ def _problems(path: str, method: str, operation: dict[str, Any], *, needs_token:
     if operation.get("parameters") or "requestBody" in operation:
         found.append(HTTPStatus.UNPROCESSABLE_ENTITY)
     if "requestBody" in operation:
-        found += [HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE]
+        found.append(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     if method == "PATCH":
         found += [HTTPStatus.PRECONDITION_FAILED, HTTPStatus.PRECONDITION_REQUIRED]
     elif method in _WITH_CHANGE:
@@ -273,6 +273,8 @@ def _response(status: HTTPStatus, answer: _Answer) -> dict[str, Any]:
         "description": answer.means,
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}},
     }
+    if status is HTTPStatus.BAD_REQUEST:
+        made["content"]["text/plain"] = {"example": "Invalid HTTP request received."}
     if answer.headers:
         made["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in answer.headers}
     return made

@@ -51,12 +51,12 @@ def test_an_operation_lists_the_problems_that_its_shape_allows() -> None:
     """A public one asks for nothing, one with a body may find it wrong, one that names something may not find it."""
     document = describe(make_app())
     read = document["paths"]["/open"]["get"]
-    assert (read["security"], statuses(read)) == ([], ["200", "500", "503"])
+    assert (read["security"], statuses(read)) == ([], ["200", "400", "500", "503"])
     create = document["paths"]["/organizations/{organization}/things"]["post"]
     assert statuses(create) == ["200", "400", "401", "403", "404", "409", "413", "422", "429", "500", "503"]
     assert (create["x-fairlead-role"], create["operationId"]) == ("admin", "things_create")
     show = document["paths"]["/organizations/{organization}/things/{name}"]["get"]
-    assert statuses(show) == ["200", "401", "403", "404", "422", "429", "500", "503"]
+    assert statuses(show) == ["200", "400", "401", "403", "404", "422", "429", "500", "503"]
 
 
 def test_every_problem_is_the_one_document() -> None:
