@@ -41,7 +41,7 @@ WITH_NODES = {
 WITHOUT_CLUSTER = {"tests/e2e/test_chart_values.py", "tests/e2e/test_demo.py", "tests/e2e/test_rendering.py"}
 """Files of e2e that share none: the demo brings up its own."""
 
-UNIT_CPU_SECONDS = 2.0
+UNIT_CPU_SECONDS = 4.0
 """
 A unit test does no I/O, so CPU time is what it would take on an idle machine; wall time on shared cores is not.
 Hypothesis runs a test a hundred times, so its tests have the time limit alone.

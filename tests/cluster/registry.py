@@ -18,6 +18,7 @@ import secrets
 import shutil
 import socket
 import tarfile
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ _CACHE_LIMIT_BYTES = 6 * 1024**3
 _ACCEPTED = f"{MANIFEST_TYPE}, application/vnd.docker.distribution.manifest.v2+json"
 _ANSWER_SECONDS = 60.0
 _START_SECONDS = 10.0
+_WRITTEN_SECONDS = 10.0
+"""How long a tag may look damaged while another process writes it."""
 
 # Read-only health checks and the access log are off: nobody reads them, and the log would grow with every pull.
 _CONFIGURATION = """\
@@ -147,13 +150,19 @@ class Registry:
             tag: Tag or digest.
         Returns: Its manifest's digest; None if there is none.
         """
-        try:
-            headers, _ = self._request("HEAD", f"/v2/{repository}/manifests/{tag}", {"Accept": _ACCEPTED})
-        except RegistryRefused as refusal:
-            if refusal.status == http.HTTPStatus.NOT_FOUND:
-                return None
-            raise
-        return headers["docker-content-digest"]
+        ends = time.monotonic() + _WRITTEN_SECONDS
+        while True:
+            try:
+                headers, _ = self._request("HEAD", f"/v2/{repository}/manifests/{tag}", {"Accept": _ACCEPTED})
+            except RegistryRefused as refusal:
+                if refusal.status == http.HTTPStatus.NOT_FOUND:
+                    return None
+                # Another registry on the same directory is just writing the tag: its file is there and still empty.
+                if refusal.status < http.HTTPStatus.INTERNAL_SERVER_ERROR or time.monotonic() > ends:
+                    raise
+                time.sleep(0.1)
+            else:
+                return headers["docker-content-digest"]
 
     def tag(self, repository: str, digest: str, tag: str) -> None:
         """Give the image with that digest a (further) tag."""

@@ -59,11 +59,14 @@ def test_a_missing_image_and_a_failing_program_are_told_apart(pair: Cluster) -> 
     pair.kubectl("run", "missing", "--image=fairlead.test/nowhere:1")
     path = "--output=jsonpath={.status.containerStatuses[0].state.waiting.reason}"
 
-    def reason(pod: str) -> str:
-        return pair.kubectl("get", "pod", pod, path).stdout
+    def until(pod: str, *reasons: str) -> None:
+        try:
+            wait_until(lambda: pair.kubectl("get", "pod", pod, path).stdout in reasons, f"{pod} to be {reasons}", 240)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}\n{pair.kubectl('describe', 'pod', pod).stdout}") from None
 
-    wait_until(lambda: reason("crashing") == "CrashLoopBackOff", "a crash loop", 120)
-    wait_until(lambda: reason("missing") in {"ErrImagePull", "ImagePullBackOff"}, "a failed pull", 60)
+    until("crashing", "CrashLoopBackOff")
+    until("missing", "ErrImagePull", "ImagePullBackOff")
 
 
 def _probe(cluster: Cluster, pod: str, *arguments: str, code: int = 0) -> str:
