@@ -6,7 +6,7 @@ The session and everything above it do not know which transport that is. A chann
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 from typing import Protocol
 
 from websockets.asyncio.client import ClientConnection
@@ -29,6 +29,10 @@ class Channel(Protocol):
 
     async def close(self) -> None:
         """Close it, without waiting long for the peer; idempotent, never raises for what the peer does."""
+
+
+LONGEST_CLOSE_SECONDS = 5.0
+"""Bounds the end of a connection, whatever the transport does: the next one waits for it."""
 
 
 class WebsocketChannel:
@@ -58,8 +62,12 @@ class WebsocketChannel:
 
     async def close(self) -> None:
         """Close it."""
-        with contextlib.suppress(Exception):  # a broken transport cannot be closed any better
-            await self._websocket.close()
+        try:
+            # The library's own limit is for the peer's answer alone; a transport that takes no more bytes has none.
+            async with asyncio.timeout(LONGEST_CLOSE_SECONDS):
+                await self._websocket.close()
+        except Exception:  # noqa: BLE001  (a broken transport cannot be closed any better)
+            self._websocket.transport.abort()
 
 
 def _closed(error: Exception) -> ChannelClosed:

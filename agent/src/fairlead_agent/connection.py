@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from fairlead_agent.channel import Channel
+from fairlead_agent.channel import LONGEST_CLOSE_SECONDS, Channel
 from fairlead_agent.errors import BundleUnavailable, ChannelClosed, ConnectionLost
 from fairlead_agent.exchange import JobDesk, Sink
 from fairlead_agent.logs import Logger
@@ -135,12 +135,21 @@ class Connection:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._end(tasks)
             self._session.connection_lost("the connection was closed")
             self._link.closed()
             self._fail_fetches()
             await self._channel.close()
         return self._session.close_reason or Closed(ErrorCode.SILENCE, "the connection was closed", by_peer=True)
+
+    async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """Wait for cancelled tasks, and not for ever: the next connection waits for this one's end."""
+        try:
+            async with asyncio.timeout(LONGEST_CLOSE_SECONDS):
+                await asyncio.gather(*tasks, return_exceptions=True)
+        except TimeoutError:
+            slow = [task.get_name() for task in tasks if not task.done()]
+            self._logger.warning("link.tasks_did_not_end", tasks=slow)
 
     def send(self, message: Message) -> bool:
         """Queue a message; returns whether the session was open to take it."""

@@ -1,5 +1,7 @@
 """The websocket channel: frames both ways, and how its end is told."""
 
+import asyncio
+
 import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
@@ -46,3 +48,31 @@ async def test_a_close_in_due_form_is_told_from_a_cut() -> None:
 async def test_a_text_message_ends_the_channel() -> None:
     """Frames are binary."""
     assert "text" in (await opened("text", b"x")).reason
+
+
+async def test_a_peer_that_reads_no_more_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transport then takes no more bytes, and the library would wait for it to."""
+    monkeypatch.setattr("fairlead_agent.channel.LONGEST_CLOSE_SECONDS", 0.3)
+    ends = asyncio.Event()
+
+    async def read_nothing(websocket: ServerConnection) -> None:
+        websocket.transport.pause_reading()
+        await ends.wait()
+
+    async with serve(read_nothing, "127.0.0.1", 0, close_timeout=0.5) as server:
+        port = server.sockets[0].getsockname()[1]
+        channel = WebsocketChannel(await connect(f"ws://127.0.0.1:{port}", compression=None))
+
+        async def fill() -> None:
+            while True:
+                await channel.send(bytes(1 << 20))
+
+        filling = asyncio.create_task(fill())
+        await asyncio.wait([filling], timeout=1)
+        filling.cancel()
+        await asyncio.wait([filling])
+        try:
+            async with asyncio.timeout(5):
+                await channel.close()
+        finally:
+            ends.set()
