@@ -341,3 +341,35 @@ async def test_a_clock_that_is_wrong_by_days_is_named_and_costs_one_rejoin_per_c
     await agent.start()
     await relay.until_connected()
     assert len(relay.rejoins) <= 1
+
+
+class Nowhere:
+    """Takes content and keeps none."""
+
+    size = 0
+
+    def write(self, piece: bytes) -> None:
+        """Forget it."""
+
+
+async def test_a_fetch_waits_for_the_next_connection_when_this_one_leaves(
+    relay: ScriptedRelay, agent: AgentUnderTest
+) -> None:
+    """Between leaving and saying so it must not be tried again without a pause: nothing else of the agent would run."""
+    await agent.start()
+    await relay.until_connected()
+    assert agent.link is not None
+    assert agent.link._connection is not None
+    agent.link._connection.leave("the relay asked to reconnect")
+    fetching = asyncio.create_task(agent.link.fetch("a" * 64, Nowhere()))
+    await asyncio.sleep(0)
+    assert not fetching.done()
+    before = agent.link._connection
+
+    async def is_another() -> bool:
+        connection = agent.link._connection if agent.link is not None else None
+        return connection not in (None, before) and connection.is_open
+
+    await eventually(is_another, "the next connection", 30)
+    fetching.cancel()
+    await asyncio.wait([fetching])

@@ -180,10 +180,14 @@ class Link:
         """Fetch content, across as many connections as it takes. Raises: BundleUnavailable."""
         while True:
             await self._connected.wait()
+            connection = self._connection
             with contextlib.suppress(ConnectionLost):
-                if self._connection is not None:
-                    await self._connection.fetch(sha256, sink)
+                if connection is not None:
+                    await connection.fetch(sha256, sink)
                     return
+            if self._connection is connection:
+                # It has left and not said so yet. Without this the loop would come round without a pause, for ever.
+                self._connected.clear()
 
     # The connection's side.
 
