@@ -9,6 +9,7 @@ from fairlead_relay.commands.root import cli
 from fairlead_shared.jobs import JobState
 from tests.e2e.installation import Installation
 from tests.integration.relay_process import RelayProcess
+from tests.polling import wait_until
 
 
 def settings(version: str, count: int = 3) -> list[dict[str, Any]]:
@@ -85,7 +86,8 @@ def test_a_job_that_the_backup_does_not_know_is_left(installation: Installation,
     """It began after the backup: its agent stops where it is, and the next deployment goes on from there."""
     relay, backup = installation.relay, tmp_path / "relay.backup"
     administer(relay, "backup", "--output", str(backup))
-    installation.until_state(installation.deploy([*settings("1"), never_ready()]), JobState.RUNNING)
+    installation.deploy([*settings("1"), never_ready()])
+    wait_until(lambda: "web" in installation.names("deployment"), "the Deployment to be applied", 30)
     relay.kill()
     administer(relay, "restore", "--replace", str(backup))
     relay.start()
