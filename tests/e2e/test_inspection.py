@@ -115,7 +115,7 @@ async def test_the_doctor_recognises_inspection(
     refused = Doctor(Dialler(url_of(relay), squid.url), None, token)
     await refused.examine()
     last = refused.findings[-1]
-    assert (last.hop, last.passed) == ("TLS", False), refused.findings
+    assert (last.subject, last.passed) == ("TLS", False), refused.findings
     assert "issued by CN=throwaway root" in last.found
     assert "TLS is inspected" in last.found
     assert "FAIRLEAD_TLS_INSPECTION" in last.remedy

@@ -21,9 +21,9 @@ from fairlead_agent import __version__
 from fairlead_agent.errors import AgentError, EnrolmentRefused, MissingRight, PolicyInvalid, SettingsInvalid
 
 if TYPE_CHECKING:
-    from fairlead_agent.doctor import Finding
     from fairlead_agent.identity_store import Identity
     from fairlead_agent.settings import Settings
+    from fairlead_shared.findings import Finding
 
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 1, 2, 4
 Command = Callable[..., None]
@@ -127,7 +127,7 @@ def doctor(output: str, **values: Any) -> None:  # noqa: ANN401  (click's)
     findings = uvloop.run(_examine(settings))
     is_well = all(finding.passed for finding in findings)
     if output == "json":
-        click.echo(json.dumps({"well": is_well, "hops": [finding.as_fields() for finding in findings]}, indent=2))
+        click.echo(json.dumps({"well": is_well, "hops": [finding.as_fields("hop") for finding in findings]}, indent=2))
     else:
         for finding in findings:
             click.echo(finding.line)
@@ -136,8 +136,9 @@ def doctor(output: str, **values: Any) -> None:  # noqa: ANN401  (click's)
 
 async def _examine(settings: Settings) -> list[Finding]:
     from fairlead_agent.dialling import Dialler
-    from fairlead_agent.doctor import Doctor, Finding
+    from fairlead_agent.doctor import Doctor
     from fairlead_agent.enrolment import read_token
+    from fairlead_shared.findings import Finding
 
     before: list[Finding] = []
     identity = token = None

@@ -12,7 +12,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 
 from cryptography import x509
 
@@ -24,6 +24,7 @@ from fairlead_agent.identity_store import Identity, client_context
 from fairlead_agent.opening import open_channel
 from fairlead_agent.transport_choice import Transport
 from fairlead_shared.enrolment import EnrolmentToken
+from fairlead_shared.findings import Finding
 from fairlead_shared.frames import CaAnswer, CaRequest
 from fairlead_shared.identity import certificate_fingerprint
 from fairlead_shared.session import Closed, Received, Session, Side
@@ -45,29 +46,6 @@ REMEDIES = {
     "long-poll": "the agent falls back to it only where websockets are cut; without it, see to the websocket",
 }
 """What to do, by hop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One hop."""
-
-    hop: str
-    passed: bool
-    found: str
-    """What was seen, one phrase or sentence."""
-    remedy: str = ""
-    """What to do about it; empty when it passed."""
-
-    @property
-    def line(self) -> str:
-        """The finding for people."""
-        mark = "ok  " if self.passed else "FAIL"
-        more = f"\n                    → {self.remedy}" if self.remedy else ""
-        return f"{mark} {self.hop:<14} {self.found}{more}"
-
-    def as_fields(self) -> dict[str, str | bool]:
-        """Return the finding for programs."""
-        return asdict(self)
 
 
 class Doctor:

@@ -17,7 +17,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -33,6 +33,7 @@ from fairlead_relay.store.blobs import open_blobs
 from fairlead_relay.store.engines import check_place, parse_url, reader_engine, translate
 from fairlead_relay.store.migrate import knows_schema, newest_schema, schema_of
 from fairlead_relay.store.schema import agents, bundles
+from fairlead_shared.findings import Finding
 
 FREE_BYTES: Final = 256 << 20
 """Below it a busy relay has minutes: a bundle takes up to 16 MiB, and SQLite's log as much again."""
@@ -43,29 +44,6 @@ SKEW_SECONDS: Final = 30.0
 ANSWER_SECONDS: Final = 5.0
 BUNDLES: Final = 10_000
 """So many are looked for in the folder: a second or two."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    subject: str
-    passed: bool
-    found: str
-    """What was seen, one phrase or sentence."""
-    remedy: str = ""
-    """What to do about it; empty when it passed."""
-
-    @property
-    def line(self) -> str:
-        """The finding for people."""
-        mark = "ok  " if self.passed else "FAIL"
-        more = f"\n                     → {self.remedy}" if self.remedy else ""
-        return f"{mark} {self.subject:<15} {self.found}{more}"
-
-    def as_fields(self) -> dict[str, str | bool]:
-        """Return the finding for programs."""
-        return asdict(self)
 
 
 @dataclass(slots=True)

@@ -56,7 +56,7 @@ async def test_a_well_agent_passes_every_hop_and_keeps_its_session(enrolled: Age
     assert enrolled.link is not None
     doctor = await hops(tenant.relay.agent_url, identity_of(enrolled))
     assert doctor.is_well, doctor.findings
-    assert [finding.hop for finding in doctor.findings] == [
+    assert [finding.subject for finding in doctor.findings] == [
         "identity", "DNS", "TCP", "TLS", "upgrade", "protocol", "long-poll",
     ]  # fmt: skip
     assert "default" in doctor.findings[0].found
@@ -69,7 +69,7 @@ async def test_an_agent_with_a_token_alone_is_told_whether_it_fits(tenant: Tenan
     assert (await hops(tenant.relay.agent_url, None, token)).is_well
     other = EnrolmentToken(token.token_id, token.secret, "0" * 64)
     failed = (await hops(tenant.relay.agent_url, None, other)).findings[-1]
-    assert (failed.hop, "another relay" in failed.found) == ("authorization", True), failed
+    assert (failed.subject, "another relay" in failed.found) == ("authorization", True), failed
     assert token.secret not in failed.line
 
 
@@ -88,7 +88,7 @@ async def test_each_hop_that_fails_is_the_last_one_named(enrolled: AgentUnderTes
     for hop, doctor in cases.items():
         assert not doctor.is_well
         last = doctor.findings[-1]
-        assert (last.hop, bool(last.remedy)) == (hop, True), last
+        assert (last.subject, bool(last.remedy)) == (hop, True), last
         assert last.line.startswith("FAIL")
     named = cases["TLS"].findings[-1].found
     assert "not valid for" in named
@@ -115,7 +115,7 @@ def test_a_certificate_that_the_relay_refuses_is_named(
         return await hops(relay.agent_url, replace(foreign, certificate=trusting))
 
     last = run(examine()).findings[-1]
-    assert (last.hop, "the relay refuses this agent's certificate" in last.found) == ("TLS", True), last
+    assert (last.subject, "the relay refuses this agent's certificate" in last.found) == ("TLS", True), last
 
 
 def test_the_command_prints_json_and_exits_with_1(tmp_path: Path) -> None:

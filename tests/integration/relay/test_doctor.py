@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from fairlead_relay.doctor import Doctor, Finding
+from fairlead_relay.doctor import Doctor
 from fairlead_relay.settings import Settings
+from fairlead_shared.findings import Finding
 from tests.conformance.postgresql import running_postgresql
 from tests.integration.bundles import config_maps, upload
 from tests.integration.conftest import make_tenant
@@ -128,11 +127,3 @@ def test_on_postgresql(tmp_path: Path) -> None:
     )
     assert set(gone) == {"database"}
     assert "hush" not in json.dumps(gone)
-
-
-@pytest.mark.parametrize("passed", [True, False])
-def test_a_finding_reads_as_one_line(passed: bool) -> None:  # noqa: FBT001  (a parameter of the test)
-    """With what to do below, where something is to be done."""
-    finding = Finding("database", passed, "as seen", "" if passed else "do this")
-    assert finding.line.splitlines()[0] == f"{'ok  ' if passed else 'FAIL'} database        as seen"
-    assert ("→ do this" in finding.line) is not passed
