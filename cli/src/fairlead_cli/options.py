@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import click
 
 from fairlead_cli.parameters import (
+    DEPLOYMENT,
     PLAIN_FORMATS,
     AddressType,
-    DeploymentIdType,
     LabelType,
     NameType,
     Output,
@@ -84,8 +84,8 @@ def with_output(command: _CommandT) -> _CommandT:
         quiet: bool,
         no_color: bool,
         no_pager: bool,
-        **options: Any,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        **options: Any,  # noqa: ANN401  (whatever click read)
+    ) -> Any:  # noqa: ANN401  (the command's)
         may_colour = not no_color and not os.environ.get("NO_COLOR")
         terminal = Terminal(
             output.format, output.template, is_quiet=quiet, may_colour=may_colour, may_page=not no_pager
@@ -128,8 +128,8 @@ def with_content(command: _CommandT) -> _CommandT:
         values: tuple[str, ...],
         settings: tuple[str, ...],
         release: str | None,
-        **options: Any,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        **options: Any,  # noqa: ANN401  (whatever click read)
+    ) -> Any:  # noqa: ANN401  (the command's)
         return command(*args, content=ContentNames(names, values, settings, release), **options)
 
     decorated: Any = run
@@ -159,8 +159,8 @@ def with_precedence(command: _CommandT) -> _CommandT:
         *args: Any,  # noqa: ANN401  (the command's own)
         is_superseding: bool,
         priority: int,
-        **options: Any,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        **options: Any,  # noqa: ANN401  (whatever click read)
+    ) -> Any:  # noqa: ANN401  (the command's)
         return command(*args, precedence=Precedence(is_superseding, priority), **options)
 
     decorated: Any = run
@@ -189,7 +189,7 @@ def with_refresh(command: _CommandT) -> _CommandT:
     @click.option("--watch", "-w", "is_watched", is_flag=True, help="Go on with what changes; Ctrl-C ends it.")
     @with_output
     @wraps(command)
-    def run(*args: Any, is_watched: bool, terminal: Terminal, **options: Any) -> Any:  # noqa: ANN401
+    def run(*args: Any, is_watched: bool, terminal: Terminal, **options: Any) -> Any:  # noqa: ANN401  (whatever click read)
         from fairlead_cli.refreshing import Listing
 
         return command(*args, listing=Listing(terminal, is_watched), **options)
@@ -204,5 +204,5 @@ LabelOption = click.option(
 SelectorOption = click.option(
     "-l", "--selector", default="", help="Only with such labels: 'team=harbour,tier!=test', 'region in (eu, us)'."
 )
-DeploymentArgument = click.argument("deployment_id", metavar="DEPLOYMENT", type=DeploymentIdType())
+DeploymentArgument = click.argument("deployment_id", metavar="DEPLOYMENT", type=DEPLOYMENT)
 AddressArgument = click.argument("address", metavar="APP/ENV", type=AddressType())

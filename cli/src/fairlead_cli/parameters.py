@@ -55,7 +55,12 @@ class OutputType(click.ParamType[Output]):
 
     name = "FORM"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Output:  # noqa: ANN401
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  (click's signature)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Output:
         """Return the form, with its template, or end with a usage error."""
         if isinstance(value, Output):
             return value
@@ -74,7 +79,7 @@ class OutputType(click.ParamType[Output]):
     def shell_complete(
         self,
         ctx: click.Context,  # noqa: ARG002  (click's signature)
-        param: click.Parameter,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002  (click's signature)
         incomplete: str,
     ) -> list[CompletionItem]:
         """Return the forms that begin so."""
@@ -90,7 +95,12 @@ class NameType(click.ParamType[str]):
     def __init__(self, what: str) -> None:
         self.name = what
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  (click's signature)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
         """Return the name, or end with a usage error."""
         from fairlead_shared.errors import NameInvalid
         from fairlead_shared.identity import check_name
@@ -157,36 +167,38 @@ def complete_contexts(_ctx: click.Context, _param: click.Parameter, incomplete: 
     return contexts(incomplete)
 
 
-class DeploymentIdType(click.ParamType[str]):
-    """The id of a deployment."""
+class IdType(click.ParamType[str]):
+    """
+    The id of a deployment or a job.
 
-    name = "DEPLOYMENT"
+    Args:
+        kind: Of what.
+        listing: The command that shows them.
+    """
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
+    def __init__(self, kind: str, listing: str) -> None:
+        self.name = kind.upper()
+        self._kind = kind
+        self._listing = listing
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  (click's signature)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
         """Return the id, or end with a usage error."""
         from fairlead_shared.errors import NameInvalid
         from fairlead_shared.identity import check_id
 
         try:
-            return check_id("deployment", value)
+            return check_id(self._kind, value)
         except NameInvalid as error:
-            self.fail(f"{error}; 'fairlead deployments list APP/ENV' shows them", param, ctx)
+            self.fail(f"{error}; '{self._listing}' shows them", param, ctx)
 
 
-class JobIdType(click.ParamType[str]):
-    """The id of a job."""
-
-    name = "JOB"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
-        """Return the id, or end with a usage error."""
-        from fairlead_shared.errors import NameInvalid
-        from fairlead_shared.identity import check_id
-
-        try:
-            return check_id("job", value)
-        except NameInvalid as error:
-            self.fail(f"{error}; 'fairlead jobs list' shows them", param, ctx)
+DEPLOYMENT = IdType("deployment", "fairlead deployments list APP/ENV")
+JOB = IdType("job", "fairlead jobs list")
 
 
 class LabelType(click.ParamType[tuple[str, str]]):
@@ -233,7 +245,12 @@ class DurationType(click.ParamType[float]):
 
     name = "DURATION"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  (click's signature)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
         """Return seconds, or end with a usage error."""
         if isinstance(value, float):
             return value
@@ -249,7 +266,12 @@ class LifeType(click.ParamType[float | None]):
 
     name = "LIFE"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:  # noqa: ANN401
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  (click's signature)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float | None:
         """Return seconds, or end with a usage error."""
         if value == "never" or isinstance(value, float):
             return None if value == "never" else value

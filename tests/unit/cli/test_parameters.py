@@ -4,11 +4,11 @@ import click
 import pytest
 
 from fairlead_cli.parameters import (
+    DEPLOYMENT,
+    JOB,
     AddressType,
-    DeploymentIdType,
     DurationType,
     EnvironmentAddress,
-    JobIdType,
     LifeType,
     NameType,
     Output,
@@ -32,12 +32,12 @@ def test_names_and_ids() -> None:
     assert NameType("cluster").convert("prod-1", None, None) == "prod-1"
     with pytest.raises(click.BadParameter, match="cluster 'Prod' is not valid: 1-63 characters"):
         NameType("cluster").convert("Prod", None, None)
-    assert DeploymentIdType().convert(DEPLOYMENT_ID, None, None) == DEPLOYMENT_ID
+    assert DEPLOYMENT.convert(DEPLOYMENT_ID, None, None) == DEPLOYMENT_ID
     with pytest.raises(click.BadParameter, match="fairlead deployments list"):
-        DeploymentIdType().convert("../x", None, None)
-    assert JobIdType().convert(DEPLOYMENT_ID, None, None) == DEPLOYMENT_ID
+        DEPLOYMENT.convert("../x", None, None)
+    assert JOB.convert(DEPLOYMENT_ID, None, None) == DEPLOYMENT_ID
     with pytest.raises(click.BadParameter, match="fairlead jobs list"):
-        JobIdType().convert("../x", None, None)
+        JOB.convert("../x", None, None)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("24h", 86_400)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fairlead_cli.options import examples, with_output
-from fairlead_cli.parameters import DeploymentIdType
+from fairlead_cli.parameters import DEPLOYMENT
 from fairlead_cli.terminal import Format, Terminal
 
 
@@ -15,7 +15,7 @@ from fairlead_cli.terminal import Format, Terminal
         "fairlead events 01k9x0q6v3t1m8c5n7b2d4f6gh -o json",
     )
 )
-@click.argument("deployment_id", metavar="[DEPLOYMENT]", required=False, type=DeploymentIdType())
+@click.argument("deployment_id", metavar="[DEPLOYMENT]", required=False, type=DEPLOYMENT)
 @click.option("-f", "--follow", "is_followed", is_flag=True, help="Go on with what happens next; Ctrl-C ends it.")
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Leave out events up to this number.")
 @with_output

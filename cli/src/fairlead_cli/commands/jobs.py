@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fairlead_cli.options import examples, with_output, with_refresh
-from fairlead_cli.parameters import AddressType, EnvironmentAddress, JobIdType, NameType
+from fairlead_cli.parameters import JOB, AddressType, EnvironmentAddress, NameType
 from fairlead_cli.terminal import Column, Terminal
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ STATES = (
 )
 _SHORT_REASON = 48
 
-JobArgument = click.argument("job_id", metavar="JOB", type=JobIdType())
+JobArgument = click.argument("job_id", metavar="JOB", type=JOB)
 
 
 @click.group()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fairlead_cli.options import AddressArgument, Precedence, examples, with_output, with_precedence
-from fairlead_cli.parameters import DeploymentIdType, DurationType, EnvironmentAddress
+from fairlead_cli.parameters import DEPLOYMENT, DurationType, EnvironmentAddress
 from fairlead_cli.terminal import Terminal
 
 
@@ -16,7 +16,7 @@ from fairlead_cli.terminal import Terminal
     )
 )
 @AddressArgument
-@click.option("--to", type=DeploymentIdType(), help="Deployment whose bundle is wanted.")
+@click.option("--to", type=DEPLOYMENT, help="Deployment whose bundle is wanted.")
 @click.option("--watch", "-w", "is_watched", is_flag=True, help="Follow it to its end; the exit code says how it went.")
 @click.option("--timeout", type=DurationType(), help="How long it may take to become healthy, e.g. 5m; then it fails.")
 @with_precedence
