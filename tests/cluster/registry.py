@@ -18,12 +18,12 @@ import secrets
 import shutil
 import socket
 import tarfile
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster import cgroups, process
 from tests.cluster.binaries import cache_directory
+from tests.cluster.commands import wait_until
 from tests.cluster.debian import ensure_packages
 from tests.cluster.errors import ClusterError
 from tests.cluster.network import OUTSIDE_ADDRESS
@@ -150,19 +150,24 @@ class Registry:
             tag: Tag or digest.
         Returns: Its manifest's digest; None if there is none.
         """
-        ends = time.monotonic() + _WRITTEN_SECONDS
-        while True:
+        found: str | None = None
+
+        def look() -> str | None:
+            nonlocal found
             try:
                 headers, _ = self._request("HEAD", f"/v2/{repository}/manifests/{tag}", {"Accept": _ACCEPTED})
             except RegistryRefused as refusal:
-                if refusal.status == http.HTTPStatus.NOT_FOUND:
-                    return None
                 # Another registry on the same directory is just writing the tag: its file is there and still empty.
-                if refusal.status < http.HTTPStatus.INTERNAL_SERVER_ERROR or time.monotonic() > ends:
+                if refusal.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+                    return str(refusal)
+                if refusal.status != http.HTTPStatus.NOT_FOUND:
                     raise
-                time.sleep(0.1)
             else:
-                return headers["docker-content-digest"]
+                found = headers["docker-content-digest"]
+            return None
+
+        wait_until(f"the registry tells {repository}:{tag}", look, seconds=_WRITTEN_SECONDS)
+        return found
 
     def tag(self, repository: str, digest: str, tag: str) -> None:
         """Give the image with that digest a (further) tag."""

@@ -10,7 +10,7 @@ import asyncio
 from typing import Protocol
 
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from fairlead_agent.errors import ChannelClosed
 
@@ -66,7 +66,7 @@ class WebsocketChannel:
             # The library's own limit is for the peer's answer alone; a transport that takes no more bytes has none.
             async with asyncio.timeout(LONGEST_CLOSE_SECONDS):
                 await self._websocket.close()
-        except Exception:  # noqa: BLE001  (a broken transport cannot be closed any better)
+        except (OSError, WebSocketException):  # TimeoutError is an OSError
             self._websocket.transport.abort()
 
 

@@ -104,7 +104,7 @@ def _write_json(terminal: Terminal, answer: httpx.Response) -> None:
         terminal.write_tree(tree)
 
 
-def _json(answer: httpx.Response) -> Any:  # noqa: ANN401
+def _json(answer: httpx.Response) -> Any:  # noqa: ANN401  (JSON)
     """Return an answer's JSON; None if it is none."""
     content = bytearray()
     for chunk in answer.iter_bytes():

@@ -420,7 +420,7 @@ class Client:
     # One call
 
     @contextmanager
-    def open(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:  # noqa: ANN401
+    def open(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:  # noqa: ANN401  (httpx's own)
         """
         Make any call once, and give its answer while it arrives; a refusal is an answer, too.
 

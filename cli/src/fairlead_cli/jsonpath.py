@@ -202,7 +202,12 @@ def _unquoted(match: re.Match[str]) -> str:
     return re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[1]), written, flags=re.DOTALL)
 
 
-def _render(nodes: tuple[_Node, ...], root: Any, current: Any, left: list[int]) -> Iterator[str]:  # noqa: ANN401
+def _render(
+    nodes: tuple[_Node, ...],
+    root: Any,  # noqa: ANN401  (JSON)
+    current: Any,  # noqa: ANN401  (JSON)
+    left: list[int],
+) -> Iterator[str]:
     for node in nodes:
         left[0] -= 1
         if left[0] < 0:
@@ -216,14 +221,14 @@ def _render(nodes: tuple[_Node, ...], root: Any, current: Any, left: list[int]) 
                 yield from _render(node.body, root, value, left)
 
 
-def _values(path: _Path, root: Any, current: Any) -> list[Any]:  # noqa: ANN401
+def _values(path: _Path, root: Any, current: Any) -> list[Any]:  # noqa: ANN401  (JSON)
     values = [root if path.is_from_root else current]
     for step in path.steps:
         values = [found for value in values for found in _follow(step, value)]
     return values
 
 
-def _follow(step: _Step, value: Any) -> list[Any]:  # noqa: ANN401
+def _follow(step: _Step, value: Any) -> list[Any]:  # noqa: ANN401  (JSON)
     match step:
         case _Field(name):
             return [value[name]] if isinstance(value, dict) and name in value else []
@@ -236,13 +241,13 @@ def _follow(step: _Step, value: Any) -> list[Any]:  # noqa: ANN401
             return [member for member in _members(value) if _is_wanted(step, member)]
 
 
-def _members(value: Any) -> list[Any]:  # noqa: ANN401
+def _members(value: Any) -> list[Any]:  # noqa: ANN401  (JSON)
     if isinstance(value, dict):
         return list(value.values())
     return list(value) if isinstance(value, list) else []
 
 
-def _is_wanted(where: _Where, member: Any) -> bool:  # noqa: ANN401
+def _is_wanted(where: _Where, member: Any) -> bool:  # noqa: ANN401  (JSON)
     found = _values(_Path(is_from_root=False, steps=where.steps), member, member)
     value = found[0] if found else None
     if where.is_presence:
@@ -250,5 +255,5 @@ def _is_wanted(where: _Where, member: Any) -> bool:  # noqa: ANN401
     return (value == where.literal) is where.is_equal
 
 
-def _text(value: Any) -> str:  # noqa: ANN401
+def _text(value: Any) -> str:  # noqa: ANN401  (JSON)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -53,7 +53,7 @@ def find_files(name: str) -> list[str]:
         for file in sorted(files):
             if file in _INSTRUCTIONS:
                 reason = f"the folder holds {_INSTRUCTIONS[file]}; name it by itself: -f {folder}"
-                raise ManifestInvalid(reason, file=os.path.join(folder, file))  # noqa: PTH118
+                raise ManifestInvalid(reason, file=os.path.join(folder, file))  # noqa: PTH118  (as the user wrote it)
             if file.endswith(SUFFIXES):
                 found.append(os.path.join(folder, file))  # noqa: PTH118  (names stay as the user wrote them: `./a.yaml`)
     if not found:

@@ -137,7 +137,7 @@ def _collect(process: subprocess.Popen[bytes], deadline: float, most_bytes: int)
     stdout, stderr = bytearray(), bytearray()
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ, stdout)  # type: ignore[arg-type]  # both are pipes
-        selector.register(process.stderr, selectors.EVENT_READ, stderr)  # type: ignore[arg-type]
+        selector.register(process.stderr, selectors.EVENT_READ, stderr)  # type: ignore[arg-type]  # as above
         while selector.get_map():
             left = deadline - time.monotonic()
             if left <= 0:

@@ -120,7 +120,7 @@ def _put(fields: dict[str, Any], key: str, value: Any) -> None:  # noqa: ANN401 
     inner[rest[:-1]] = value
 
 
-def _typed(value: str) -> Any:  # noqa: ANN401
+def _typed(value: str) -> Any:  # noqa: ANN401  (JSON)
     if value in {"true", "false", "null"} or re.fullmatch(r"-?\d{1,15}(\.\d{1,15})?", value):
         return json.loads(value) if not re.fullmatch(r"-?0\d+.*", value) else value
     return value

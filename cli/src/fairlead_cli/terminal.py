@@ -178,7 +178,7 @@ class Terminal:
         return Console(no_color=not self.may_colour, highlight=False)
 
 
-def _rendered(template: Template, tree: Any) -> str:  # noqa: ANN401
+def _rendered(template: Template, tree: Any) -> str:  # noqa: ANN401  (JSON)
     from fairlead_cli.errors import OutputInvalid
     from fairlead_cli.jsonpath import TemplateInvalid
 

@@ -39,7 +39,7 @@ def deploy(
     address: EnvironmentAddress,
     is_watched: bool,  # noqa: FBT001  (click passes by name)
     timeout: float | None,
-    is_dry: bool,  # noqa: FBT001
+    is_dry: bool,  # noqa: FBT001  (click passes by name)
     precedence: Precedence,
     terminal: Terminal,
 ) -> int:

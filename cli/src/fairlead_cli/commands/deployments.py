@@ -81,7 +81,12 @@ def cancel(deployment_id: str, terminal: Terminal) -> None:
 @click.option("--watch", "-w", "is_watched", is_flag=True, help="Follow it to its end; the exit code says how it went.")
 @click.option("--timeout", type=DurationType(), help="With --watch: how long to watch, e.g. 5m.")
 @with_output
-def retry(deployment_id: str, is_watched: bool, timeout: float | None, terminal: Terminal) -> int:  # noqa: FBT001
+def retry(
+    deployment_id: str,
+    is_watched: bool,  # noqa: FBT001  (click passes by name)
+    timeout: float | None,
+    terminal: Terminal,
+) -> int:
     """
     Try a deployment again that failed, expired, was refused or cancelled.
 

@@ -106,7 +106,7 @@ def delete(
     address: EnvironmentAddress,
     typed: str | None,
     is_orphaned: bool,  # noqa: FBT001  (click passes by name)
-    is_watched: bool,  # noqa: FBT001
+    is_watched: bool,  # noqa: FBT001  (click passes by name)
     terminal: Terminal,
 ) -> int:
     """

@@ -96,7 +96,8 @@ async def delete(
     body: EnvironmentDelete,
     services: ServicesOf,
     caller: CallerOf,
-    orphan: Annotated[bool, Query(description="Leave the objects where they are, and only forget them.")] = False,  # noqa: FBT002
+    *,
+    orphan: Annotated[bool, Query(description="Leave the objects where they are, and only forget them.")] = False,
 ) -> JobShown | Response:
     """Destroy all that an environment made, then delete it: the job that does so, in which both can be followed."""
     wanted = _confirmation(application, environment)

@@ -161,6 +161,7 @@ class ArchiveReader:
             elif name == END:
                 end = json.loads(part.read(_LARGEST_JSON))
             else:
+                # typeshed wants readinto(), which every member of a tar has.
                 digests[name] = hashlib.file_digest(part, "sha256").hexdigest()  # type: ignore[arg-type]
         if about is None:
             raise BackupUnusable(str(self.file), "it is no backup of a relay: it has no backup.json")

@@ -213,7 +213,7 @@ class SharedBus:
 async def _notifications(arguments: dict[str, Any]) -> AsyncGenerator[str | None, None]:
     """Connect and yield None once it listens, then each notification's payload. Raises: psycopg.Error, OSError."""
     # The driver is an extra, which only a relay on PostgreSQL has.
-    import psycopg  # noqa: PLC0415
+    import psycopg  # noqa: PLC0415  (only where a PostgreSQL is used)
 
     async with await psycopg.AsyncConnection.connect(**arguments) as connection:
         await connection.execute(f"LISTEN {CHANNEL}")

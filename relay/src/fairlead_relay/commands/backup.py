@@ -67,9 +67,9 @@ def _into_file(settings: Settings, output: Path) -> Taken:
 
 
 def _take(settings: Settings, target: IO[bytes]) -> Taken:
-    from fairlead_relay.backup.taking import take_backup  # noqa: PLC0415
-    from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415
-    from fairlead_relay.store.blobs import open_blobs  # noqa: PLC0415
+    from fairlead_relay.backup.taking import take_backup  # noqa: PLC0415  (--help does without it)
+    from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415  (--help does without it)
+    from fairlead_relay.store.blobs import open_blobs  # noqa: PLC0415  (--help does without it)
 
     directory = DataDirectory(settings.data_dir)
     blobs = open_blobs(settings.blobs_url, settings.database, directory.blobs)
@@ -97,11 +97,11 @@ def restore(data_dir: Path | None, file: Path, *, replace: bool) -> None:
     Example: fairlead-relay restore --data-dir /srv/relay relay.backup
     """
     settings = make_settings(data_dir=data_dir)
-    from fairlead_relay.backup.archive import ArchiveReader  # noqa: PLC0415
-    from fairlead_relay.backup.restoring import restore_backup  # noqa: PLC0415
-    from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415
-    from fairlead_relay.store.blobs import open_blobs  # noqa: PLC0415
-    from fairlead_relay.store.outbox import iso_time  # noqa: PLC0415
+    from fairlead_relay.backup.archive import ArchiveReader  # noqa: PLC0415  (--help does without it)
+    from fairlead_relay.backup.restoring import restore_backup  # noqa: PLC0415  (--help does without it)
+    from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415  (--help does without it)
+    from fairlead_relay.store.blobs import open_blobs  # noqa: PLC0415  (--help does without it)
+    from fairlead_relay.store.outbox import iso_time  # noqa: PLC0415  (--help does without it)
 
     directory = DataDirectory(settings.data_dir)
     directory.hold()

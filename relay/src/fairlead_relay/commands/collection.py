@@ -25,10 +25,10 @@ def gc(data_dir: Path | None, *, dry_run: bool) -> None:
     runs, its newest 20 deployments, and everything that has not ended stay whatever their age.
     """
     settings = make_settings(data_dir=data_dir)
-    from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415
-    from fairlead_relay.housekeeping import Forgotten, Housekeeping  # noqa: PLC0415
-    from fairlead_relay.store import Store  # noqa: PLC0415
-    from fairlead_relay.store.blobs import open_blobs  # noqa: PLC0415
+    from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415  (--help does without it)
+    from fairlead_relay.housekeeping import Forgotten, Housekeeping  # noqa: PLC0415  (--help does without it)
+    from fairlead_relay.store import Store  # noqa: PLC0415  (--help does without it)
+    from fairlead_relay.store.blobs import open_blobs  # noqa: PLC0415  (--help does without it)
 
     async def run() -> Forgotten:
         directory = DataDirectory(settings.data_dir)

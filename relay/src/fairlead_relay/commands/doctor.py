@@ -23,7 +23,7 @@ def doctor(data_dir: Path | None, output: str) -> None:
     Example: fairlead-relay doctor --data-dir /srv/relay
     """
     settings = make_settings(data_dir=data_dir)
-    from fairlead_relay.doctor import Doctor  # noqa: PLC0415
+    from fairlead_relay.doctor import Doctor  # noqa: PLC0415  (--help does without it)
 
     examination = Doctor(settings)
     examination.examine()

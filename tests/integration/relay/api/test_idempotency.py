@@ -17,7 +17,7 @@ from fairlead_relay.store.tokens import Role
 from tests.integration.conftest import Tenant
 
 
-def post(tenant: Tenant, key: str, name: str = "CI", path: str = "tokens", **further: Any) -> httpx.Response:  # noqa: ANN401
+def post(tenant: Tenant, key: str, name: str = "CI", path: str = "tokens", **further: str) -> httpx.Response:
     """Ask for a token, or what else there is to be made, with a key."""
     body = {"name": name, "role": "viewer"} if path == "tokens" else {"name": name}
     return tenant.admin.post(f"{tenant.path}/{path}", json=body, headers={"Idempotency-Key": key, **further})
@@ -113,7 +113,7 @@ async def test_a_defect_is_answered_and_not_kept() -> None:
 
     sent: list[Any] = []
 
-    async def send(message: Any) -> None:  # noqa: ANN401
+    async def send(message: Any) -> None:  # noqa: ANN401  (ASGI's)
         sent.append(message)
 
     services: Any = SimpleNamespace(store=Store(), clock=lambda: 0.0)

@@ -78,7 +78,7 @@ def test_a_head_within_the_bound_passes_and_so_do_two_in_one_piece(relay: RelayP
 async def started(app: object) -> tuple[ApiServer, socket.socket]:
     """Serve an application on a free port."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = ApiServer(app, None)  # type: ignore[arg-type]
+    server = ApiServer(app, None)  # type: ignore[arg-type]  # any callable, as tests have them
     await server.start(listener)
     return server, listener
 
