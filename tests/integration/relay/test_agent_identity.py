@@ -105,7 +105,7 @@ async def test_a_revoked_agent_comes_back_by_a_new_token_alone(
     assert pair.agent.identities is not None
     doctor = Doctor(Dialler(tenant.relay.agent_url), pair.agent.identities.current, None)
     await doctor.examine()
-    assert [(found.hop, found.passed) for found in doctor.findings][-1] == ("authorization", False)
+    assert [(found.subject, found.passed) for found in doctor.findings][-1] == ("authorization", False)
     assert "was revoked at" in doctor.findings[-1].found
     again = await asyncio.to_thread(
         tenant.admin.ask, "POST", f"{tenant.path}/clusters/harbour/enrolment-tokens", {}, 201

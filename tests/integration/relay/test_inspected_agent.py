@@ -274,7 +274,7 @@ async def test_the_doctor_tells_inspection_from_another_relay(office: Office) ->
         refused = Doctor(Dialler(office.box.url), identity, known)
         await refused.examine()
         last = refused.findings[-1]
-        assert (last.hop, last.passed) == ("TLS", False), refused.findings
+        assert (last.subject, last.passed) == ("TLS", False), refused.findings
         assert "TLS is inspected" in last.found
         assert "issued by CN=throwaway root" in last.found
         assert "FAIRLEAD_TLS_INSPECTION" in last.remedy
@@ -282,11 +282,11 @@ async def test_the_doctor_tells_inspection_from_another_relay(office: Office) ->
         well = Doctor(allowed, identity, known)
         await well.examine()
         assert well.is_well, well.findings
-        assert [finding.found for finding in well.findings if finding.hop == "TLS"][-1].startswith("inside")
+        assert [finding.found for finding in well.findings if finding.subject == "TLS"][-1].startswith("inside")
         foreign = EnrolmentToken(token.token_id, token.secret, "0" * 64)
         other = Doctor(Dialler(office.box.url), None, foreign)
         await other.examine()
-        assert other.findings[-1].hop == "authorization"
+        assert other.findings[-1].subject == "authorization"
 
 
 @pytest.mark.parametrize("refusal", [Refusal.BAD_GATEWAY, Refusal.CUT])
@@ -299,8 +299,8 @@ async def test_the_doctor_takes_polls_for_well(allowing: RelayProcess, tmp_path:
         doctor = Doctor(dialler, None, EnrolmentToken.parse(office.tenant.enrolment_token))
         await doctor.examine()
         assert doctor.is_well, doctor.findings
-        assert "long-poll serves instead" in next(one.found for one in doctor.findings if one.hop == "upgrade")
-        assert [one.found for one in doctor.findings if one.hop == "TLS"][-1].startswith("inside")
+        assert "long-poll serves instead" in next(one.found for one in doctor.findings if one.subject == "upgrade")
+        assert [one.found for one in doctor.findings if one.subject == "TLS"][-1].startswith("inside")
 
 
 async def test_another_inspector_than_the_operators_is_refused(office: Office) -> None:
