@@ -142,8 +142,9 @@ def test_the_official_client_works_in_a_thread_that_went_inside(control_plane: C
     """It needs no patch, and the calling thread stays where it was."""
 
     def names() -> list[str]:
-        client = kubernetes.config.new_client_from_config(str(control_plane.kubeconfig))
-        return [entry.metadata.name for entry in kubernetes.client.CoreV1Api(client).list_namespace().items]
+        client = kubernetes.config.new_client_from_config(str(control_plane.kubeconfig))  # type: ignore[no-untyped-call]
+        found = kubernetes.client.CoreV1Api(client).list_namespace().items
+        return [entry.metadata.name for entry in found if entry.metadata and entry.metadata.name]
 
     assert "kube-system" in call_inside(control_plane.netns, names)
     assert not dial(control_plane.network.address, API_PORT, 0)

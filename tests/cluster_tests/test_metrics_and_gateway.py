@@ -91,10 +91,8 @@ def test_a_route_splits_requests_by_weight(sandbox: Sandbox) -> None:
     for version in SHARES:
         sandbox.deployment(version)
     sandbox.apply(_gateway(controller), _route(SHARES))
-    gateway = wait_until(
-        lambda: (found := _read(sandbox, "gateway/front")) and _condition(found, "Programmed") and found,
-        "the Gateway to be Programmed",
-    )
+    wait_until(lambda: _condition(_read(sandbox, "gateway/front"), "Programmed"), "the Gateway to be Programmed")
+    gateway = _read(sandbox, "gateway/front")
     assert [each["value"] for each in gateway["status"]["addresses"]] == [controller.address]
     ask = partial(_ask, sandbox.cluster, controller)
     wait_until(lambda: set(ask(10)) == set(SHARES), "both versions to answer")

@@ -21,7 +21,7 @@ async def fetch_and_beat(connection: AgentConnection, sha256: str) -> list[int]:
     await wire.flush()
     received = 0
     beaten_at: int | None = None
-    between = []
+    between: list[int] = []
     async with asyncio.timeout(60):
         while not isinstance(event := await wire.events.get(), TransferEnded):
             if isinstance(event, ChunkReceived):

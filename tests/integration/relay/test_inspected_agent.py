@@ -135,7 +135,9 @@ async def test_renews_rejoins_and_follows_a_change_of_the_ca(tmp_path: Path, tra
             held = office.agent.identities.current.certificate
             assert held is not None
             root = held.root_pem
-            turned = await asyncio.to_thread(CliRunner().invoke, cli, ["ca", "rotate", "--data-dir", relay.data_dir])
+            turned = await asyncio.to_thread(
+                CliRunner().invoke, cli, ["ca", "rotate", "--data-dir", str(relay.data_dir)]
+            )
             assert turned.exit_code == 0, turned.output
 
             async def moved() -> bool:
@@ -169,7 +171,7 @@ async def test_what_inspects_cannot_alter(office: Office, transport: Transport, 
     await office.agent.start()
     await office.until("connected")
     assert office.agent.link is not None
-    altered = []
+    altered: list[bytes] = []
 
     def alter(content: bytes) -> bytes:
         """Change the last byte of the first message, which ends what is no mere head of a request."""

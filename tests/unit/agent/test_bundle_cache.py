@@ -57,8 +57,8 @@ async def test_bundle_is_fetched_once(tmp_path: Path) -> None:
     wanted = bundle("a")
     source = Source(wanted)
     cache = BundleCache(tmp_path / "bundles", source)
-    both = await asyncio.gather(cache.load(wanted.sha256), cache.load(wanted.sha256))
-    assert both == [wanted, wanted]
+    first, second = await asyncio.gather(cache.load(wanted.sha256), cache.load(wanted.sha256))
+    assert first == second == wanted
     assert await BundleCache(tmp_path / "bundles", source).load(wanted.sha256) == wanted
     assert source.asked == [(wanted.sha256, 0)]
 

@@ -1,6 +1,7 @@
 """Reading answers; what the client makes of them is tested with it."""
 
 import ssl
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -14,10 +15,11 @@ from tests.unit.cli.scripted_relay import TOKEN, problem
 def test_records_are_read_or_the_first_wrong_field_is_named() -> None:
     """Without its value, which may be a token."""
     assert read_record(Application, "GET /x", b'{"name": "shop"}').name == "shop"
-    for read in (
+    reads: tuple[Callable[[], object], ...] = (
         lambda: read_record(Application, "GET /x", f'{{"name": ["{TOKEN}"]}}'),
         lambda: record_of(Application, "GET /x", {"name": [TOKEN]}),
-    ):
+    )
+    for read in reads:
         with pytest.raises(AnswerInvalid, match="GET /x: the answer's name is not as expected") as caught:
             read()
         assert TOKEN not in str(caught.value)

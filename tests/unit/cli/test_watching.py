@@ -6,13 +6,12 @@ import click
 import httpx
 import pytest
 
-from fairlead_cli import watching
 from fairlead_cli.alarms import TimeIsUp
 from fairlead_cli.errors import ExitCode, RelayUnreachable
-from fairlead_cli.following import Stream
+from fairlead_cli.following import Stream, follow
 from fairlead_cli.records import Deployment, Job, StoredEvent
 from fairlead_cli.terminal import Format, Terminal
-from fairlead_cli.watching import exit_code, watch, watch_and_show, watch_job
+from fairlead_cli.watching import OFFER_SECONDS, exit_code, watch, watch_and_show, watch_job
 from fairlead_shared.jobs import JobState
 from tests.unit.cli.scripted_relay import (
     DEPLOYMENT_ID,
@@ -140,7 +139,7 @@ class Person:
         self._again = again
         self._answer = answer
         self._watches = 0
-        self._follow = watching.follow
+        self._follow = follow
         monkeypatch.setattr("fairlead_cli.watching.is_person_there", lambda: True)
         monkeypatch.setattr("fairlead_cli.watching.time.sleep", self._wait)
         monkeypatch.setattr("fairlead_cli.watching.click.confirm", self._confirm)
@@ -154,7 +153,7 @@ class Person:
             yield stored
 
     def _wait(self, seconds: float) -> None:
-        assert seconds == watching.OFFER_SECONDS
+        assert seconds == OFFER_SECONDS
         if self._again:
             raise KeyboardInterrupt
 

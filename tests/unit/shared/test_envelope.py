@@ -7,7 +7,8 @@ import base64
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.dsse import Envelope as OracleEnvelope
-from securesystemslib.signer import CryptoSigner, SSlibKey
+from securesystemslib.signer._crypto_signer import CryptoSigner
+from securesystemslib.signer._key import SSlibKey
 
 from fairlead_shared.envelope import Envelope, Signature, pre_authentication_encoding, sign, verify
 from fairlead_shared.errors import EnvelopeInvalid, SignatureInsufficient

@@ -162,7 +162,7 @@ def test_a_code_of_a_later_version_reads_as_internal(kind: str) -> None:
     assert (read.code, read.message) == (ErrorCode.INTERNAL, "why")
 
 
-def recorded() -> list[dict[str, object]]:
+def recorded() -> list[str | dict[str, str]]:
     """Return what agents and relays of the previous version said to one another: JSON, or base64 of a chunk."""
     return [json.loads(line)["frame"] for line in TRANSCRIPT.read_text().splitlines()]
 
@@ -173,11 +173,13 @@ def test_every_frame_of_the_previous_version_means_what_it_meant() -> None:
     for frame in recorded():
         if isinstance(frame, dict):
             content = base64.b64decode(frame["base64"])
-            assert encode_frame(decode_frame(content)) == content
+            chunk = decode_frame(content)
+            assert isinstance(chunk, Chunk)
+            assert encode_frame(chunk) == content
             continue
-        said = json.loads(str(frame))
+        said = json.loads(frame)
         kinds.add(said["kind"])
-        read = decode_frame(str(frame).encode())
+        read = decode_frame(frame.encode())
         assert not isinstance(read, UnknownMessage)
         assert said.items() <= json.loads(encode_frame(read)).items()
     assert kinds == set(KINDS) - {"unsupported"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -97,12 +97,12 @@ async def here(make_relay: MakeRelay) -> Relay:
 @pytest.fixture
 async def there(make_relay: MakeRelay, here: Relay) -> Relay:
     """The relay that writes; the database is seeded."""
-    assert here
+    assert here is not None
     return await make_relay()
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Note (after, upto) of each read that a bus makes for its readers."""
     made: list[tuple[int, int]] = []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from sqlalchemy import Connection
 
@@ -36,7 +38,7 @@ from tests.conformance.domain import APPLICATION, ORGANIZATION, START
         ),
     ],
 )
-async def test_a_taken_name_is_a_conflict(store: Store, create: object, names: str) -> None:
+async def test_a_taken_name_is_a_conflict(store: Store, create: Callable[[Connection], object], names: str) -> None:
     """The error names what is there."""
     with pytest.raises(Conflict, match=f"{names} exists already"):
         await store.write(create)

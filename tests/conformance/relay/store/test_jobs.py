@@ -12,6 +12,7 @@ from fairlead_relay.store.applications import Environment, create_environment
 from fairlead_relay.store.events import Scope, read_events
 from fairlead_relay.store.jobs import (
     Job,
+    Stop,
     Transition,
     count_unfinished,
     enqueue_job,
@@ -73,7 +74,7 @@ async def test_an_event_that_the_table_does_not_list_changes_nothing(store: Stor
 
 
 @pytest.mark.parametrize(("stop", "ends"), [("cancel", JobState.CANCELLED), ("supersede", JobState.SUPERSEDED)])
-async def test_a_queued_job_stops_at_once(store: Store, stop: str, ends: JobState) -> None:
+async def test_a_queued_job_stops_at_once(store: Store, stop: Stop, ends: JobState) -> None:
     """Nobody has it, so nobody need be asked."""
     deployment = await store.write(deploy)
     job = await store.write(lambda c: stop_job(c, ORGANIZATION, deployment.job.id, stop, START))

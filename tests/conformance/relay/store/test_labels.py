@@ -84,6 +84,8 @@ async def test_what_a_selector_finds_comes_in_pages(store: Store, monkeypatch: p
         (None, [*(f"c{number:02}" for number in range(30)), "one"]),
     ):
         found: list[str] = []
-        while page := await store.read(lambda c, s=selector, last=(found or [None])[-1]: select(c, last, s)):
+        last: str | None = None
+        while page := await store.read(lambda c, s=selector, after=last: select(c, after, s)):
             found += page
+            last = found[-1]
         assert found == wanted

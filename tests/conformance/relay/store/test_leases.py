@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from fairlead_relay.bus import LocalBus
 from fairlead_relay.store import Store
-from fairlead_relay.store.jobs import enqueue_job, stop_job
+from fairlead_relay.store.jobs import Stop, enqueue_job, stop_job
 from fairlead_relay.store.leases import (
     Holding,
     accept_job,
@@ -184,7 +184,7 @@ async def test_a_refused_job_ends_and_frees_its_environment(store: Store) -> Non
 
 @pytest.mark.parametrize(("stop", "ends"), [("cancel", JobState.CANCELLED), ("supersede", JobState.SUPERSEDED)])
 async def test_a_job_that_must_stop_ends_when_its_agent_does_not_take_it(
-    store: Store, stop: str, ends: JobState
+    store: Store, stop: Stop, ends: JobState
 ) -> None:
     """Refusal and hand-back cross the cancel on the wire: there is nothing left to stop."""
     agent = await connected(store)

@@ -9,7 +9,7 @@ import pytest
 from fairlead_relay.bus import LocalBus
 from fairlead_relay.store import Store
 from fairlead_relay.store.events import Scope, read_events
-from fairlead_relay.store.jobs import Job, stop_job
+from fairlead_relay.store.jobs import Job, Stop, stop_job
 from fairlead_relay.store.outbox import EventRecord
 from fairlead_relay.store.progress import Reported, record_progress
 from fairlead_shared.errors import ErrorCode
@@ -116,7 +116,7 @@ async def test_a_result_ends_its_job_with_its_facts(store: Store) -> None:
     ],
 )
 async def test_every_outcome_has_its_final_state(
-    store: Store, stop: str | None, outcome: Outcome, ends: JobState
+    store: Store, stop: Stop | None, outcome: Outcome, ends: JobState
 ) -> None:
     """An agent that stops without having been asked has failed; one that had finished before has succeeded."""
     agent, job = await running_job(store)

@@ -150,7 +150,7 @@ async def test_a_job_that_has_ended_or_is_unknown_is_abandoned(store: Store) -> 
 
 
 @pytest.mark.parametrize("stop", ["cancel", "supersede"])
-async def test_a_stop_asked_while_the_agent_was_away_reaches_it(store: Store, stop: str) -> None:
+async def test_a_stop_asked_while_the_agent_was_away_reaches_it(store: Store, stop: Stop) -> None:
     """The verdict carries it."""
     agent, job = await running_job(store)
     await store.write(lambda c: close_session(c, agent.session_id, START))

@@ -58,7 +58,8 @@ async def following(server: ScriptedApiServer, *answers: Answer) -> Any:  # noqa
     changes: list[Key] = []
 
     def project(manifest: Mapping[str, Any]) -> str | None:
-        return manifest["data"].get("x")
+        found: str | None = manifest["data"].get("x")
+        return found
 
     async with KubeClient(server.access, patience_seconds=0.2) as client:
         watch = Watch(client, CONFIG_MAPS, "shop", project, changes.append)

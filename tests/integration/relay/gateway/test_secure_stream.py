@@ -109,7 +109,7 @@ async def test_a_refused_certificate_is_told_why(life_seconds: float, alert: str
     async with served(ca, echo) as (port, failures), asyncio.timeout(20):
         if life_seconds < 0:
             # From now on it issues certificates from the past.
-            issuer._builder = shifted(issuer)  # type: ignore[method-assign]
+            issuer._builder = shifted(issuer)  # type: ignore[method-assign, assignment]
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", port, ssl=client(ca, issuer, life_seconds=abs(life_seconds) / 2)
         )

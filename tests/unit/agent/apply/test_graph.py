@@ -34,8 +34,8 @@ def test_object_waits_for_its_namespace() -> None:
 
 def test_custom_resource_waits_for_its_definition() -> None:
     """In whatever version it is written."""
-    spec = {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Boat", "plural": "boats"}}
-    spec["versions"] = [{"name": "v1", "served": True}]  # type: ignore[assignment]
+    spec: dict[str, object] = {"group": "example.com", "scope": "Namespaced"}
+    spec |= {"names": {"kind": "Boat", "plural": "boats"}, "versions": [{"name": "v1", "served": True}]}
     crd = manifest("CustomResourceDefinition", "boats.example.com", "", "apiextensions.k8s.io/v1", spec=spec)
     found = needs(crd, manifest("Boat", "tug", api_version="example.com/v1"))
     assert found["Boat/tug"] == {"CustomResourceDefinition/boats.example.com"}

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from fairlead_agent.errors import Unreachable
-from fairlead_agent.kube import access
 from fairlead_agent.kube.access import ClusterAccess, TokenSource
 
 SERVICE = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
@@ -37,7 +36,7 @@ def test_missing_ca_file_is_named(tmp_path: Path) -> None:
 def test_token_is_read_again_after_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kubelet replaces the file; the old token is used for a minute at most."""
     now = 1000.0
-    monkeypatch.setattr(access.time, "monotonic", lambda: now)
+    monkeypatch.setattr("fairlead_agent.kube.access.time.monotonic", lambda: now)
     (tmp_path / "token").write_text("first\n")
     source = TokenSource(ClusterAccess.in_cluster(SERVICE, tmp_path))
     assert source.current() == "first"

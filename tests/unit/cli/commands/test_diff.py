@@ -8,7 +8,8 @@ import pytest
 from click.testing import Result
 
 from tests.unit.cli.scripted_relay import ENVIRONMENT, ORGANIZATION, ScriptedRelay, environment, problem
-from tests.unit.cli.test_comparing import BUNDLE, CONFIG, CURRENT
+from tests.unit.cli.test_changes import CONFIG
+from tests.unit.cli.test_comparing import BUNDLE, CURRENT
 
 Fairlead = Callable[..., Result]
 ARGUMENTS = ("diff", "-f", "-", "--env", "shop/staging")

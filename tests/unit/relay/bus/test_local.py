@@ -24,7 +24,7 @@ async def test_a_subscription_hears_its_scope_in_order() -> None:
         bus.subscribe(WORK) as work,
         bus.subscribe(Scope("globex")) as stranger,
     ):
-        notices = [record(1), Work("acme", "one"), record(2, "other", None), record(3)]
+        notices: list[EventRecord | Work] = [record(1), Work("acme", "one"), record(2, "other", None), record(3)]
         bus.publish(notices)
         assert [await all_of_it.get() for _ in range(3)] == [notices[0], notices[2], notices[3]]
         assert await job.get() == notices[2]

@@ -32,6 +32,17 @@ class Blobs:
         for start in range(offset, len(CONTENT), 33_333):
             yield CONTENT[start : start + 33_333]
 
+    def stored_before(self, at: float) -> Iterator[str]:
+        """Nobody collects here."""
+        raise AssertionError(at)
+
+    def forget(self, sha256: str, stored_before: float) -> bool:
+        """Nobody collects here."""
+        raise AssertionError(sha256, stored_before)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 class Pair:
     """Two sessions whose frames go over at once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_manifests_are_stored_compressed(blobs: DirectoryBlobs, tmp_path: Path) 
 def test_nothing_half_written_stays_behind(blobs: DirectoryBlobs, tmp_path: Path) -> None:
     """Neither of bytes with another hash, nor of a connection that broke."""
 
-    def broken() -> object:
+    def broken() -> Iterator[bytes]:
         yield b"some"
         raise ConnectionResetError
 
