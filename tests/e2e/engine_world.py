@@ -10,7 +10,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +21,11 @@ from fairlead_agent.apply.inventory import Inventory, InventoryStore
 from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.state import StateObjects
+from fairlead_agent.policy import Policy
 from fairlead_agent.ports import DeployPlan, DeployResult, DeployWork, EnvironmentKey
 from fairlead_shared.bundle import make_bundle
-from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import ProgressEvent
-from fairlead_shared.statement import DeploymentStatement, Strategy
+from fairlead_shared.statement import Consent, DeploymentStatement, Strategy
 from tests.cluster.access import socket_factory
 from tests.cluster.cluster import Cluster
 
@@ -90,7 +90,8 @@ class World:
     client: KubeClient
     environment: EnvironmentKey
     directory: Path
-    allowed: Callable[[ObjectRef], bool] = lambda _: False
+    policy: Policy = field(default_factory=Policy)
+    consents: tuple[Consent, ...] = ()
 
     def work(
         self, manifests: Iterable[Mapping[str, Any]], *, wait_seconds: float = 20.0, namespaces: Sequence[str] = ()
@@ -112,8 +113,9 @@ class World:
             not_before=now,
             expires=now + 600,
             rollback=False,
+            consents=self.consents,
         )
-        return DeployWork(statement, bundle, self.allowed, _unseal, wait_seconds)
+        return DeployWork(statement, bundle, self.policy, _unseal, wait_seconds)
 
     @property
     def inventory(self) -> InventoryStore:

@@ -16,10 +16,21 @@ import pytest
 
 from fairlead_agent.kube.client import Applied, KubeClient
 from fairlead_agent.kube.resources import Resource
+from fairlead_agent.policy import Policy
 from fairlead_agent.ports import DeployWork
 from fairlead_shared.progress import Outcome
+from fairlead_shared.statement import Consent
 from tests.cluster.cluster import Cluster
-from tests.e2e.engine_world import Checkpoint, Story, World, application, config_map, world
+from tests.e2e.engine_world import (
+    Checkpoint,
+    Story,
+    World,
+    application,
+    config_map,
+    deployment,
+    in_namespace,
+    world,
+)
 
 
 class Killed(BaseException):
@@ -43,18 +54,23 @@ class MortalClient(KubeClient):
 
     fate = Fate()
 
-    async def apply(self, resource: Resource, manifest: Mapping[str, Any], *, dry_run: bool = False) -> Applied:
+    async def apply(
+        self, resource: Resource, manifest: Mapping[str, Any], *, dry_run: bool = False, force: bool = False
+    ) -> Applied:
         """Apply, unless dead by now."""
         if dry_run:
             self._live()
-            return await super().apply(resource, manifest, dry_run=True)
+            return await super().apply(resource, manifest, dry_run=True, force=force)
         self._before()
-        applied = await super().apply(resource, manifest)
+        applied = await super().apply(resource, manifest, force=force)
         self._after()
         return applied
 
-    async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    async def create(self, resource: Resource, manifest: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Create, unless dead by now."""
+        if dry_run:
+            self._live()
+            return await super().create(resource, manifest, dry_run=True)
         self._before()
         made = await super().create(resource, manifest)
         self._after()
@@ -66,6 +82,13 @@ class MortalClient(KubeClient):
         made = await super().update(resource, manifest)
         self._after()
         return made
+
+    async def manage(self, *args: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Write who owns which fields, unless dead by now."""
+        self._before()
+        answer = await super().manage(*args)
+        self._after()
+        return answer
 
     async def delete(self, *args: Any, dry_run: bool = False, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
         """Delete, unless dead by now."""
@@ -203,3 +226,46 @@ async def test_killed_while_it_creates_it_still_says_created(control_plane: Clus
             assert result.outcome is Outcome.SUCCEEDED, result.cause
             if number < 6:
                 assert set(retold.actions().values()) == {"created"}, f"killed after write {number}"
+
+
+@pytest.mark.timeout(300)
+async def test_killed_while_it_makes_again_or_takes_over_it_ends_the_same(
+    control_plane: Cluster, tmp_path: Path
+) -> None:
+    """Between delete and apply, and between the fields' change of hands and the apply, as well."""
+    async with world(control_plane, tmp_path, client_type=MortalClient) as place:
+        place.policy = Policy.model_validate(
+            {"adopt": ["kubectl"], "recreate": [{"group": "apps", "kind": "Deployment"}]}
+        )
+        place.consents = (Consent.ADOPT, Consent.RECREATE)
+        moved = deployment("web")
+        moved["spec"]["selector"]["matchLabels"] = moved["spec"]["template"]["metadata"]["labels"] = {"app": "moved"}
+        theirs = in_namespace(config_map("settings", colour="blue", size="big"), place.namespace)
+
+        async def attempt(fate: Fate) -> tuple[dict[str, Any], dict[str, str]]:
+            MortalClient.fate = Fate()
+            await place.deploy([])
+            await place.deploy([deployment("web")])
+            await place.kubectl("apply", "-f", "-", stdin=json.dumps(theirs))
+            work = place.work([moved, config_map("settings", colour="red")])
+            checkpoint, story = Checkpoint(), Story()
+            MortalClient.fate = fate
+            outcome = await live_or_die(place, work, story, checkpoint)
+            assert (outcome is None) == (fate.at_write > 0)
+            if outcome is None:
+                MortalClient.fate, story = Fate(), Story()
+                again = await place.engine().run(work, story.report, checkpoint)
+                assert again.outcome is Outcome.SUCCEEDED, again.cause
+            for owned in (await place.owned()).objects:
+                assert owned.uid == (await place.live(owned.ref.kind, owned.ref.name))["metadata"]["uid"]
+            return await state(place), story.actions()
+
+        undisturbed = Fate()
+        expected = await attempt(undisturbed)
+        assert sorted(expected[1].values()) == ["changed", "recreated"]
+        # Delete and apply, the change of hands and apply, and three changes of the inventory.
+        assert undisturbed.writes == 7
+        for number in range(1, undisturbed.writes + 1):
+            for after in (False, True):
+                found = await attempt(Fate(number, after))
+                assert found == expected, f"killed {'after' if after else 'before'} write {number}"

@@ -9,8 +9,10 @@ import pytest
 
 from fairlead_agent.kube.client import Applied, KubeClient
 from fairlead_agent.kube.resources import Resource
+from fairlead_agent.policy import Policy
 from fairlead_agent.ports import DeployResult
 from fairlead_shared.progress import Action, ObjectEvent, Outcome
+from fairlead_shared.statement import Consent
 from tests.cluster.cluster import Cluster
 from tests.e2e.engine_world import (
     APPLICATION_RULES,
@@ -28,6 +30,7 @@ from tests.e2e.engine_world import (
 )
 from tests.polling import eventually
 
+CRDS_ALLOWED = {"group": "apiextensions.k8s.io", "kind": "CustomResourceDefinition", "names": ["boats*"]}
 MAKER_RULES: list[dict[str, Any]] = [
     *APPLICATION_RULES,
     {"apiGroups": [""], "resources": ["namespaces"], "verbs": WRITE},
@@ -185,8 +188,9 @@ async def test_object_without_namespace_goes_to_the_only_one_bound(control_plane
 async def test_bundle_makes_its_own_namespace_and_kind(control_plane: Cluster, tmp_path: Path) -> None:
     """Namespace, CRD and their members arrive in one deployment, and leave in one."""
     async with world(control_plane, tmp_path, cluster_rules=MAKER_RULES) as place:
-        place.allowed = lambda ref: ref.kind in {"Namespace", "CustomResourceDefinition"}
         inner, plural = f"{place.namespace}-inner", f"boats{place.namespace[5:]}"
+        namespaces = {"group": "", "kind": "Namespace", "names": [inner]}
+        place.policy = Policy.model_validate({"clusterScoped": [namespaces, CRDS_ALLOWED]})
         manifests = [
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": inner, "namespace": None}},
             crd(plural),
@@ -216,8 +220,8 @@ async def test_invalid_member_of_a_new_kind_fails_before_any_other_write(
 ) -> None:
     """What could not be proved at first is proved once its kind is there; what is left behind is said, then pruned."""
     async with world(control_plane, tmp_path, cluster_rules=MAKER_RULES) as place:
-        place.allowed = lambda ref: ref.kind == "CustomResourceDefinition"
         plural = f"boats{place.namespace[5:]}"
+        place.policy = Policy.model_validate({"clusterScoped": [CRDS_ALLOWED]})
         boat = {"apiVersion": "boats.example.com/v1", "kind": plural.title(), "metadata": {"name": "tug"}}
         result, story = await place.deploy([crd(plural), {**boat, "spec": {"length": "long"}}, config_map("settings")])
         assert result.outcome is Outcome.FAILED
@@ -254,6 +258,7 @@ async def test_list_of_many_objects_is_kept_in_parts(control_plane: Cluster, tmp
         assert len((await place.owned()).objects) == 1200
         names = ("get", "configmaps", "-n", place.agent_namespace, "-l", "fairlead.dev/inventory-of", "-o", "name")
         assert len((await place.kubectl(*names)).splitlines()) > 2
+        place.consents = (Consent.PRUNE,)
         result, _ = await place.deploy([config_map(f"{'long-' * 45}1"), service("web")])
         assert result.counts[Action.PRUNED] == 1199
         assert len((await place.kubectl(*names)).splitlines()) == 1
@@ -300,12 +305,14 @@ class MeddledClient(KubeClient):
 
     meddle: Callable[[str], Awaitable[None]] | None = None
 
-    async def apply(self, resource: Resource, manifest: Mapping[str, Any], *, dry_run: bool = False) -> Applied:
+    async def apply(
+        self, resource: Resource, manifest: Mapping[str, Any], *, dry_run: bool = False, force: bool = False
+    ) -> Applied:
         """Meddle once, then apply."""
         if not dry_run and MeddledClient.meddle is not None:
             meddle, MeddledClient.meddle = MeddledClient.meddle, None
             await meddle(manifest["metadata"]["name"])
-        return await super().apply(resource, manifest, dry_run=dry_run)
+        return await super().apply(resource, manifest, dry_run=dry_run, force=force)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ MIRRORS = ("unit", "conformance", "integration")
 TESTED_ELSEWHERE: dict[str, str] = {
     "agent/src/fairlead_agent/app.py": "tests/e2e/test_deploy.py",
     "agent/src/fairlead_agent/apply/engine.py": "tests/e2e/test_engine_crash.py",
+    "agent/src/fairlead_agent/apply/planning.py": "tests/e2e/test_engine_consents.py",
     "agent/src/fairlead_agent/apply/preflight.py": "tests/e2e/test_engine_refusals.py",
     "agent/src/fairlead_agent/apply/prune.py": "tests/e2e/test_engine_deploy.py",
+    "agent/src/fairlead_agent/apply/recreation.py": "tests/e2e/test_engine_consents.py",
     "agent/src/fairlead_agent/apply/writes.py": "tests/e2e/test_engine_deploy.py",
     "agent/src/fairlead_agent/connection.py": "tests/integration/test_agent_link.py",
     "agent/src/fairlead_agent/conversation.py": "tests/integration/test_agent_link.py",

@@ -260,7 +260,7 @@ class Execution:
             work = DeployWork(
                 statement=verified.statement,
                 bundle=bundle,
-                allowed_cluster_scoped=self._workshop.policy.current.allows_cluster_scoped,
+                policy=self._workshop.policy.current,
                 unseal=self._unsealer(verified.statement),
                 wait_seconds=self.offer.wait_seconds,
             )

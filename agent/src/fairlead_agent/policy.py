@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from fairlead_agent.apply.makers import Maker
 from fairlead_shared.errors import NameInvalid
 from fairlead_shared.identity import check_name
 from fairlead_shared.objects import ObjectRef
@@ -26,6 +27,15 @@ RELAY = "relay"
 DEFAULT = "default"
 """The threshold of environment types without one of their own."""
 ANY = "*"
+NEVER_RECREATED = frozenset(
+    {
+        ("", "Namespace"),
+        ("", "PersistentVolume"),
+        ("", "PersistentVolumeClaim"),
+        ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    }
+)
+"""(group, kind) of what holds other things or data: deleting it loses them."""
 _ED25519_BYTES = 32
 
 
@@ -62,6 +72,10 @@ def _public_key(value: str) -> str:
     if len(raw) != _ED25519_BYTES:
         raise ValueError("it must be the base64 of a raw 32-byte Ed25519 public key")
     return value
+
+
+def _is_named(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(name.startswith(one[:-1]) if one.endswith(ANY) else name == one for one in patterns)
 
 
 _Name = Annotated[str, AfterValidator(_name)]
@@ -110,7 +124,50 @@ class ClusterScopedRule(_Rule):
         """Tell whether the rule names this object."""
         if ref.group != self.group or ref.kind != self.kind:
             return False
-        return any(ref.name.startswith(name[:-1]) if name.endswith(ANY) else ref.name == name for name in self.names)
+        return _is_named(ref.name, self.names)
+
+
+class ForceRule(_Rule):
+    """Objects of one kind whose fields deployments may take over from other field managers."""
+
+    group: Annotated[str, AfterValidator(_not_any)]
+    """API group, empty for the core group."""
+    kind: Annotated[str, AfterValidator(_not_any), Field(min_length=1)]
+    namespace: _Name | Literal[""] = ""
+    """Empty for cluster-scoped objects."""
+    names: tuple[Annotated[str, AfterValidator(_object_name), Field(min_length=1)], ...] = Field(min_length=1)
+    """Exact names, or prefixes that end in `*`."""
+
+    def allows(self, ref: ObjectRef) -> bool:
+        """Tell whether the rule names this object."""
+        is_meant = (ref.group, ref.kind, ref.namespace) == (self.group, self.kind, self.namespace)
+        return is_meant and _is_named(ref.name, self.names)
+
+
+class RecreateRule(_Rule):
+    """A kind whose objects deployments may delete and make again, where a field cannot be changed in place."""
+
+    group: Annotated[str, AfterValidator(_not_any)]
+    kind: Annotated[str, AfterValidator(_not_any), Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> RecreateRule:
+        if (self.group, self.kind) in NEVER_RECREATED:
+            raise ValueError(f"a {self.kind} is never recreated: what it holds would be lost")
+        return self
+
+
+class PruneRule(_Rule):
+    """How much of an environment a deployment may delete without its signers' consent."""
+
+    unconfirmed_objects: int = Field(default=10, ge=0)
+    """So many in any case, ..."""
+    unconfirmed_percent: int = Field(default=50, ge=0, le=100)
+    """... and more, if they are no more than this part of what the environment holds."""
+
+    def needs_consent(self, pruned: int, held: int) -> bool:
+        """Tell whether deleting so many of what an environment holds needs consent."""
+        return pruned > self.unconfirmed_objects and pruned * 100 > self.unconfirmed_percent * held
 
 
 class Threshold(_Rule):
@@ -125,6 +182,12 @@ class Policy(_Rule):
 
     bindings: tuple[Binding, ...] = ()
     cluster_scoped: tuple[ClusterScopedRule, ...] = ()
+    adopt: frozenset[Maker] = frozenset()
+    """Whose objects deployments with that consent may take over; never another environment's."""
+    force: tuple[ForceRule, ...] = ()
+    recreate: tuple[RecreateRule, ...] = ()
+    """What deployments with that consent may delete and make again."""
+    prune: PruneRule = PruneRule()
     signers: Mapping[_Name, Annotated[str, AfterValidator(_public_key)]] = Field(default_factory=dict)
     """Signer name → base64 of a raw Ed25519 public key."""
     trust_relay: bool = True
@@ -181,6 +244,14 @@ class Policy(_Rule):
     def allows_cluster_scoped(self, ref: ObjectRef) -> bool:
         """Tell whether deployments may write this cluster-scoped object."""
         return any(rule.allows(ref) for rule in self.cluster_scoped)
+
+    def may_force(self, ref: ObjectRef) -> bool:
+        """Tell whether deployments may take over fields of this object from other field managers."""
+        return any(rule.allows(ref) for rule in self.force)
+
+    def may_recreate(self, ref: ObjectRef) -> bool:
+        """Tell whether deployments may delete this object and make it again."""
+        return any((rule.group, rule.kind) == (ref.group, ref.kind) for rule in self.recreate)
 
 
 def _listed(names: set[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fairlead_agent.policy import Policy
 from fairlead_shared.bundle import Bundle
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.objects import ObjectRef
@@ -75,8 +76,8 @@ class DeployPlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     bundle_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    actions: Annotated[str, Field(pattern=r"^[cmu]*$")]
-    """One letter per object in the bundle's order: c created, m changed, u unchanged."""
+    actions: Annotated[str, Field(pattern=r"^[cmru]*$")]
+    """One letter per object in the bundle's order: c created, m changed, r recreated, u unchanged."""
     prune: tuple[OwnedObject, ...] = ()
     """What the environment held and the bundle does not."""
 
@@ -97,8 +98,8 @@ class DeployWork:
 
     statement: DeploymentStatement
     bundle: Bundle
-    allowed_cluster_scoped: Callable[[ObjectRef], bool]
-    """Whether the operator's policy lets this environment write a cluster-scoped object."""
+    policy: Policy
+    """The operator's rules, as they were when the job began."""
     unseal: Unseal
     wait_seconds: float
     """How long all objects together may take to become healthy, > 0."""

@@ -7,7 +7,7 @@ Only click is imported before a command runs: `--help` and completion must answe
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar
@@ -57,6 +57,14 @@ class Precedence:
         """Return what a request for a deployment says of it; nothing for what the relay does anyway."""
         said: dict[str, object] = {"on_earlier": "supersede"} if self.is_superseding else {}
         return said | ({"priority": self.priority} if self.priority else {})
+
+
+_CONSENTS: Mapping[str, tuple[str, str]] = {
+    "adopt": ("--adopt", "Take over objects that are there already, if the cluster's operator allows it."),
+    "prune": ("--prune-many", "Delete more of what the environment holds than is deleted unasked."),
+    "recreate": ("--recreate", "Delete and make again what cannot be changed in place, if the operator allows it."),
+}
+"""Consent, as the API calls it → its flag and what that says."""
 
 
 def examples(*commands: str) -> str:
@@ -180,6 +188,23 @@ def with_precedence(command: _CommandT) -> _CommandT:
         ),
     ):
         decorated = decorate(decorated)
+    return decorated  # type: ignore[no-any-return]  # click's decorators keep the type
+
+
+def with_consents(command: _CommandT) -> _CommandT:
+    """Give a command the flags that let a deployment do what it does not do unasked; pass the request's `consents`."""
+
+    @wraps(command)
+    def run(
+        *args: Any,  # noqa: ANN401  (the command's own)
+        **options: Any,  # noqa: ANN401  (whatever click read)
+    ) -> Any:  # noqa: ANN401  (the command's)
+        given = [name for name in _CONSENTS if options.pop(f"may_{name}")]
+        return command(*args, consents={"consents": given} if given else {}, **options)
+
+    decorated: Any = run
+    for name, (flag, help_text) in reversed(list(_CONSENTS.items())):
+        decorated = click.option(flag, f"may_{name}", is_flag=True, help=help_text)(decorated)
     return decorated  # type: ignore[no-any-return]  # click's decorators keep the type
 
 

@@ -80,6 +80,8 @@ class ErrorCode(StrEnum):
     """Another field manager owns a field. Permanent until resolved."""
     IMMUTABLE = "immutable"
     """A field that cannot be changed in place. Permanent."""
+    CONSENT = "consent"
+    """It would delete more than the operator lets a deployment delete unasked. Permanent until consented to."""
     API_SERVER_UNREACHABLE = "api_server_unreachable"
     """The agent cannot reach its API server. Temporary."""
     UNHEALTHY = "unhealthy"

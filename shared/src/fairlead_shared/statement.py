@@ -35,6 +35,21 @@ class Strategy(StrEnum):
     """Nothing is to be left: the bundle is the empty one, and everything that the environment owns is pruned."""
 
 
+class Consent(StrEnum):
+    """
+    What a deployment does only if its signers said so, and the cluster's operator too.
+
+    A peer that does not know a value refuses the statement.
+    """
+
+    ADOPT = "adopt"
+    """Take over objects that are there already and were not made by Fairlead."""
+    PRUNE = "prune"
+    """Delete a large part of what the environment holds."""
+    RECREATE = "recreate"
+    """Delete and make again what cannot be changed in place."""
+
+
 class DeploymentStatement(BaseModel):
     """One change of one environment to one bundle, in the words its signers agreed to."""
 
@@ -60,10 +75,12 @@ class DeploymentStatement(BaseModel):
     """Seconds since the epoch, exclusive."""
     rollback: bool
     """Marks a deliberate return to an older bundle."""
+    consents: tuple[Consent, ...] = ()
+    """Sorted, each once. Not written while empty, so that an agent that knows none reads what needs none."""
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes, those that are signed."""
-        return canonical_json(self.model_dump(mode="json"))
+        return canonical_json(self.model_dump(mode="json", exclude=None if self.consents else {"consents"}))
 
     @classmethod
     def from_bytes(cls, content: bytes) -> DeploymentStatement:
@@ -80,4 +97,6 @@ class DeploymentStatement(BaseModel):
             raise StatementInvalid(f"{where}: {first['msg']}") from None
         if statement.to_bytes() != content:
             raise StatementInvalid("its bytes are not canonical")
+        if list(statement.consents) != sorted(set(statement.consents)):
+            raise StatementInvalid("consents: each once, in order")
         return statement

@@ -127,3 +127,30 @@ def test_one_key_under_two_names_counts_once() -> None:
         policy(signers={"a": key, "b": key}, thresholds={"default": {"signers": ["a", "b"], "count": 2}})
     with pytest.raises(ValidationError, match="the relay's own key"):
         policy(signers={"relay": key})
+
+
+def test_force_and_recreate_are_rules_by_kind() -> None:
+    """Fields are taken over on the named objects of one namespace; what holds data is never made again."""
+    rules = policy(
+        force=[{"group": "apps", "kind": "Deployment", "namespace": "shop", "names": ["web-*"]}],
+        recreate=[{"group": "batch", "kind": "Job"}],
+    )
+    web = ObjectRef(api_version="apps/v1", kind="Deployment", namespace="shop", name="web-1")
+    assert rules.may_force(web)
+    assert not rules.may_force(web.model_copy(update={"namespace": "bank"}))
+    assert not rules.may_force(web.model_copy(update={"name": "db"}))
+    assert rules.may_recreate(ObjectRef(api_version="batch/v1", kind="Job", namespace="shop", name="any"))
+    assert not rules.may_recreate(web)
+    for group, kind in (("", "PersistentVolumeClaim"), ("apiextensions.k8s.io", "CustomResourceDefinition")):
+        with pytest.raises(ValidationError, match="never recreated"):
+            policy(recreate=[{"group": group, "kind": kind}])
+    with pytest.raises(ValidationError):
+        policy(adopt=["anybody"])
+
+
+@pytest.mark.parametrize(
+    ("pruned", "held", "needs"), [(10, 10, False), (11, 22, False), (11, 21, True), (0, 0, False), (500, 1000, False)]
+)
+def test_a_large_prune_needs_consent(pruned: int, held: int, *, needs: bool) -> None:
+    """More than ten, and more than half of what is held, unless the operator says otherwise."""
+    assert policy().prune.needs_consent(pruned, held) is needs

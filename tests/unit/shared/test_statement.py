@@ -47,6 +47,9 @@ def test_bytes_are_canonical_and_round_trip() -> None:
         {"not_before": "soon"},
         {"namespaces": ["a"] * 257},
         {"format": "fairlead.statement/2"},
+        {"consents": ["everything"]},
+        {"consents": ["recreate", "adopt"]},
+        {"consents": ["adopt", "adopt"]},
     ],
 )
 def test_unknown_or_malformed_field_is_named(change: dict[str, object]) -> None:
@@ -63,3 +66,13 @@ def test_other_bytes_of_the_same_statement_are_refused() -> None:
         DeploymentStatement.from_bytes(pretty)
     with pytest.raises(StatementInvalid):
         DeploymentStatement.from_bytes(b"[" * 10_000)
+
+
+def test_consents_are_written_only_where_there_are_any() -> None:
+    """A statement without any has the bytes it had before consents were known; an older agent refuses others."""
+    assert b"consents" not in statement().to_bytes()
+    asked = statement(consents=("adopt", "prune"))
+    assert DeploymentStatement.from_bytes(asked.to_bytes()) == asked
+    empty = json.dumps({**json.loads(statement().to_bytes()), "consents": []}, sort_keys=True, separators=(",", ":"))
+    with pytest.raises(StatementInvalid, match="canonical"):
+        DeploymentStatement.from_bytes(empty.encode())

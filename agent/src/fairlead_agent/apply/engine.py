@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 from fairlead_agent.apply.findings import Finding
 from fairlead_agent.apply.graph import Graph
-from fairlead_agent.apply.inventory import InventoryStore
+from fairlead_agent.apply.inventory import InventoryStore, replace_uid
 from fairlead_agent.apply.preflight import Preflight, Proof
 from fairlead_agent.apply.prune import Pruner, prunable
 from fairlead_agent.apply.wanted import WantedObjects
@@ -38,7 +38,7 @@ from fairlead_agent.ports import (
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.progress import Action, Outcome, Step, StepEvent
 
-_LETTERS = {Action.CREATED: "c", Action.CHANGED: "m", Action.UNCHANGED: "u"}
+_LETTERS = {Action.CREATED: "c", Action.CHANGED: "m", Action.RECREATED: "r", Action.UNCHANGED: "u"}
 _ACTIONS = {letter: action for action, letter in _LETTERS.items()}
 
 
@@ -165,7 +165,7 @@ class _Deployment:
         leaving = prunable(inventory, self._wanted)
         known = {owned.ref.identity for owned in leaving}
         gone = tuple(owned for owned in (saved.prune if saved else ()) if owned.ref.identity not in known)
-        proof.findings += await self._pruner.check(leaving)
+        proof.findings += await self._pruner.check(leaving, len(inventory.objects))
         await self._conclude(Step.PREFLIGHT, proof.findings)
         if saved is not None and saved.bundle_sha256 == self._work.bundle.sha256:
             _call_as_planned(proof, saved)
@@ -185,8 +185,12 @@ class _Deployment:
         planned = proved.proof.planned
         await self._save_plan(proved)
         intended = [OwnedObject(ref=ref, uid=planned[place].uid) for place, ref in enumerate(self._wanted.refs)]
+        # What is made again gets a UID that nobody knows yet; the old one must not stand for it.
+        again = [own for place, own in enumerate(intended) if planned[place].action is Action.RECREATED]
+        intended = [replace_uid(own, "") if own in again else own for own in intended]
         await self._inventory.change(
-            self._work.environment, lambda inventory: inventory.owns(intended).begun(self._mark(finished=False))
+            self._work.environment,
+            lambda inventory: inventory.without(again).owns(intended).begun(self._mark(finished=False)),
         )
 
     async def _save_plan(self, proved: _Proved) -> None:

@@ -13,18 +13,17 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from fairlead_agent.apply.findings import Finding, Severity, findings_of, folded
 from fairlead_agent.apply.graph import Graph
-from fairlead_agent.apply.inventory import ENVIRONMENT_ANNOTATION, OWNER_LABEL
-from fairlead_agent.apply.live import LiveObjects, digest_of, live_of
+from fairlead_agent.apply.live import LiveObjects
+from fairlead_agent.apply.planning import ObjectPlanner, Planned
 from fairlead_agent.apply.wanted import WantedObjects
-from fairlead_agent.errors import FieldConflict, InvalidObject, KubeError, NotFound, UnknownKind
+from fairlead_agent.errors import KubeError, NotFound, UnknownKind
 from fairlead_agent.health.targets import EVIDENCE, Source, Target, is_watched, is_workload
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import CRDS, NAMESPACES, Resource, resources_of_crd
-from fairlead_agent.ports import DeployWork, EnvironmentKey
+from fairlead_agent.ports import DeployWork
 from fairlead_shared.errors import ErrorCode, SealInvalid
 from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import Action
@@ -38,19 +37,6 @@ _BATCH = 64
 
 Kind = tuple[str, str]
 """(apiVersion, kind)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """What will become of one object."""
-
-    action: Action
-    write: bool
-    """Whether it needs a write."""
-    uid: str = ""
-    """Of the live object; empty if there is none."""
-    resource_version: str = ""
-    """Of the live object that is to be changed, as it was compared: the write is bound to it."""
 
 
 @dataclass(slots=True)
@@ -79,6 +65,7 @@ class Preflight:
         self._work = work
         self._wanted = wanted
         self._live = LiveObjects(client, work.environment.owner)
+        self._planner = ObjectPlanner(client, work, self._live)
 
     async def run(self) -> tuple[Proof, Graph]:
         """
@@ -176,7 +163,7 @@ class Preflight:
         elif resource.namespaced and ref.namespace not in self._work.statement.namespaces:
             message = f"namespace {ref.namespace} is not among those of the deployment statement"
             proof.findings.append(Finding(ErrorCode.NOT_BOUND, message, ref, field="metadata.namespace"))
-        elif not resource.namespaced and not self._work.allowed_cluster_scoped(ref):
+        elif not resource.namespaced and not self._work.policy.allows_cluster_scoped(ref):
             message = "it is cluster-scoped, and the agent's policy does not allow it"
             remedy = f'clusterScoped:\n- group: "{ref.group}"\n  kind: {ref.kind}\n  names: [{ref.name}]\n'
             proof.findings.append(Finding(ErrorCode.CLUSTER_SCOPED, message, ref, remedy=remedy))
@@ -193,47 +180,15 @@ class Preflight:
             proof.findings.append(Finding(ErrorCode.SEAL, str(error), ref, remedy="seal it again to the current key"))
             return
         try:
-            planned = await self._plan(resource, ref, manifest, proof)
+            planned, findings = await self._planner.plan(resource, ref, manifest)
         except KubeError as error:
             if error.temporary:
                 raise
             proof.findings.extend(findings_of(error, ref, fresh=True))
         else:
+            proof.findings += findings
             if planned is not None:
                 proof.planned[place] = planned
-
-    async def _plan(
-        self, resource: Resource, ref: ObjectRef, manifest: Mapping[str, Any], proof: Proof
-    ) -> Planned | None:
-        """Dry-run one object and compare; None if a finding says why it cannot be written."""
-        try:
-            applied = await self._client.apply(resource, manifest, dry_run=True)
-        except (FieldConflict, InvalidObject):
-            # Somebody else's object conflicts as a rule; that it is somebody else's is the better reason.
-            standing = await self._client.find(resource, ref.namespace, ref.name)
-            if standing is not None and (finding := foreign(standing, ref, self._work.environment)):
-                proof.findings.append(finding)
-                return None
-            raise
-        if applied.created:
-            return Planned(Action.CREATED, write=True)
-        live = self._live.get(ref)
-        if live is None:
-            found = await self._client.find(resource, ref.namespace, ref.name)
-            if found is None:
-                return Planned(Action.CREATED, write=True)
-            if finding := foreign(found, ref, self._work.environment):
-                proof.findings.append(finding)
-                return None
-            live = live_of(found)
-        if live.deleted:
-            waits = f" and waits for its finalizers ({', '.join(live.finalizers)})" if live.finalizers else ""
-            message = f"the live object is being deleted{waits}"
-            proof.findings.append(Finding(ErrorCode.CONFLICT, message, ref, remedy="deploy again once it is gone"))
-            return None
-        if live.digest == digest_of(applied.manifest):
-            return Planned(Action.UNCHANGED, write=False, uid=live.uid)
-        return Planned(Action.CHANGED, write=True, uid=live.uid, resource_version=live.resource_version)
 
     async def _check_watches(self, places: Iterable[int], proof: Proof) -> None:
         """Prove that health can be watched later: without the right, waiting would find out after the writes."""
@@ -319,26 +274,6 @@ class Preflight:
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
             raise first from None
-
-
-def foreign(live: Mapping[str, Any], ref: ObjectRef, environment: EnvironmentKey) -> Finding | None:
-    """Return a finding if a live object is not this environment's, None if it is."""
-    metadata = live["metadata"]
-    labels = metadata.get("labels") or {}
-    owner = labels.get(OWNER_LABEL)
-    if owner == environment.owner:
-        return None
-    if owner:
-        named = (metadata.get("annotations") or {}).get(ENVIRONMENT_ANNOTATION, owner)
-        message = f"it belongs to another environment, {named}"
-        return Finding(
-            ErrorCode.OWNED_BY_OTHER, message, ref, remedy="rename it, or remove it from the other environment"
-        )
-    managers = {entry.get("manager"): None for entry in metadata.get("managedFields") or [] if entry.get("manager")}
-    tool = labels.get("app.kubernetes.io/managed-by")
-    made_by = ", ".join(([str(tool)] if tool else []) + [str(manager) for manager in managers]) or "somebody else"
-    message = f"it is there already and was not made by Fairlead (made by {made_by})"
-    return Finding(ErrorCode.OWNED_BY_OTHER, message, ref, remedy="rename it, or delete the live object first")
 
 
 def _is_new(proof: Proof, place: int, resource: Resource) -> bool:

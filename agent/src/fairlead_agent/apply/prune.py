@@ -21,9 +21,18 @@ from fairlead_agent.errors import Conflict, KubeError, NotFound, UnknownKind
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import Resource
 from fairlead_agent.ports import Clock, DeployWork, OwnedObject, Report
+from fairlead_shared.errors import ErrorCode
 from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import Action, ObjectEvent
+from fairlead_shared.statement import Consent, Strategy
 
+_KEPT: Mapping[str, str] = {
+    "fairlead.dev/prune": "deny",
+    "helm.sh/resource-policy": "keep",
+    "kustomize.toolkit.fluxcd.io/prune": "disabled",
+}
+"""Annotations, and the value of each that forbids to delete the live object."""
+_ARGOCD_OPTIONS = "argocd.argoproj.io/sync-options"
 _TRIES = 5
 """Reads of an object that changes while it is being deleted."""
 
@@ -61,10 +70,25 @@ class Pruner:
         """Begin no further delete."""
         self._stopping = True
 
-    async def check(self, candidates: Sequence[OwnedObject]) -> list[Finding]:
-        """Dry-run the deletes. Returns: Why some would be denied. Raises: KubeError: temporary ones."""
+    async def check(self, candidates: Sequence[OwnedObject], held: int) -> list[Finding]:
+        """
+        Dry-run the deletes.
+
+        Args:
+            candidates: What is to go.
+            held: How many objects the environment holds now.
+        Returns: Why some would be denied, or all of them need consent.
+        Raises: KubeError: temporary ones.
+        """
         found = await asyncio.gather(*(self._check(owned) for owned in candidates))
-        return folded(finding for findings in found for finding in findings)
+        findings = [finding for findings in found for finding in findings]
+        statement = self._work.statement
+        is_meant = statement.strategy is Strategy.DESTROY or Consent.PRUNE in statement.consents
+        if not is_meant and self._work.policy.prune.needs_consent(len(candidates), held):
+            message = f"it would delete {len(candidates)} of the {held} objects that the environment holds"
+            remedy = "are the files complete? if it is meant, deploy with --prune-many"
+            findings.append(Finding(ErrorCode.CONSENT, message, remedy=remedy))
+        return folded(findings)
 
     async def prune(self, candidates: Sequence[OwnedObject]) -> None:
         """Delete them, in the reverse of their order of creation, and report each."""
@@ -77,7 +101,7 @@ class Pruner:
         try:
             resource = await self._client.resolve(owned.ref.api_version, owned.ref.kind)
             live = await self._ours(resource, owned)
-            if live is not None and self._allowed(resource, owned.ref):
+            if live is not None and self._allowed(resource, owned.ref) and not _keeper(live):
                 await self._delete(resource, owned.ref, live, dry_run=True)
         except (UnknownKind, NotFound, Conflict):
             return []  # gone, or changed just now: the real delete looks again
@@ -116,6 +140,8 @@ class Pruner:
                 live = await self._ours(resource, owned)
                 if live is None:
                     return Pruned(owned, Action.SKIPPED, "the live object is not the one this environment made")
+                if keeper := _keeper(live):
+                    return Pruned(owned, Action.SKIPPED, f"its annotation {keeper} keeps it", forget=False)
                 answer = await self._delete(resource, owned.ref, live)
             except NotFound:
                 # Without a UID only the intent was listed: its deployment failed before it wrote this object.
@@ -136,7 +162,7 @@ class Pruner:
     def _allowed(self, resource: Resource, ref: ObjectRef) -> bool:
         if resource.namespaced:
             return ref.namespace in self._work.statement.namespaces
-        return self._work.allowed_cluster_scoped(ref)
+        return self._work.policy.allows_cluster_scoped(ref)
 
     async def _delete(
         self, resource: Resource, ref: ObjectRef, live: Mapping[str, Any], *, dry_run: bool = False
@@ -150,3 +176,14 @@ class Pruner:
             resource_version=metadata["resourceVersion"],
             dry_run=dry_run,
         )
+
+
+def _keeper(live: Mapping[str, Any]) -> str:
+    """Return the annotation of a live object that forbids to delete it, as `name: value`; empty if there is none."""
+    annotations = live["metadata"].get("annotations") or {}
+    for name, value in _KEPT.items():
+        if annotations.get(name) == value:
+            return f"{name}: {value}"
+    if "Prune=false" in str(annotations.get(_ARGOCD_OPTIONS, "")).replace(" ", "").split(","):
+        return f"{_ARGOCD_OPTIONS}: Prune=false"
+    return ""

@@ -68,6 +68,10 @@ class WantedObjects(Sequence[dict[str, Any]]):
         if namespace != ref.namespace:
             self.refs[place] = ref.model_copy(update={"namespace": namespace})
 
+    def may_force(self, place: int) -> bool:
+        """Tell whether an object's fields may be taken over from other field managers."""
+        return self._work.policy.may_force(self.refs[place])
+
     def prepared(self, place: int) -> dict[str, Any]:
         """
         Return the manifest to send, with this environment's owner label and annotation.

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from fairlead_agent.apply.findings import Finding, findings_of
 from fairlead_agent.apply.graph import Graph
 from fairlead_agent.apply.inventory import OWNER_LABEL
-from fairlead_agent.apply.preflight import Planned
+from fairlead_agent.apply.ownership import taken_over
+from fairlead_agent.apply.planning import Planned
 from fairlead_agent.apply.wanted import WantedObjects
-from fairlead_agent.errors import Conflict, KubeError
+from fairlead_agent.errors import Conflict, KubeError, NotFound
 from fairlead_agent.kube.client import Applied, KubeClient
-from fairlead_agent.kube.condition import until
+from fairlead_agent.kube.condition import until, until_gone
 from fairlead_agent.kube.resources import CRDS, Resource
 from fairlead_agent.ports import Clock, Report
 from fairlead_shared.errors import ErrorCode, SealInvalid
@@ -29,6 +30,8 @@ _WORKERS = 16
 """As many as the client sends at once."""
 _TRIES = 8
 """Writes of an object that others keep changing, such as a Deployment whose status moves."""
+_GONE_SECONDS = 60.0
+"""How long the finalizers of an object that is to be made again may take."""
 _ESTABLISHED_SECONDS = 30.0
 """How long a CRD may take to be established; well under a second is usual."""
 
@@ -141,7 +144,9 @@ class Writer:
             raise AssertionError(f"{ref} was not resolved")  # preflight let it through: a defect here, not input
         uid = ""
         try:
-            applied = await self._write(resource, place, planned.resource_version)
+            if planned.action is Action.RECREATED:
+                await self._take_away(resource, place, planned.uid)
+            applied = await self._write(resource, place, planned)
             uid = applied.manifest["metadata"]["uid"]
             if resource == CRDS:
                 await until(self._client, resource, applied.manifest, "Established", seconds=_ESTABLISHED_SECONDS)
@@ -149,28 +154,72 @@ class Writer:
             findings = list(findings_of(error, ref, fresh=True))
         except SealInvalid as error:
             findings = [Finding(ErrorCode.SEAL, str(error), ref)]
-        except TimeoutError:
-            findings = [Finding(ErrorCode.UNHEALTHY, f"not established after {_ESTABLISHED_SECONDS:g} s", ref)]
+        except TimeoutError as error:
+            late = str(error) or f"not established after {_ESTABLISHED_SECONDS:g} s"
+            findings = [Finding(ErrorCode.UNHEALTHY, late, ref)]
         else:
-            return Written(planned.action, uid), ""
+            return Written(planned.action, uid), _told(planned)
         self.findings += findings
         for finding in findings:
             await self._report(finding.event(self._clock()))
         return Written(Action.FAILED, uid), findings[0].message
 
-    async def _write(self, resource: Resource, place: int, version: str) -> Applied:
+    async def _take_away(self, resource: Resource, place: int, uid: str) -> None:
+        """
+        Delete an object that is to be made again, and wait until it is gone.
+
+        Raises: Conflict: another one of its name is there. TimeoutError: its finalizers take too long.
+        """
+        ref = self._wanted.refs[place]
+        for _ in range(_TRIES):
+            live = await self._client.find(resource, ref.namespace, ref.name)
+            if live is None:
+                return
+            metadata = live["metadata"]
+            if metadata["uid"] != uid:
+                # An earlier attempt of this very job made it again; whose it is the write will see.
+                return
+            try:
+                await self._client.delete(
+                    resource, ref.namespace, ref.name, uid=uid, resource_version=metadata["resourceVersion"]
+                )
+                await until_gone(self._client, resource, live, seconds=_GONE_SECONDS)
+            except NotFound:
+                return
+            except Conflict:
+                continue
+            except TimeoutError:
+                waits = ", ".join(metadata.get("finalizers") or [])
+                late = f"deleted to be made again, and still there after {_GONE_SECONDS:g} s; finalizers: {waits}"
+                raise TimeoutError(late) from None
+            return
+        raise Conflict(f"{ref} changed {_TRIES} times while it was being deleted")
+
+    async def _take_over(self, resource: Resource, place: int, planned: Planned) -> str:
+        """Move the fields of the live object's maker to Fairlead. Returns: The version it has then."""
+        ref = self._wanted.refs[place]
+        live = await self._client.get(resource, ref.namespace, ref.name)
+        if planned.taken_from is None or live["metadata"]["uid"] != planned.uid:
+            raise Conflict(f"{ref} was made anew")
+        managed = await self._client.manage(resource, live, taken_over(live, planned.taken_from))
+        return str(managed["metadata"]["resourceVersion"])
+
+    async def _write(self, resource: Resource, place: int, planned: Planned) -> Applied:
         """
         Apply an object at the version that was compared; at a newer one if only others' fields changed since.
 
         A write of a process that no longer leads comes too late for its version, and changes nothing.
         """
-        ref = self._wanted.refs[place]
+        ref, version = self._wanted.refs[place], planned.resource_version
+        force = self._wanted.may_force(place)
+        if planned.taken_from is not None:
+            version = await self._take_over(resource, place, planned)
         for _ in range(_TRIES):
             manifest = self._wanted.prepared(place)
             if version:
                 manifest["metadata"]["resourceVersion"] = version
             try:
-                return await self._client.apply(resource, manifest)
+                return await self._client.apply(resource, manifest, force=force)
             except Conflict:
                 live = await self._client.find(resource, ref.namespace, ref.name)
                 metadata = {} if live is None else live["metadata"]
@@ -183,3 +232,7 @@ class Writer:
     def _failed(self, place: int) -> bool:
         written = self.written.get(place)
         return written is not None and written.action in {Action.FAILED, Action.SKIPPED}
+
+
+def _told(planned: Planned) -> str:
+    return f"taken over from {planned.taken_from}" if planned.taken_from is not None else ""

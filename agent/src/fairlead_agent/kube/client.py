@@ -7,7 +7,7 @@ translation of errors are the same everywhere.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -141,15 +141,18 @@ class KubeClient:
             token=str(metadata.get("continue") or ""),
         )
 
-    async def apply(self, resource: Resource, manifest: Mapping[str, Any], *, dry_run: bool = False) -> Applied:
+    async def apply(
+        self, resource: Resource, manifest: Mapping[str, Any], *, dry_run: bool = False, force: bool = False
+    ) -> Applied:
         """
-        Apply one object server-side, as field manager `fairlead`, never by force.
+        Apply one object server-side, as field manager `fairlead`.
 
         Args:
             resource: Where its kind is served.
             manifest: The fields wanted; apiVersion, kind, metadata.name, and metadata.namespace if namespaced. With
                 metadata.resourceVersion, only the object as it was read is changed.
             dry_run: Run everything but the write.
+            force: Take over fields that other managers own, instead of a conflict.
         Returns: The object after it, and whether it was (would be) created.
         Raises: Conflict: it changed meanwhile. FieldConflict, InvalidObject, MissingRight, AdmissionDenied, NotFound
             (its namespace) and the like.
@@ -160,6 +163,8 @@ class KubeClient:
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
         if dry_run:
             query["dryRun"] = "All"
+        if force:
+            query["force"] = "true"
         status, answer = await self.transport.request(
             "PATCH",
             resource.path(namespace, name),
@@ -170,16 +175,43 @@ class KubeClient:
         )
         return Applied(answer, created=status == HTTPStatus.CREATED)
 
-    async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    async def create(self, resource: Resource, manifest: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Create one object. Raises: AlreadyExists: it is there, perhaps by an earlier try of this very request."""
         metadata = manifest["metadata"]
         namespace = metadata.get("namespace", "")
+        query = {"fieldManager": FIELD_MANAGER}
+        if dry_run:
+            query["dryRun"] = "All"
         _, answer = await self.transport.request(
             "POST",
             resource.path(namespace),
             what=_named(resource, namespace, metadata["name"]),
-            query={"fieldManager": FIELD_MANAGER},
+            query=query,
             body=manifest,
+        )
+        return answer
+
+    async def manage(
+        self, resource: Resource, live: Mapping[str, Any], managed_fields: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """
+        Write who owns which fields of one object, at the version it was read at; its content stays as it is.
+
+        Raises: Conflict: it changed meanwhile. NotFound: it is gone.
+        Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership
+        """
+        metadata = live["metadata"]
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        _, answer = await self.transport.request(
+            "PATCH",
+            resource.path(namespace, name),
+            what=_named(resource, namespace, name),
+            query={"fieldManager": FIELD_MANAGER},
+            body=[
+                {"op": "replace", "path": "/metadata/managedFields", "value": list(managed_fields)},
+                {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
+            ],
+            content_type="application/json-patch+json",
         )
         return answer
 

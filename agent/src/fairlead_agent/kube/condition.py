@@ -1,4 +1,4 @@
-"""Wait, by a watch, until one object has a condition."""
+"""Wait, by a watch, until one object has a condition, or is gone."""
 
 from __future__ import annotations
 
@@ -49,3 +49,34 @@ async def until(
             except (Unreachable, WatchExpired):
                 pass  # the next look tells where it stands
             manifest = await client.get(resource, namespace, name)
+
+
+async def until_gone(client: KubeClient, resource: Resource, manifest: Mapping[str, Any], *, seconds: float) -> None:
+    """
+    Wait until an object whose deletion was asked for is gone.
+
+    Args:
+        client: Of the cluster.
+        resource: Where its kind is served.
+        manifest: The object as last seen.
+        seconds: Time limit, > 0.
+    Raises: TimeoutError: not in time. KubeError: it may not be watched.
+    """
+    namespace, name = manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]
+    uid = manifest["metadata"]["uid"]
+    async with asyncio.timeout(seconds):
+        while (live := await client.find(resource, namespace, name)) is not None and live["metadata"]["uid"] == uid:
+            try:
+                async with client.watch(
+                    resource,
+                    namespace,
+                    resource_version=live["metadata"]["resourceVersion"],
+                    server_seconds=int(seconds) + 1,
+                    silence_seconds=seconds,
+                    field_selector=f"metadata.name={name}",
+                ) as events:
+                    async for event in events:
+                        if event.get("type") == "DELETED":
+                            break
+            except (Unreachable, WatchExpired):
+                pass  # the next look tells where it stands

@@ -13,7 +13,7 @@ import json
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from types import TracebackType
@@ -140,7 +140,7 @@ class Transport:
         *,
         what: str,
         query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> tuple[int, dict[str, Any]]:
@@ -152,7 +152,7 @@ class Transport:
             path: Path below the server's URL.
             what: The object or collection asked for, for errors.
             query: Query parameters.
-            body: JSON object to send.
+            body: JSON to send.
             content_type: Media type of the body.
             accept: Media types taken.
         Returns: HTTP status (2xx) and the JSON object answered.

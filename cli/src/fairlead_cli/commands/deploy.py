@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairlead_cli.options import ContentNames, Precedence, examples, with_content, with_output, with_precedence
+from fairlead_cli.options import (
+    ContentNames,
+    Precedence,
+    examples,
+    with_consents,
+    with_content,
+    with_output,
+    with_precedence,
+)
 from fairlead_cli.parameters import AddressType, DurationType, EnvironmentAddress
 from fairlead_cli.terminal import Column, Format, Terminal
 
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--watch", "-w", "is_watched", is_flag=True, help="Follow it to its end; the exit code says how it went.")
 @click.option("--timeout", type=DurationType(), help="How long it may take to become healthy, e.g. 5m; then it fails.")
 @with_precedence
+@with_consents
 @click.option("--dry-run", "is_dry", is_flag=True, help="Say what it would change, and send nothing.")
 @with_output
 def deploy(
@@ -41,6 +50,7 @@ def deploy(
     timeout: float | None,
     is_dry: bool,  # noqa: FBT001  (click passes by name)
     precedence: Precedence,
+    consents: dict[str, object],
     terminal: Terminal,
 ) -> int:
     """
@@ -93,6 +103,7 @@ def deploy(
             "bundle_sha256": bundle.sha256,
             "origins": dict(prepared.origins),
             **precedence.fields(),
+            **consents,
         }
         if timeout is not None:
             body |= {"wait_seconds": timeout, "deadline_seconds": timeout}

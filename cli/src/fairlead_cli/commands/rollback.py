@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from fairlead_cli.options import AddressArgument, Precedence, examples, with_output, with_precedence
+from fairlead_cli.options import AddressArgument, Precedence, examples, with_consents, with_output, with_precedence
 from fairlead_cli.parameters import DEPLOYMENT, DurationType, EnvironmentAddress
 from fairlead_cli.terminal import Terminal
 
@@ -20,6 +20,7 @@ from fairlead_cli.terminal import Terminal
 @click.option("--watch", "-w", "is_watched", is_flag=True, help="Follow it to its end; the exit code says how it went.")
 @click.option("--timeout", type=DurationType(), help="How long it may take to become healthy, e.g. 5m; then it fails.")
 @with_precedence
+@with_consents
 @with_output
 def rollback(
     address: EnvironmentAddress,
@@ -27,6 +28,7 @@ def rollback(
     is_watched: bool,  # noqa: FBT001  (click passes by name)
     timeout: float | None,
     precedence: Precedence,
+    consents: dict[str, object],
     terminal: Terminal,
 ) -> int:
     """
@@ -41,7 +43,7 @@ def rollback(
     from fairlead_cli.watching import watch_and_show
 
     with connect() as client:
-        body: dict[str, object] = {"deployment_id": new_deployment_id(), **precedence.fields()}
+        body: dict[str, object] = {"deployment_id": new_deployment_id(), **precedence.fields(), **consents}
         if to is not None:
             body["to"] = to
         if timeout is not None:

@@ -23,6 +23,7 @@ from fairlead_relay.store.tokens import Role
 from fairlead_shared.bundle import MAX_OBJECTS
 from fairlead_shared.jobs import JobState
 from fairlead_shared.progress import Outcome
+from fairlead_shared.statement import Consent
 
 router = APIRouter(prefix="/v1/organizations/{organization}", tags=["deployments"])
 
@@ -48,6 +49,8 @@ class _Timed(Asked):
     """Earlier deployments of the environment go first (`wait`), or end as superseded (`supersede`)."""
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     """Higher goes first, between environments of one cluster; within one the order of asking holds."""
+    consents: frozenset[Consent] = frozenset()
+    """What it may do that it does not do unasked; the cluster's operator must allow each of them, too."""
 
 
 class DeploymentCreate(_Timed):
@@ -253,4 +256,6 @@ def show_deployment(
 
 def _request(place: Place, body: _Timed, created_by: str) -> DeploymentRequest:
     patience = (body.wait_seconds, body.deadline_seconds)
-    return DeploymentRequest(body.deployment_id, place, created_by, *patience, body.on_earlier, body.priority)
+    return DeploymentRequest(
+        body.deployment_id, place, created_by, *patience, body.on_earlier, body.priority, body.consents
+    )

@@ -39,7 +39,7 @@ from fairlead_relay.store.jobs import Job, NewJob, enqueue_jobs, supersede_earli
 from fairlead_relay.store.retries import retry_deployment
 from fairlead_shared.canonical import canonical_json
 from fairlead_shared.jobs import JobKind
-from fairlead_shared.statement import EMPTY_BUNDLE, MAX_NAMESPACES, Strategy
+from fairlead_shared.statement import EMPTY_BUNDLE, MAX_NAMESPACES, Consent, Strategy
 
 JOB_ID_LENGTH = 26
 RETRY_SECONDS: Final = 86_400.0
@@ -77,6 +77,8 @@ class DeploymentRequest:
     on_earlier: OnEarlier = "wait"
     priority: int = 0
     """Higher goes first, between environments of one cluster."""
+    consents: frozenset[Consent] = frozenset()
+    """What it may do that it does not do unasked."""
 
     def digest(self, **further: object) -> str:
         """Return the hash by which a repeated request is told from another one with the same id."""
@@ -92,6 +94,8 @@ class DeploymentRequest:
             facts["on_earlier"] = self.on_earlier
         if self.priority:
             facts["priority"] = self.priority
+        if self.consents:
+            facts["consents"] = sorted(self.consents)
         return hashlib.sha256(canonical_json(facts)).hexdigest()
 
 
@@ -296,7 +300,7 @@ class Planner:
         statement = make_statement(
             request.deployment_id,
             Target(*place.names, environment.type, environment.cluster),
-            Change(content.bundle_sha256, running.bundle_sha256, asked.rollback, asked.strategy),
+            Change(content.bundle_sha256, running.bundle_sha256, asked.rollback, asked.strategy, request.consents),
             content.namespaces,
             now=now,
             expires=deadline + RETRY_SECONDS,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fairlead_shared.envelope import Envelope, sign
-from fairlead_shared.statement import PAYLOAD_TYPE, DeploymentStatement, Strategy
+from fairlead_shared.statement import PAYLOAD_TYPE, Consent, DeploymentStatement, Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class Change:
     rollback: bool = False
     """A deliberate return to an older bundle."""
     strategy: Strategy = Strategy.ALL_AT_ONCE
+    consents: frozenset[Consent] = frozenset()
 
 
 def make_statement(
@@ -78,6 +79,7 @@ def make_statement(
         not_before=math.floor(now),
         expires=math.ceil(expires),
         rollback=change.rollback,
+        consents=tuple(sorted(change.consents)),
     )
 
 

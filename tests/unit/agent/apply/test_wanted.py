@@ -6,6 +6,7 @@ import pytest
 
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.kube.resources import CONFIG_MAPS, NAMESPACES
+from fairlead_agent.policy import Policy
 from fairlead_agent.ports import DeployWork, EnvironmentKey
 from fairlead_shared.bundle import make_bundle
 from fairlead_shared.errors import SealInvalid
@@ -38,7 +39,7 @@ def wanted(*manifests: dict[str, Any], namespaces: tuple[str, ...] = ("shop",)) 
             raise SealInvalid("wrong key")
         return {key: f"{namespace}/{name}/{value}".encode() for key, value in sealed.items()}
 
-    return WantedObjects(DeployWork(statement, bundle, lambda _: True, unseal, 1.0))
+    return WantedObjects(DeployWork(statement, bundle, Policy(), unseal, 1.0))
 
 
 def config_map(**metadata: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -81,10 +81,21 @@ def test_a_time_limit_goes_to_the_agent_too(fairlead: Fairlead, calls: Calls, re
 def test_precedence_is_said_when_asked_for(fairlead: Fairlead, calls: Calls, relay: ScriptedRelay) -> None:
     """Otherwise the relay's own rule holds."""
     calls.accept_bundles(CONFIG)
-    arguments = ("deploy", "-f", "-", "--env", "shop/staging", "--supersede", "--priority", "-7")
+    arguments = (
+        "deploy",
+        "-f",
+        "-",
+        "--env",
+        "shop/staging",
+        "--supersede",
+        "--priority",
+        "-7",
+        "--recreate",
+        "--adopt",
+    )
     assert fairlead(*arguments, stdin=CONFIG).exit_code == 0
     [body] = relay.bodies(CREATE)
-    assert (body["on_earlier"], body["priority"]) == ("supersede", -7)
+    assert (body["on_earlier"], body["priority"], body["consents"]) == ("supersede", -7, ["adopt", "recreate"])
     assert fairlead(*arguments[:5], "--priority", "101", stdin=CONFIG).exit_code == 2
 
 

@@ -1,0 +1,123 @@
+"""
+Planning one object: dry-run it, compare the answer with what is there, and say what will become of it.
+
+Knows whether the live object is this environment's, may be taken over, or must be made again; the order among objects
+and what all of them need is preflight's. Writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fairlead_agent.apply.findings import Finding
+from fairlead_agent.apply.live import Live, LiveObjects, digest_of, live_of
+from fairlead_agent.apply.makers import Maker, is_manager_of
+from fairlead_agent.apply.ownership import judge
+from fairlead_agent.apply.recreation import is_immutable_alone, judge_recreation
+from fairlead_agent.errors import FieldConflict, InvalidObject
+from fairlead_agent.kube.client import Applied, KubeClient
+from fairlead_agent.kube.resources import Resource
+from fairlead_agent.ports import DeployWork
+from fairlead_shared.errors import ErrorCode
+from fairlead_shared.objects import ObjectRef
+from fairlead_shared.progress import Action
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What will become of one object."""
+
+    action: Action
+    write: bool
+    """Whether it needs a write."""
+    uid: str = ""
+    """Of the live object; empty if there is none."""
+    resource_version: str = ""
+    """Of the live object that is to be changed, as it was compared: the write is bound to it."""
+    taken_from: Maker | None = None
+    """Who made the live object, where it is to be taken over."""
+
+
+_CREATED = Planned(Action.CREATED, write=True)
+
+
+class ObjectPlanner:
+    """Plans the objects of one deployment, each for itself."""
+
+    def __init__(self, client: KubeClient, work: DeployWork, live: LiveObjects) -> None:
+        self._client = client
+        self._work = work
+        self._live = live
+
+    async def plan(
+        self, resource: Resource, ref: ObjectRef, manifest: Mapping[str, Any]
+    ) -> tuple[Planned | None, list[Finding]]:
+        """
+        Dry-run one object and compare.
+
+        Returns: What will become of it, None if it cannot be written; and what there is to report.
+        Raises: KubeError: what the API server has against it.
+        """
+        force = self._work.policy.may_force(ref)
+        try:
+            applied = await self._client.apply(resource, manifest, dry_run=True, force=force)
+        except (FieldConflict, InvalidObject) as error:
+            return await self._plan_refused(error, resource, ref, manifest)
+        if applied.created:
+            return _CREATED, []
+        return await self._plan_change(applied, resource, ref)
+
+    async def _plan_change(
+        self, applied: Applied, resource: Resource, ref: ObjectRef
+    ) -> tuple[Planned | None, list[Finding]]:
+        live = self._live.get(ref)
+        if live is None:
+            found = await self._client.find(resource, ref.namespace, ref.name)
+            if found is None:
+                return _CREATED, []
+            verdict = judge(found, ref, self._work)
+            if isinstance(verdict, Finding):
+                return None, [verdict]
+            if verdict is not None:
+                return _take_over(found, verdict), []
+            live = live_of(found)
+        if live.deleted:
+            return None, [_being_deleted(live, ref)]
+        if live.digest == digest_of(applied.manifest):
+            return Planned(Action.UNCHANGED, write=False, uid=live.uid), []
+        return Planned(Action.CHANGED, write=True, uid=live.uid, resource_version=live.resource_version), []
+
+    async def _plan_refused(
+        self, error: FieldConflict | InvalidObject, resource: Resource, ref: ObjectRef, manifest: Mapping[str, Any]
+    ) -> tuple[Planned | None, list[Finding]]:
+        """Find out why the live object does not take the change, and what may be done about it."""
+        standing = await self._client.find(resource, ref.namespace, ref.name)
+        if standing is None:
+            raise error
+        # Somebody else's object conflicts as a rule; that it is somebody else's is the better reason.
+        verdict = judge(standing, ref, self._work)
+        if isinstance(verdict, Finding):
+            return None, [verdict]
+        if isinstance(error, InvalidObject):
+            if not await is_immutable_alone(self._client, resource, manifest):
+                raise error
+            findings, is_allowed = judge_recreation(error, ref, self._work, standing, manifest)
+            uid = standing["metadata"]["uid"]
+            return (Planned(Action.RECREATED, write=True, uid=uid) if is_allowed else None), findings
+        if verdict is None or not all(is_manager_of(verdict, manager) for manager in error.managers):
+            raise error
+        await self._client.apply(resource, manifest, dry_run=True, force=True)
+        return _take_over(standing, verdict), []
+
+
+def _take_over(live: Mapping[str, Any], maker: Maker) -> Planned:
+    uid, version = live["metadata"]["uid"], live["metadata"]["resourceVersion"]
+    return Planned(Action.CHANGED, write=True, uid=uid, resource_version=version, taken_from=maker)
+
+
+def _being_deleted(live: Live, ref: ObjectRef) -> Finding:
+    waits = f" and waits for its finalizers ({', '.join(live.finalizers)})" if live.finalizers else ""
+    message = f"the live object is being deleted{waits}"
+    return Finding(ErrorCode.CONFLICT, message, ref, remedy="deploy again once it is gone")
