@@ -6,6 +6,9 @@ The answer is made by a `health` job in the cluster, now; what the relay remembe
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NoReturn
+
 from pydantic import BaseModel
 
 from fairlead_cli.alarms import TimeIsUp, alarm_after
@@ -13,11 +16,14 @@ from fairlead_cli.client import Client
 from fairlead_cli.errors import ExitCode, RelayUnreachable
 from fairlead_cli.following import follow
 from fairlead_cli.records import Deployment
+from fairlead_cli.refreshing import Listing
 from fairlead_cli.story import Story
-from fairlead_cli.terminal import Terminal
+from fairlead_cli.terminal import Format, Terminal
 from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import HealthStatus
 
+CHECK_SECONDS = 5.0
+"""Between two checks of one who watches: each is a job of the agent, who reads every object for it."""
 MAX_CHECK_SECONDS = 3600.0
 """The longest that the relay keeps a check for an absent agent."""
 
@@ -117,6 +123,31 @@ def show_health(terminal: Terminal, found: EnvironmentHealth) -> None:
         where = f" ({origin})" if origin else ""
         cause = f": {one.cause}" if one.cause else ""
         terminal.write(f"{branch} {one.object}{where}  {one.status}{cause}")
+
+
+def watch_health(listing: Listing, look: Callable[[], EnvironmentHealth]) -> NoReturn:
+    """
+    Show an environment's health until Ctrl-C: drawn anew for a person, whenever it changed for a pipe.
+
+    Args:
+        listing: How it is shown.
+        look: Asks the agent.
+    Raises: RelayUnreachable: no answer for too long.
+    """
+    last = ""
+
+    def take(found: EnvironmentHealth) -> None:
+        nonlocal last
+        line = found.model_dump_json()
+        if listing.clear():
+            show_health(listing.terminal, found)
+        elif line != last and listing.terminal.format is Format.JSON:
+            listing.terminal.write(line)
+        elif line != last:
+            show_health(listing.terminal, found)
+        last = line
+
+    listing.repeat(look, take, CHECK_SECONDS)
 
 
 def _headline(found: EnvironmentHealth) -> str:

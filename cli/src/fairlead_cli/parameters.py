@@ -157,7 +157,7 @@ def _live_items(kind: str, ctx: click.Context, incomplete: str) -> list[Completi
 
     from fairlead_cli.completing import complete
 
-    return [CompletionItem(name) for name in complete(kind, ctx, incomplete)]
+    return [CompletionItem(name, help=word or None) for name, word in complete(kind, ctx, incomplete)]
 
 
 def complete_contexts(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
@@ -195,6 +195,15 @@ class IdType(click.ParamType[str]):
             return check_id(self._kind, value)
         except NameInvalid as error:
             self.fail(f"{error}; '{self._listing}' shows them", param, ctx)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002  (click's signature)
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Return the newest ids that begin so."""
+        return _live_items(self.name, ctx, incomplete)
 
 
 DEPLOYMENT = IdType("deployment", "fairlead deployments list APP/ENV")

@@ -1,7 +1,7 @@
 """
-Shows a list, once or again and again: as a table that is drawn anew for a person, as the rows that changed for a pipe.
+Shows what changes, once or again and again: drawn anew for a person, only what changed for a pipe.
 
-The relay is asked every two seconds; what happens within a deployment is `watching`'s and `following`'s business.
+Lists are asked for every two seconds; what happens within a deployment is `watching`'s and `following`'s business.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import click
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 2.0
 
 RowT = TypeVar("RowT", bound="BaseModel")
+FoundT = TypeVar("FoundT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +55,39 @@ class Listing:
             self.terminal.show_all(fetch(), columns(), name)
             return
         known: dict[str, str] = {}
+        self.repeat(fetch, lambda rows: self._refresh(rows, columns(), name, known))
+
+    def repeat(
+        self, fetch: Callable[[], FoundT], take: Callable[[FoundT], None], every_seconds: float = REFRESH_SECONDS
+    ) -> NoReturn:
+        """
+        Ask again and again, until Ctrl-C.
+
+        Args:
+            fetch: Asks.
+            take: Gets each answer.
+            every_seconds: From an answer to the next question.
+        Raises: RelayUnreachable: no answer for GIVE_UP_SECONDS.
+        """
         answered_at = self.clock()
         while True:
             try:
-                rows = fetch()
+                found = fetch()
             except RelayUnreachable as error:
                 if self.clock() - answered_at > GIVE_UP_SECONDS:
                     raise
                 self.terminal.say(f"{error}; trying again")
             else:
                 answered_at = self.clock()
-                self._refresh(rows, columns(), name, known)
-            self.sleep(REFRESH_SECONDS)
+                take(found)
+            self.sleep(every_seconds)
+
+    def clear(self) -> bool:
+        """Make room for what is drawn anew. Tells whether anything is: a pipe gets what changed."""
+        if not self.terminal.is_table or not sys.stdout.isatty():
+            return False
+        click.clear()
+        return True
 
     def _refresh(
         self,
@@ -74,8 +96,7 @@ class Listing:
         name: Callable[[RowT], str],
         known: dict[str, str],
     ) -> None:
-        if self.terminal.is_table and sys.stdout.isatty():
-            click.clear()
+        if self.clear():
             self.terminal.show_all(rows, columns, name, is_paged=False)
             return
         changed = [row for row in rows if known.get(name(row)) != row.model_dump_json()]

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from fairlead_cli.alarms import TimeIsUp
-from fairlead_cli.checking import EnvironmentHealth, check, exit_code, show_health
+from fairlead_cli.checking import CHECK_SECONDS, EnvironmentHealth, check, exit_code, show_health, watch_health
 from fairlead_cli.records import StoredEvent
+from fairlead_cli.refreshing import Listing
 from fairlead_cli.terminal import Format, Terminal
 from tests.unit.cli.scripted_relay import (
     DEPLOYMENT_ID,
@@ -109,3 +110,47 @@ def test_exit_codes(
     show_health(Terminal(), found)
     assert exit_code(found) == code
     assert capsys.readouterr().out.splitlines()[0] == f"shop/staging: {headline}"
+
+
+class Eye:
+    """Sees healths in order, after which somebody presses Ctrl-C."""
+
+    def __init__(self, *healths: EnvironmentHealth) -> None:
+        self._healths = list(healths)
+        self.slept: list[float] = []
+
+    def look(self) -> EnvironmentHealth:
+        """Return the next."""
+        if not self._healths:
+            raise KeyboardInterrupt
+        return self._healths.pop(0)
+
+    def watch(self, terminal: Terminal) -> None:
+        """Watch to the Ctrl-C."""
+        listing = Listing(terminal, is_watched=True, clock=lambda: 0.0, sleep=self.slept.append)
+        with pytest.raises(KeyboardInterrupt):
+            watch_health(listing, self.look)
+
+
+def test_a_pipe_gets_each_change_of_a_watched_health(capsys: pytest.CaptureFixture[str]) -> None:
+    """And nothing while nothing changes; programs get an object a line."""
+    well, ill = checked(STORY), checked(FAILURE)
+    eye = Eye(well, well, ill, well)
+    eye.watch(Terminal())
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("shop/staging")]
+    assert said == ["shop/staging: Healthy", "shop/staging: Degraded", "shop/staging: Healthy"]
+    assert eye.slept == [CHECK_SECONDS] * 4
+    Eye(well, well, ill).watch(Terminal(Format.JSON))
+    assert [EnvironmentHealth.model_validate_json(line) for line in capsys.readouterr().out.splitlines()] == [well, ill]
+
+
+def test_a_person_gets_a_watched_health_anew(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, on a clear screen, each time."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    cleared: list[None] = []
+    monkeypatch.setattr("click.clear", lambda: cleared.append(None))
+    well = checked(STORY)
+    Eye(well, well).watch(Terminal())
+    assert capsys.readouterr().out.count("shop/staging: Healthy") == len(cleared) == 2

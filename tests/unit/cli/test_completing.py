@@ -46,6 +46,57 @@ def test_names_that_begin_so(stocked: ScriptedRelay, home: Path) -> None:
     assert completed("status", "x", "-o", "ya") == ["yaml"]
 
 
+JOBS = [
+    {
+        "id": "j3",
+        "kind": "deploy",
+        "state": "running",
+        "deployment_id": "d2",
+        "application": "shop",
+        "environment": "qa",
+    },
+    {"id": "j2", "kind": "health", "state": "failed", "cluster": "prod"},
+    {
+        "id": "j1",
+        "kind": "deploy",
+        "state": "failed",
+        "deployment_id": "d1",
+        "application": "shop",
+        "environment": "qa",
+    },
+    {
+        "id": "j0",
+        "kind": "deploy",
+        "state": "failed",
+        "deployment_id": "d1",
+        "application": "shop",
+        "environment": "qa",
+    },
+]
+
+
+def test_ids_newest_first_with_a_word_on_each(relay: ScriptedRelay, home: Path) -> None:
+    """Of jobs, and of the deployments they belong to: nobody can tell one id from another."""
+    relay.answer(f"GET {ORGANIZATION}/jobs", {"items": JOBS})
+    assert completed("jobs", "show", "") == ["j3", "j2", "j1", "j0"]
+    assert completed("deployments", "show", "d") == ["d2", "d1"]
+    shell = ShellComplete(root, {}, "fairlead", "_FAIRLEAD_COMPLETE")
+    assert [item.help for item in shell.get_completions(["jobs", "show"], "j")] == [
+        "deploy shop/qa running", "health prod failed", "deploy shop/qa failed", "deploy shop/qa failed",
+    ]  # fmt: skip
+
+
+def test_ids_that_a_command_can_do_something_with(relay: ScriptedRelay, home: Path) -> None:
+    """What is over cannot be cancelled, what goes on not be retried: the relay is not asked for it."""
+    relay.answer(f"GET {ORGANIZATION}/jobs", {"items": JOBS})
+    completed("deployments", "cancel", "")
+    completed("deployments", "retry", "")
+    asked = [request.url.params.get_list("state") for request in relay.requests]
+    assert "running" in asked[0]
+    assert "failed" not in asked[0]
+    assert asked[1] == ["failed", "refused", "expired", "cancelled"]
+
+
 def test_new_names_are_not_completed(relay: ScriptedRelay, home: Path) -> None:
     """Nobody creates what is there."""
     assert completed("cluster", "create", "") == []
