@@ -79,6 +79,8 @@ class Agent(_Record):
 
     name: str
     version: str
+    skew: str = ""
+    """Beside the relay's version: `same`, `older`, `too_old`, `newer` or `unknown`; empty if the relay does not say."""
     kubernetes_version: str = ""
     connected_at: datetime | None = None
     last_seen_at: datetime | None = None

@@ -25,7 +25,11 @@ def agent() -> None:
 @agent.command(name="list")
 @with_refresh
 def list_all(listing: Listing) -> None:
-    """List the agents that have enrolled."""
+    """
+    List the agents that have enrolled, with their versions beside the relay's.
+
+    Supported are agents of the relay's minor release and of the one before; relays are upgraded first.
+    """
     from fairlead_cli.connecting import connect
 
     with connect() as client:
@@ -72,6 +76,7 @@ def _columns() -> list[Column[AgentOfCluster]]:
         Column("Cluster", lambda row: row.cluster),
         Column("State", lambda row: row.state),
         Column("Version", lambda row: row.version),
+        Column("Skew", lambda row: row.skew.replace("_", " ")),
         Column("Kubernetes", lambda row: row.kubernetes_version),
         Column("Last seen", lambda row: age(row.last_seen_at, now)),
         Column("Certificate expires", lambda row: row.certificate_expires_at),

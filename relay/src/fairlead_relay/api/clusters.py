@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Response
 from pydantic import ConfigDict, Field
 from sqlalchemy import Connection
 
+from fairlead_relay import __version__
 from fairlead_relay.api.access import needs
 from fairlead_relay.api.bodies import Asked, Name, Shown
 from fairlead_relay.api.labelling import (
@@ -40,6 +41,7 @@ from fairlead_relay.store.labels import Labelled, Labels, change_labels, find_la
 from fairlead_relay.store.outbox import iso_time
 from fairlead_relay.store.revocation import disable_cluster, enable_cluster
 from fairlead_relay.store.tokens import Role
+from fairlead_relay.version_skew import Skew, skew_of
 from fairlead_shared.enrolment import EnrolmentToken
 from fairlead_shared.identity import check_name, identity_fingerprint, key_fingerprint
 
@@ -67,6 +69,8 @@ class AgentShown(Shown):
 
     name: str
     version: str
+    skew: Skew
+    """Of the version beside this relay's: supported are `same` and `older`."""
     kubernetes_version: str
     replica: str
     connected_at: str | None
@@ -307,6 +311,7 @@ def show_agent(agent: Agent) -> AgentShown:
     return AgentShown(
         name=agent.name,
         version=agent.version,
+        skew=skew_of(agent.version, __version__),
         kubernetes_version=agent.kubernetes_version,
         replica=agent.replica,
         connected_at=iso_time(agent.connected_at) if agent.connected_at is not None else None,

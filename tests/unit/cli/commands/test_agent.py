@@ -15,6 +15,7 @@ AGENT: dict[str, Any] = {
     "state": "connected",
     "name": "default",
     "version": "0.1.0",
+    "skew": "too_old",
     "kubernetes_version": "v1.37.0",
     "replica": "a",
     "connected_at": MOMENT,
@@ -31,7 +32,7 @@ def test_list_and_show(fairlead: Fairlead, relay: ScriptedRelay) -> None:
     relay.answer(f"GET {AGENTS}", {"items": [AGENT]})
     relay.answer(f"GET {AGENTS}/prod", AGENT)
     lines = fairlead("agent", "list").stdout.splitlines()
-    assert lines[1].split()[:4] == ["prod", "connected", "0.1.0", "v1.37.0"]
+    assert lines[1].split()[:6] == ["prod", "connected", "0.1.0", "too", "old", "v1.37.0"]
     assert fairlead("agent", "list", "-o", "name").stdout == "prod\n"
     assert "0abc" in fairlead("agent", "show", "prod", "-o", "wide").stdout
 
