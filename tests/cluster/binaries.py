@@ -108,6 +108,9 @@ MODULES = (
         packages={"metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server"},
         cold_seconds=150,
     ),
+    GoModule(
+        folder="versitygw", packages={"versitygw": "github.com/versity/versitygw/cmd/versitygw"}, cold_seconds=150
+    ),
     GoModule(folder="traefik", packages={"traefik": "github.com/traefik/traefik/v3/cmd/traefik"}, cold_seconds=360),
 )
 

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from fairlead_relay.bucket_url import BucketUrl
+
 _LISTEN = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^\[\]:]*)):(?P<port>\d{1,5})")
 _LARGEST_PORT = 65_535
 _PASSWORD = re.compile(r"(?P<before>://[^/?#]*?:|[?&](?:ssl)?password=)(?:(?<=:)[^/?#]*(?=@)|(?<==)[^&#]*)")
@@ -65,9 +67,12 @@ def _url(*schemes: str) -> AfterValidator:
 def _blobs_url() -> AfterValidator:
     def check(value: str) -> str:
         parts = urlsplit(value)
+        if parts.scheme == "s3":
+            BucketUrl.parse(value)
+            return value
         is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
         if value and not is_folder and parts.scheme != "postgresql":
-            raise ValueError("must be file:///folder or postgresql://host/database")
+            raise ValueError("must be file:///folder, s3://bucket or postgresql://host/database")
         return value
 
     return AfterValidator(check)
@@ -116,7 +121,8 @@ class Settings(BaseModel):
     """SQLAlchemy URL; empty: a SQLite file in `data_dir`."""
 
     blobs_url: Annotated[str, _blobs_url()] = ""
-    """Where bundles are: `file:///folder`, also one that several relays mount, or `postgresql://…`. Empty: in
+    """Where bundles are: `file:///folder`, also one that several relays mount, `postgresql://…`, or
+    `s3://bucket/prefix?endpoint=URL&region=NAME&ca_file=FILE` with the credentials that AWS_… variables hold. Empty: in
     `data_dir` beside an SQLite file, else in the store's database."""
 
     history_days: Annotated[float, Field(ge=1)] = 90.0

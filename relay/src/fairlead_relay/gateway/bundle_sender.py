@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Final
 
-from fairlead_relay.errors import BlobInvalid
+from fairlead_relay.errors import BlobInvalid, StoreUnavailable
 from fairlead_relay.store.blobs import Blobs
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.session import Session
+
+PATIENCE_SECONDS: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+"""Between tries to read what cannot be read now: two minutes in all, as long as a database takes to move its host."""
 
 
 class BundleSender:
@@ -34,7 +38,7 @@ class BundleSender:
 
     async def send(self, blobs: Blobs, sha256: str, offset: int) -> None:
         """
-        Send the bundle's bytes from an offset to the end, or refuse.
+        Send the bundle's bytes from an offset to the end, or refuse; waits while they cannot be read now.
 
         Args:
             blobs: Holds the content.
@@ -42,16 +46,23 @@ class BundleSender:
             offset: First byte wanted.
 
         """
-        pieces = blobs.read(sha256, offset)
-        try:
-            # Reading and unzipping block: one piece of 64 KiB at a time, in a thread.
-            while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-                await self._send_piece(piece)
-                offset += len(piece)
-        except BlobInvalid as error:
-            self._session.refuse_bulk(self._transfer, ErrorCode.BUNDLE_UNAVAILABLE, str(error))
-        else:
-            self._session.end_bulk(self._transfer, offset)
+        patience = iter(PATIENCE_SECONDS)
+        while True:
+            try:
+                async for piece in _in_thread(blobs.read(sha256, offset)):
+                    await self._send_piece(piece)
+                    offset += len(piece)
+                    patience = iter(PATIENCE_SECONDS)
+            except BlobInvalid as error:
+                self._session.refuse_bulk(self._transfer, ErrorCode.BUNDLE_UNAVAILABLE, str(error))
+            except StoreUnavailable as error:
+                if (seconds := next(patience, None)) is not None:
+                    await asyncio.sleep(seconds)
+                    continue
+                self._session.refuse_bulk(self._transfer, ErrorCode.BUNDLE_UNAVAILABLE, str(error))
+            else:
+                self._session.end_bulk(self._transfer, offset)
+            break
         self._wake()
 
     async def _send_piece(self, piece: bytes) -> None:
@@ -64,3 +75,9 @@ class BundleSender:
             self._session.send_bulk(self._transfer, piece[:room])
             piece = piece[room:]
             self._wake()
+
+
+async def _in_thread(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield what blocks while it is read and unzipped: one piece of 64 KiB at a time."""
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield piece

@@ -75,7 +75,8 @@ def blob_engine(url: URL) -> Engine:
     """Return an engine for content: a few transfers at once, each in transactions of its own."""
     if not is_shared(url):
         raise StoreUnusable(
-            "bundles belong in a folder or a PostgreSQL; write file:///folder or postgresql://host/database"
+            "bundles belong in a folder, a bucket or a PostgreSQL; write file:///folder, s3://bucket or"
+            " postgresql://host/database"
         )
     return _engine(url, size=4, read_only=False)
 

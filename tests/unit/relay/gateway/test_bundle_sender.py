@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 
-from fairlead_relay.errors import BlobInvalid
+import pytest
+
+from fairlead_relay.errors import BlobInvalid, StoreUnavailable
+from fairlead_relay.gateway import bundle_sender
 from fairlead_relay.gateway.bundle_sender import BundleSender
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import Hello, Welcome
@@ -15,7 +18,15 @@ LIMITS = SessionLimits(credit_bytes=70_000)
 
 
 class Blobs:
-    """One content, read in pieces."""
+    """
+    One content, read in pieces.
+
+    Args:
+        failures: How often it cannot be read, each time after the first piece.
+    """
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
 
     def has(self, sha256: str) -> bool:
         """Only that one is there."""
@@ -31,6 +42,9 @@ class Blobs:
             raise BlobInvalid(sha256, "it is not stored")
         for start in range(offset, len(CONTENT), 33_333):
             yield CONTENT[start : start + 33_333]
+            if self.failures:
+                self.failures -= 1
+                raise StoreUnavailable("the bucket does not answer")
 
     def stored_before(self, at: float) -> Iterator[str]:
         """Nobody collects here."""
@@ -92,14 +106,14 @@ class Pair:
             elif isinstance(event, TransferEnded):
                 self.ended = event
 
-    async def run(self, sha256: str, offset: int = 0) -> None:
+    async def run(self, sha256: str, offset: int = 0, failures: int = 0) -> None:
         """Fetch content from start to end."""
         self.agent.fetch(sha256, offset)
         self.carry()
         wanted = self.wanted.pop()
         sender = self.senders[wanted.transfer] = BundleSender(self.relay, self.carry, wanted.transfer)
         async with asyncio.timeout(5):
-            await sender.send(Blobs(), wanted.sha256, wanted.offset)
+            await sender.send(Blobs(failures), wanted.sha256, wanted.offset)
         self.carry()
 
 
@@ -125,5 +139,24 @@ async def test_content_that_is_not_there_is_refused() -> None:
     """The agent learns it at once and need not wait."""
     pair = Pair()
     await pair.run("b" * 64)
+    assert pair.ended is not None
+    assert pair.ended.code is ErrorCode.BUNDLE_UNAVAILABLE
+
+
+async def test_a_transfer_waits_while_content_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And goes on where it was; a deployment does not fail because a bucket was away for a minute."""
+    monkeypatch.setattr(bundle_sender, "PATIENCE_SECONDS", (0.0,))
+    pair = Pair()
+    await pair.run("a" * 64, failures=3)
+    assert bytes(pair.received) == CONTENT
+    assert pair.ended is not None
+    assert pair.ended.code is None
+
+
+async def test_a_transfer_is_refused_once_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deployment then fails and says so, and can be retried."""
+    monkeypatch.setattr(bundle_sender, "PATIENCE_SECONDS", ())
+    pair = Pair()
+    await pair.run("a" * 64, failures=1)
     assert pair.ended is not None
     assert pair.ended.code is ErrorCode.BUNDLE_UNAVAILABLE

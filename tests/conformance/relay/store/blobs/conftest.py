@@ -1,4 +1,4 @@
-"""Each adapter of the blob port: a folder where the store is SQLite, tables where it is PostgreSQL."""
+"""Each adapter of the blob port: a folder, tables of a PostgreSQL, a bucket of a real S3 server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,12 +7,17 @@ import pytest
 
 from fairlead_relay.store.blobs import Blobs, open_blobs
 from tests.conformance.postgresql import PostgresqlServer
+from tests.conformance.s3_server import CREDENTIALS, S3Server, running_s3
 
 
-@pytest.fixture
-def empty_blobs(database_url: str, tmp_path: Path) -> Iterator[Blobs]:
-    """An adapter that holds nothing, as a relay opens it beside its store."""
-    blobs = open_blobs("", database_url, tmp_path / "blobs")
+@pytest.fixture(params=["directory", "postgresql", "s3"])
+def empty_blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Blobs]:
+    """An adapter that holds nothing, as a relay opens it."""
+    if request.param == "directory":
+        url = f"file://{tmp_path}/blobs"
+    else:
+        url = str(request.getfixturevalue("url" if request.param == "postgresql" else "bucket"))
+    blobs = open_blobs(url, "", tmp_path)
     yield blobs
     blobs.close()
 
@@ -23,3 +28,18 @@ def url(postgresql: PostgresqlServer) -> Iterator[str]:
     made = postgresql.make_database()
     yield made
     postgresql.drop_database(made)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    """One server for the module."""
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty bucket, and the credentials for it in the environment."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    return s3.make_bucket()

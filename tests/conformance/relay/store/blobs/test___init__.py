@@ -32,7 +32,7 @@ def test_bundles_may_be_in_a_database_or_a_folder_of_their_own(url: str, tmp_pat
 
 def test_a_database_that_is_none_for_bundles_is_refused(tmp_path: Path) -> None:
     """An SQLite file has one writer, the queue's."""
-    with pytest.raises(StoreUnusable, match="bundles belong in a folder or a PostgreSQL"):
+    with pytest.raises(StoreUnusable, match="bundles belong in a folder, a bucket or a PostgreSQL"):
         open_blobs(f"sqlite:///{tmp_path}/blobs.db", "", tmp_path)
     with pytest.raises(StoreUnavailable):
         open_blobs(f"postgresql://me@/relay?host={tmp_path}", "", tmp_path)
