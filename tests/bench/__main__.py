@@ -49,6 +49,7 @@ BENCHMARKS = (
     Benchmark("commands", "time of `fairlead --help` and `fairlead version`", 15),
     Benchmark("enqueue", "durable enqueue at the dispatcher and through the API, on SQLite and PostgreSQL", 60),
     Benchmark("dispatch", "from an API request to the agent that starts the job, one agent", 30),
+    Benchmark("offers", "from an API request to the offer at one of 1,000 connected agents", 75),
     Benchmark("planning", "how late the relay is while a bundle of 16 MiB is planned", 40),
     Benchmark("streams", "events of one agent: rate, acknowledgement, live stream; alone and beside a bulk stream", 90),
     Benchmark("connections", "relay memory, CPU, rate and answers with 2,000 and 5,000 agents", 600),

@@ -126,7 +126,7 @@ class Load:
 def measure(workplace: Workplace) -> list[Figure]:
     """Connect the agents to a relay, and to each peer in turn."""
     relay = workplace.relay({"FAIRLEAD_RELAY_UNIDENTIFIED_PER_MINUTE": "1000000"})
-    with _load() as load:
+    with running_load() as load:
         enrolled = load.parts[0].tell("enrol", relay.agent_url, *_tokens(relay))
         # A fresh process: what enrolling allocated must not pass for connections, or hide them.
         relay.stop()
@@ -141,7 +141,7 @@ def measure(workplace: Workplace) -> list[Figure]:
         relay.close()
         peers = {}
         for loop in ("asyncio", "uvloop"):
-            with _plain_server(relay.data_dir, loop) as (pid, port):
+            with plain_server(relay.data_dir, loop) as (pid, port):
                 peers[loop] = _cost(load, "open", f"wss://localhost:{port}", pid)
     figures = [_handshake(ours, peers["asyncio"])]
     for ours_at, stock, bare in zip(ours.levels, peers["asyncio"].levels, peers["uvloop"].levels, strict=True):
@@ -253,7 +253,8 @@ def _cost(load: Load, verb: str, url: str, pid: int) -> Cost:
 
 
 @contextmanager
-def _load() -> Iterator[Load]:
+def running_load() -> Iterator[Load]:
+    """Start the processes that are agents; they end on leaving."""
     argv = [sys.executable, "-m", "tests.bench.fleet"]
     with ExitStack() as stack:
         parts = []
@@ -266,7 +267,7 @@ def _load() -> Iterator[Load]:
 
 
 @contextmanager
-def _plain_server(data_dir: Path, loop: str) -> Iterator[tuple[int, int]]:
+def plain_server(data_dir: Path, loop: str) -> Iterator[tuple[int, int]]:
     """Run the peer. Yields: Its process id and its port."""
     argv = [sys.executable, "-m", "tests.bench.plain_server", str(data_dir), loop]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:

@@ -2,7 +2,8 @@
 Many agents in one process of their own: enrols them, connects them and keeps them connected, as told on standard input.
 
 Each agent has its own key, certificate, TLS connection and session (the shared sans-I/O one, with its heartbeats), but
-no cluster and no runner: it is a load, and the other end is what is measured. One command a line, one JSON answer each:
+no cluster: what it is offered, it says it did. It is a load, and the other end is what is measured. One command a line,
+one JSON answer each:
 
     enrol URL TOKEN TOKEN …   → {"count", "seconds"}; the agents are of no further use
     load FILE                 → {"count"}; agents that `identities` made
@@ -10,6 +11,7 @@ no cluster and no runner: it is a load, and the other end is what is measured. O
     connect URL COUNT         → {"count", "seconds"}; so many more, with sessions as agents have
     open URL COUNT            → the same; bare websockets, for a peer that knows no session
     echo COUNT                → {"count", "p50", "p99"}, in seconds; a heartbeat or a message, and its answer
+    offers                    → job id → when its offer came, on the clock of perf_counter; those since the last time
     leave                     → {"count"}; all of them
 
 Must not: connect to anything but the URL it is given.
@@ -34,8 +36,9 @@ from cryptography.hazmat.primitives import serialization
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from fairlead_shared.frames import Heartbeat, HeartbeatAck
-from fairlead_shared.session import Opened, Received
+from fairlead_shared.frames import Heartbeat, HeartbeatAck, JobAccept, JobOffer, Progress
+from fairlead_shared.progress import Outcome, ResultEvent
+from fairlead_shared.session import Acknowledged, Opened, Received
 from tests.bench.figures import percentile
 from tests.integration.scripted_agent import AgentWire, ScriptedAgent
 
@@ -66,10 +69,12 @@ class SessionMember:
 
     Args:
         wire: Open.
+        offered: Gets job id → when its offer came.
     """
 
-    def __init__(self, wire: AgentWire) -> None:
+    def __init__(self, wire: AgentWire, offered: dict[str, float]) -> None:
         self._wire = wire
+        self._offered = offered
         self._answered: dict[int, asyncio.Future[None]] = {}
         self._draining = asyncio.create_task(self._drain())
 
@@ -100,6 +105,21 @@ class SessionMember:
                 answered = self._answered.pop(event.message.number, None)
                 if answered is not None:
                     answered.set_result(None)
+            elif isinstance(event, Received) and isinstance(event.message, JobOffer):
+                self._offered[event.message.job_id] = time.perf_counter()
+                await self._succeed(event.message)
+            elif isinstance(event, Acknowledged):
+                self._wire.session.end_stream(event.job_id)
+
+    async def _succeed(self, offer: JobOffer) -> None:
+        """Take a job and report that it is done."""
+        session = self._wire.session
+        session.send(JobAccept(job_id=offer.job_id, attempt=offer.attempt, token=offer.token))
+        session.start_stream(offer.job_id, offer.acknowledged_seq)
+        result = ResultEvent(key="result", at=time.time(), outcome=Outcome.SUCCEEDED, cause="")
+        seq = session.next_seq(offer.job_id)
+        session.send_progress(Progress(job_id=offer.job_id, token=offer.token, seq=seq, event=result))
+        await self._wire.flush()
 
 
 class BareMember:
@@ -129,6 +149,7 @@ class Fleet:
     def __init__(self) -> None:
         self._agents: list[tuple[ScriptedAgent, ssl.SSLContext]] = []
         self._members: list[Member] = []
+        self._offered: dict[str, float] = {}
 
     async def enrol(self, url: str, *tokens: str) -> dict[str, float]:
         """Enrol one agent for each token."""
@@ -166,7 +187,7 @@ class Fleet:
             wire = AgentWire(await _open(url, agent[1]))
             await wire.send(agent[0].hello())
             await wire.wait_event(Opened)
-            return SessionMember(wire)
+            return SessionMember(wire, self._offered)
 
         return await self._join(one, int(count))
 
@@ -187,6 +208,12 @@ class Fleet:
             await dice.choice(self._members).ping()
             taken.append(time.perf_counter() - began)
         return {"count": len(taken), "p50": percentile(taken, 0.5), "p99": percentile(taken, 0.99)}
+
+    async def offers(self) -> dict[str, float]:
+        """Return when offers came, once."""
+        found = dict(self._offered)
+        self._offered.clear()
+        return found
 
     async def leave(self) -> dict[str, float]:
         """Close every connection."""
@@ -237,7 +264,7 @@ async def serve() -> None:
     fleet = Fleet()
     obey: dict[str, Callable[..., Awaitable[dict[str, float]]]] = {
         "enrol": fleet.enrol, "load": fleet.load, "shake": fleet.shake, "connect": fleet.connect, "open": fleet.open,
-        "echo": fleet.echo, "leave": fleet.leave,
+        "echo": fleet.echo, "offers": fleet.offers, "leave": fleet.leave,
     }  # fmt: skip
     while line := await asyncio.to_thread(sys.stdin.readline):
         verb, *arguments = line.split()
