@@ -4,21 +4,14 @@ SIGKILL of either side, at each step of a deployment: nothing is lost, nothing i
 The moment is chosen by the agent's own journal: the test waits until so many events are on disk and kills at once.
 """
 
-import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from fairlead_shared.jobs import JobState
 from tests.cluster.cluster import Cluster
 from tests.e2e.installation import Installation, make_installation
+from tests.e2e.moments import EVENTS, MOMENTS, hold_done_once, manifests, until_journal_has
 from tests.integration.relay_process import RelayProcess
-
-OBJECTS = 24
-EVENTS = ["accepted", "verify", "fetching", "fetched", "preflight", "planned", "applying", "half", "applied", "result"]
-"""What the journal holds when each moment comes."""
-MOMENTS = dict(zip(EVENTS, (0, 1, 3, 4, 5, 6, 7, 7 + OBJECTS // 2, 7 + OBJECTS, 9 + OBJECTS), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -31,49 +24,6 @@ def place(
     made.until_agent("connected")
     yield made
     made.close()
-
-
-def manifests(moment: str) -> list[dict[str, Any]]:
-    """Return ConfigMaps that no other moment has."""
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": f"{moment}-{number:02d}"},
-            "data": {"moment": moment},
-        }
-        for number in range(OBJECTS)
-    ]
-
-
-def until_journal_has(place: Installation, lines: int, seconds: float = 30.0) -> None:
-    """Watch the journal without a pause: a deployment takes a fraction of a second."""
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        journals = list((place.agent.spool / "events").glob("*.events"))
-        if any(path.read_bytes().count(b"\n") > lines for path in journals):
-            return
-    raise TimeoutError(f"no journal had {lines} events within {seconds} s\n{place.agent.log[-2000:]}")
-
-
-def hold_done_once(place: Installation, deployment_id: str, moment: str) -> None:
-    """The deployment succeeded; its story is whole; each object was created once and is as it was created."""
-    shown = place.until_final(deployment_id, 90)
-    assert shown["state"] == JobState.SUCCEEDED, f"{shown}\n{place.agent.log[-4000:]}"
-    assert shown["counts"]["created"] == OBJECTS
-    keys = place.story(deployment_id)
-    assert len(keys) == len(set(keys))
-    created = {key for key in keys if key.endswith("/created")}
-    assert created == {f"object/ConfigMap {place.namespace}/{moment}-{number:02d}/created" for number in range(OBJECTS)}
-    assert [key for key in keys if key.startswith("step/") and key.endswith("/finished")] == [
-        f"step/{step}/finished" for step in ("verify", "fetch", "preflight", "apply", "wait")
-    ] + (["step/prune/finished"] if "step/prune/finished" in keys else [])
-    assert keys[-1] == "result"
-    assert {name for name in place.names("configmap") if name.startswith(moment)} == {
-        f"{moment}-{number:02d}" for number in range(OBJECTS)
-    }
-    place.until_no_checkpoint()
-    assert not list((place.agent.spool / "events").glob("*.events"))
 
 
 @pytest.mark.parametrize("moment", EVENTS)
