@@ -85,6 +85,10 @@ fault: $(READY) ## Networks broken, leaders frozen, processes killed, frames fuz
 openapi: $(READY) ## Write docs/openapi.json again, after the API changed
 	@$(RUN) tests.repository.api_document
 
+.PHONY: charts
+charts: $(READY) ## Write the golden files of the charts again, after a template or a value changed
+	@$(RUN) tests.charts
+
 .PHONY: coverage
 coverage: $(READY) ## What the unit and property tests execute, by line and branch
 	@$(RUN) coverage run -m pytest -q tests/unit tests/property; $(RUN) coverage report --skip-covered --show-missing

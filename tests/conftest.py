@@ -21,7 +21,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS = Path(__file__).parent
 
-FOLDERS = ("repository", "unit", "property", "conformance", "integration", "install", "fault", "cluster_tests", "e2e")
+FOLDERS = (
+    "repository",
+    "unit",
+    "property",
+    "conformance",
+    "integration",
+    "charts",
+    "install",
+    "fault",
+    "cluster_tests",
+    "e2e",
+)
 """
 Order of a full run in one process: what fails within seconds comes before what takes minutes. Unlisted folders come
 last. Several processes take it backwards, or one of them would still be at the minutes when the others are done.
@@ -38,7 +49,7 @@ WITH_NODES = {
     "tests/e2e/test_engine_health.py",
 }
 """Files that share clusters with real nodes."""
-WITHOUT_CLUSTER = {"tests/e2e/test_chart_values.py", "tests/e2e/test_demo.py", "tests/e2e/test_rendering.py"}
+WITHOUT_CLUSTER = {"tests/e2e/test_demo.py", "tests/e2e/test_rendering.py"}
 """Files of e2e that share none: the demo brings up its own."""
 
 UNIT_CPU_SECONDS = 4.0

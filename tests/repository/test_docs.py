@@ -37,7 +37,22 @@ OURS: Final[dict[str, click.Command]] = {
     "python -m tests.cluster": cluster_command,
 }
 
-OTHERS: Final = {"bash", "cat", "cp", "docker", "export", "helm", "kubectl", "mktemp", "pip", "source", "tar", "uv"}
+OTHERS: Final = {
+    "bash",
+    "cat",
+    "cp",
+    "docker",
+    "export",
+    "grep",
+    "helm",
+    "kubectl",
+    "mktemp",
+    "pip",
+    "sort",
+    "source",
+    "tar",
+    "uv",
+}
 """Programs of others that pages use; `make` and `python` are looked into."""
 
 CARRIERS: Final = {"kubectl"}

@@ -22,6 +22,7 @@ from fairlead_agent.errors import AgentError, EnrolmentRefused, MissingRight, Po
 
 if TYPE_CHECKING:
     from fairlead_agent.identity_store import Identity
+    from fairlead_agent.kube.rights import Right
     from fairlead_agent.settings import Settings
     from fairlead_shared.findings import Finding
 
@@ -115,16 +116,24 @@ def run(**values: Any) -> None:  # noqa: ANN401  (click's)
     "--tls-inspection", "FAIRLEAD_TLS_INSPECTION", "Let the network end TLS on the way.", is_flag=True, default=None
 )
 @_cluster_settings
+@_setting(
+    "--rights-file",
+    "FAIRLEAD_RIGHTS_FILE",
+    "Rights to ask the API server for: a YAML list of {namespace, rules}, rules as in a Role.",
+    type=click.Path(path_type=Path),
+)
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Form of the findings.")
-def doctor(output: str, **values: Any) -> None:  # noqa: ANN401  (click's)
+def doctor(output: str, rights_file: Path | None, **values: Any) -> None:  # noqa: ANN401  (click's)
     """Walk the way to the relay hop by hop and say what fails. Changes nothing; exit code 1 when something fails."""
     import uvloop
 
+    from fairlead_agent.kube.rights import read_rights
     from fairlead_agent.proxy import proxy_variables
     from fairlead_agent.settings import read_settings
 
     settings = read_settings({**values, **proxy_variables(os.environ), "policy_file": "unused"})
-    findings = uvloop.run(_examine(settings))
+    rights = () if rights_file is None else read_rights(rights_file)
+    findings = uvloop.run(_examine(settings, rights))
     is_well = all(finding.passed for finding in findings)
     if output == "json":
         click.echo(json.dumps({"well": is_well, "hops": [finding.as_fields("hop") for finding in findings]}, indent=2))
@@ -134,10 +143,12 @@ def doctor(output: str, **values: Any) -> None:  # noqa: ANN401  (click's)
     sys.exit(0 if is_well else EXIT_FAILED)
 
 
-async def _examine(settings: Settings) -> list[Finding]:
+async def _examine(settings: Settings, rights: tuple[Right, ...]) -> list[Finding]:
+    from fairlead_agent.app import kube_client
     from fairlead_agent.dialling import Dialler
     from fairlead_agent.doctor import Doctor
     from fairlead_agent.enrolment import read_token
+    from fairlead_agent.kube.rights import examine_rights
     from fairlead_shared.findings import Finding
 
     before: list[Finding] = []
@@ -154,7 +165,11 @@ async def _examine(settings: Settings) -> list[Finding]:
             before.append(Finding("token", passed=False, found=error.reason, remedy="make a new one"))
     examination = Doctor(Dialler.of(settings), identity, token)
     await examination.examine()
-    return [*before, *examination.findings]
+    granted: list[Finding] = []
+    if rights:
+        async with kube_client(settings) as client:
+            granted = await examine_rights(client.transport, rights)
+    return [*before, *examination.findings, *granted]
 
 
 @cli.command()

@@ -10,6 +10,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/* Of `helm test`: no selector of the agent's own pods matches them, the NetworkPolicy's alone does. */}}
+{{- define "fairlead-agent.testLabels" -}}
+app.kubernetes.io/name: fairlead-agent-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
 {{/* Name of what the release puts into other namespaces, where a second agent may put the same. */}}
 {{- define "fairlead-agent.abroad" -}}
 {{ .Release.Name }}.{{ .Release.Namespace }}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 
 from fairlead_agent.policy_file import parse_policy
+from tests.charts.cases import CHARTS
 from tests.cluster.binaries import binary
 from tests.cluster.commands import run
 from tests.cluster.errors import CommandFailed
-from tests.product.target import CHARTS, render
+from tests.product.target import CHARTS as FOLDERS
+from tests.product.target import render
 
 BINDING = {
     "namespace": "shop",
@@ -36,12 +40,36 @@ def of_kind(manifests: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
+def named(manifests: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    """Return the one manifest of a kind and name."""
+    (found,) = [made for made in of_kind(manifests, kind) if made["metadata"]["name"] == name]
+    return found
+
+
+def loose_objects(schema: object, place: str = "") -> Iterator[str]:
+    """Yield where a schema lists properties and takes others, too."""
+    if isinstance(schema, dict):
+        if "properties" in schema and schema.get("additionalProperties") is not False:
+            yield place
+        for key, value in schema.items():
+            yield from loose_objects(value, f"{place}/{key}")
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_every_object_of_a_schema_refuses_names_it_does_not_know(chart: str) -> None:
+    """A misspelt value anywhere is an error, never a setting that is silently not there; and defaults have a schema."""
+    schema = json.loads((FOLDERS / chart / "values.schema.json").read_text())
+    assert list(loose_objects(schema)) == []
+    values = yaml.safe_load((FOLDERS / chart / "values.yaml").read_text())
+    assert set(schema["properties"]) - {"global"} == set(values)
+
+
 @pytest.mark.parametrize(
     ("chart", "options"), [("fairlead-agent", ("--set", "relay.url=wss://h:1")), ("fairlead-relay", ())]
 )
 def test_helm_finds_nothing_to_complain_about(chart: str, options: tuple[str, ...]) -> None:
     """Helm's own lint, with warnings as errors."""
-    run([str(binary("helm")), "lint", "--strict", *options, str(CHARTS / chart)])
+    run([str(binary("helm")), "lint", "--strict", *options, str(FOLDERS / chart)])
 
 
 @pytest.mark.parametrize(
@@ -128,7 +156,7 @@ def test_the_agent_reads_the_policy_that_the_chart_writes() -> None:
         "thresholds": {"default": {"signers": ["ci"], "count": 1}},
     }
     for policy in ({}, full):
-        (made,) = of_kind(rendered("fairlead-agent", AGENT | {"policy": policy}), "ConfigMap")
+        made = named(rendered("fairlead-agent", AGENT | {"policy": policy}), "ConfigMap", "one-policy")
         parsed = parse_policy(made["data"]["policy.yaml"], "policy.yaml")
         assert parsed.trust_relay == policy.get("trustRelay", True)
         assert [rule.names for rule in parsed.cluster_scoped] == ([("shop-*",)] if policy else [])
@@ -227,3 +255,53 @@ def test_the_relay_uses_a_volume_that_exists() -> None:
     ]
     assert "restored" in claims
     assert "volumeClaimTemplates" not in made["spec"]
+
+
+def egress_ports(values: dict[str, Any]) -> list[list[int | None]]:
+    """Return the ports of each rule of the agent's policy: DNS, API server, relay, and further ones."""
+    (policy,) = of_kind(rendered("fairlead-agent", AGENT | values), "NetworkPolicy")
+    return [[port.get("port") for port in rule["ports"]] for rule in policy["spec"]["egress"]]
+
+
+def test_an_agent_may_dial_dns_its_api_server_and_its_relay() -> None:
+    """The relay's port, or the proxy's, comes from the URL; one that a Secret hides is any, unless it is named."""
+    assert egress_ports({}) == [[53, 53], [443, 6443, 8443, 16443], [7444]]
+    assert egress_ports({"relay": {"url": "wss://relay.example.com/"}})[2] == [443]
+    assert egress_ports({"proxy": {"url": "http://proxy:3128/"}})[2] == [3128]
+    assert egress_ports({"proxy": {"url": "https://proxy", "noProxy": ".svc"}})[2] == [443, 7444]
+    assert egress_ports({"proxy": {"existingSecret": "proxy"}})[2] == [None]
+    named = {"proxy": {"existingSecret": "proxy"}, "networkPolicy": {"proxyPorts": [3128, 3129]}}
+    assert egress_ports(named)[2] == [3128, 3129]
+    (policy,) = of_kind(rendered("fairlead-agent", AGENT), "NetworkPolicy")
+    assert policy["spec"]["ingress"] == []
+    assert set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+
+
+def test_the_test_pod_is_none_of_the_agents_pods_but_under_its_policy() -> None:
+    """What selects the agent's pods must not count it; what limits them limits it."""
+    manifests = rendered("fairlead-agent", AGENT | {"replicas": 2})
+    labels = named(manifests, "Pod", "one-test")["metadata"]["labels"]
+    for selector in (
+        named(manifests, "Deployment", "one")["spec"]["selector"],
+        named(manifests, "PodDisruptionBudget", "one")["spec"]["selector"],
+    ):
+        assert not selector["matchLabels"].items() <= labels.items()
+    chosen = named(manifests, "NetworkPolicy", "one")["spec"]["podSelector"]
+    assert chosen["matchLabels"].items() <= labels.items()
+    (name,) = chosen["matchExpressions"]
+    assert labels[name["key"]] in name["values"]
+
+
+def test_helm_test_asks_for_every_right_that_the_chart_grants() -> None:
+    """The file that the doctor reads holds the rules of all Roles, word for word."""
+    rights = [{"apiGroup": "", "resource": "namespaces", "names": ["shop"]}]
+    manifests = rendered("fairlead-agent", AGENT | {"clusterRights": rights})
+    asked = yaml.safe_load(named(manifests, "ConfigMap", "one-test")["data"]["rights.yaml"])
+    granted = [
+        {"namespace": role["metadata"].get("namespace", ""), "rules": role["rules"]}
+        for kind in ("Role", "ClusterRole")
+        for role in of_kind(manifests, kind)
+    ]
+    by_place = {place["namespace"]: place["rules"] for place in asked}
+    assert by_place == {place["namespace"]: place["rules"] for place in granted}
+    assert len(asked) == len(granted) == 3
