@@ -154,6 +154,7 @@ def test_installation_on_kubernetes(installing: tuple[Terminal, Target, Target])
     terminal.use(relay)
     for section in ("On Kubernetes", "Log in"):
         terminal.type_section(INSTALL, section)
+    terminal.type_section(OPERATE, "An authority in a Secret")
     terminal.use(agent)
     for section in ("An agent", "The first deployment"):
         terminal.type_section(INSTALL, section)
@@ -173,6 +174,7 @@ def test_installation_on_kubernetes(installing: tuple[Terminal, Target, Target])
     # Values are judged by helm, see above.
     assert {block.section for block in blocks(INSTALL) if block.shell} == typed | {"Uninstall"}
     assert {block.section for block in blocks(OPERATE) if block.shell} == {
+        "An authority in a Secret",
         "Back up",
         "Networks that inspect TLS",
         "Settings of the relay",

@@ -50,7 +50,7 @@ class RelayProcess:
     @property
     def ca_file(self) -> Path:
         """The root certificate."""
-        return self.data_dir / "pki" / "root.pem"
+        return Path(self.environment.get("FAIRLEAD_RELAY_AUTHORITY_DIR", self.data_dir / "pki")) / "root.pem"
 
     @property
     def api_url(self) -> str:

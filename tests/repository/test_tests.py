@@ -28,6 +28,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "agent/src/fairlead_agent/opening.py": "tests/integration/relay/test_inspected_agent.py",
     "agent/src/fairlead_agent/rejoin.py": "tests/integration/test_agent_link.py",
     "agent/src/fairlead_agent/runner.py": "tests/integration/test_agent_jobs.py",
+    "relay/src/fairlead_relay/worker.py": "tests/integration/relay/planning/test_bundle_check.py",
     "cli/src/fairlead_cli/__init__.py": "tests/install/test_wheels.py",
 }
 """Modules whose behaviour needs more than a unit test can have, each with the test that covers it instead."""

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 
 import structlog
 
@@ -22,6 +23,7 @@ from fairlead_relay.api.metrics_page import make_metrics_page
 from fairlead_relay.api.rate_limits import RateLimits
 from fairlead_relay.api.server import ApiServer
 from fairlead_relay.api.services import Services
+from fairlead_relay.backup.schedule import Backups, in_a_process
 from fairlead_relay.bus import LocalBus, SharedBus
 from fairlead_relay.data_directory import DataDirectory
 from fairlead_relay.dispatch import Dispatcher, DispatchLimits
@@ -48,6 +50,7 @@ AUTHORITY_CHECK_SECONDS = 2.0
 """How soon a change of the CA by `fairlead-relay ca` is taken up; looking costs one listing of a small folder."""
 
 _DAY_SECONDS = 86_400.0
+_HOUR_SECONDS = 3600.0
 
 _log = structlog.get_logger(__name__)
 
@@ -101,7 +104,7 @@ class Relay:
             api_listener.getsockname()[1], agent_listener.getsockname()[1]
         )
         authority = CertificateAuthority.open(
-            directory.authority, time.time, timedelta(seconds=settings.certificate_seconds)
+            settings.authority, time.time, timedelta(seconds=settings.certificate_seconds)
         )
         tls = ServerTls(authority, settings.certificate_names, directory.server_certificate, time.time)
         tls.renew_if_due()
@@ -162,6 +165,7 @@ class Relay:
         parts.push_async_callback(api.stop)
         await self._count(metrics, store, metrics_listener)
         housekeeping = Housekeeping(store, blobs, settings.history_days * _DAY_SECONDS, time.time)
+        self._back_up(metrics)
         tidying = asyncio.create_task(housekeeping.tidy_regularly(), name="housekeeping")
         parts.push_async_callback(_end, tidying)
         renewal = asyncio.create_task(_keep_authority(authority, tls, gateway), name="keep-authority")
@@ -178,6 +182,18 @@ class Relay:
             agent_url=settings.agent_url,
             metrics_port=None if metrics_listener is None else metrics_listener.getsockname()[1],
         )
+
+    def _back_up(self, metrics: Metrics) -> None:
+        """Write backups, if somebody named a folder for them."""
+        settings = self.settings
+        if settings.backup_dir:
+            every_seconds = settings.backup_hours * _HOUR_SECONDS
+            backups = Backups(
+                Path(settings.backup_dir), every_seconds, settings.backup_keep, in_a_process(settings), time.time
+            )
+            metrics.count_backups(lambda: backups.newest)
+            task = asyncio.create_task(backups.back_up_regularly(), name="backups")
+            self._parts.push_async_callback(_end, task)
 
     async def _open_store(self, bus: LocalBus, metrics: Metrics) -> Store:
         """Start the store, which tells the bus, and other relays where it is shared, and counts what it commits."""

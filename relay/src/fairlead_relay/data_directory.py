@@ -34,11 +34,6 @@ class DataDirectory:
             raise DataDirectoryUnusable(str(folder), "no right to write in it")
 
     @property
-    def authority(self) -> Path:
-        """Folder of the certificate authority."""
-        return self.folder / "pki"
-
-    @property
     def server_certificate(self) -> Path:
         """File of the servers' key and certificate chain."""
         return self.folder / "server.pem"

@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fairlead_relay.errors import AuthorityDamaged, RelayError, StoreError
 from fairlead_relay.pki.authority import CertificateAuthority
+from fairlead_relay.pki.generations import authority_files
 from fairlead_relay.settings import Settings, parse_listen
 from fairlead_relay.store.blobs import open_blobs
 from fairlead_relay.store.engines import check_place, parse_url, reader_engine, translate
@@ -104,9 +105,11 @@ class Doctor:
     def _examine_secrets(self) -> None:
         """Keys must be readable by their owner alone."""
         folder = self.settings.data_dir
-        secrets = [folder / "server.pem", *(folder / "pki").rglob("*.key")]
-        present = [path for path in secrets if path.exists()]
-        open_to_others = [path for path in present if stat.S_IMODE(path.stat().st_mode) & 0o077]
+        # A mounted Secret's files are the group's, too: that of the pod alone.
+        keys = 0o007 if self.settings.authority_dir else 0o077
+        secrets = {path: keys for path in authority_files(self.settings.authority) if path.suffix == ".key"}
+        present = {path: mask for path, mask in {folder / "server.pem": 0o077, **secrets}.items() if path.exists()}
+        open_to_others = [path for path, mask in present.items() if stat.S_IMODE(path.stat().st_mode) & mask]
         if open_to_others:
             named = ", ".join(map(str, open_to_others))
             self._fail("keys", f"others may read {named}", f"chmod 600 {' '.join(map(str, open_to_others))}")
@@ -114,7 +117,7 @@ class Doctor:
             self._pass("keys", f"{len(present)} files, readable by their owner alone")
 
     def _examine_authority(self) -> None:
-        folder = self.settings.data_dir / "pki"
+        folder = self.settings.authority
         if not folder.exists():
             self._pass("authority", "none yet; the first start makes it, unless 'fairlead-relay ca use' did before")
             return
@@ -283,7 +286,7 @@ class Doctor:
             if name is None:
                 yield plain, ", without TLS"
                 return
-            authority = CertificateAuthority(self.settings.data_dir / "pki", self.clock)
+            authority = CertificateAuthority(self.settings.authority, self.clock)
             context = ssl.create_default_context(cadata=authority.root_pem)
             with context.wrap_socket(plain, server_hostname=name) as secure:
                 presented = x509.load_der_x509_certificate(secure.getpeercert(binary_form=True) or b"")

@@ -18,6 +18,7 @@ does. Tree:
     ├── AuthorityInvalid     pki: the operator's own CA cannot be used
     ├── AuthorityDamaged     pki: the certificate authority's files are incomplete or do not belong together
     ├── DataDirectoryUnusable  start: the data directory cannot be made, read or written
+    ├── BackupFailed         backup: one of the relay's own was not written
     ├── BackupUnusable       restore: no backup, one that is damaged, or of a newer relay
     ├── SettingsInvalid      start: an unknown setting, or a value that does not fit
     ├── ListenFailed         start: an address or port that cannot be listened on
@@ -197,6 +198,19 @@ class DataDirectoryUnusable(RelayError):
     def __str__(self) -> str:
         """Render one sentence."""
         return f"{self.folder} cannot be used ({self.reason}); name a folder that the relay may write with --data-dir"
+
+
+class BackupFailed(RelayError):
+    """One of the relay's own backups was not written. Layer: backup. It is tried again later."""
+
+    def __init__(self, reason: str) -> None:
+        """Take one sentence that says what was in the way."""
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"no backup was written: {self.reason}"
 
 
 class BackupUnusable(RelayError):

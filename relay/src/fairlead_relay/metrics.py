@@ -119,6 +119,14 @@ class Metrics:
         """Say who knows how many agents are connected."""
         self._agents.set_function(agents)
 
+    def count_backups(self, newest: Callable[[], float]) -> None:
+        """Say who knows when this relay's newest backup was begun; a relay that writes none has no such metric."""
+        Gauge(
+            "fairlead_relay_backup_newest_timestamp_seconds",
+            "When the newest of this relay's own backups was begun, by Unix time; 0 if there is none.",
+            registry=self._registry,
+        ).set_function(newest)
+
     def committed(self, writes: int, seconds: float) -> None:
         """Count a commit; called from the writer's thread."""
         self._commits.observe(seconds)

@@ -91,6 +91,19 @@ class Settings(BaseModel):
     data_dir: Path = Path("/var/lib/fairlead-relay")
     """Folder of the certificate authority, the SQLite file and the bundles; made if its parent exists."""
 
+    authority_dir: str = ""
+    """Folder of the certificate authority and the key that signs statements, which relays on one database share; it may
+    be a read-only mount of a Secret. Empty: `pki` in `data_dir`."""
+
+    backup_dir: str = ""
+    """Folder into which the relay writes its own backups; made if its parent exists. Empty: it writes none."""
+
+    backup_hours: Annotated[float, Field(ge=0.01, le=24 * 365)] = 24.0
+    """How long after one of its own backups a relay begins the next. A day: nightly, as operators expect."""
+
+    backup_keep: Annotated[int, Field(ge=1, le=1000)] = 7
+    """How many of its own backups a relay keeps, the newest: with one a day, a mistake is found within a week."""
+
     api_listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:7443"
     """Address of the API. This machine only until somebody decides otherwise; port 0 takes any free port."""
 
@@ -169,6 +182,11 @@ class Settings(BaseModel):
         """Return setting → value as JSON has it, with the databases' passwords masked."""
         urls = {"database_url": self.database_url, "blobs_url": self.blobs_url}
         return self.model_dump(mode="json") | {name: _PASSWORD.sub(r"\g<before>***", url) for name, url in urls.items()}
+
+    @property
+    def authority(self) -> Path:
+        """Folder of the certificate authority in force."""
+        return Path(self.authority_dir) if self.authority_dir else self.data_dir / "pki"
 
     @property
     def database(self) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,11 +34,10 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     with running_postgresql() as server:
         settings = {"FAIRLEAD_RELAY_DATABASE_URL": server.make_database()}
         first = RelayProcess(tmp_path / "first", environment=settings)
-        second = RelayProcess(tmp_path / "second", environment=settings)
+        authority = {"FAIRLEAD_RELAY_AUTHORITY_DIR": str(first.data_dir / "pki")}
+        second = RelayProcess(tmp_path / "second", environment=settings | authority)
         try:
             await asyncio.to_thread(first.start)
-            second.data_dir.mkdir(mode=0o700)
-            shutil.copytree(first.data_dir / "pki", second.data_dir / "pki")
             await asyncio.to_thread(second.start)
             tenant = await asyncio.to_thread(make_tenant, first)
             agent = await ScriptedAgent.enrol(second.agent_url, tenant.enrolment_token)

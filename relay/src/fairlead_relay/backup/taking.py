@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from fairlead_relay import __version__
 from fairlead_relay.backup.archive import About, ArchiveWriter
 from fairlead_relay.errors import BlobInvalid, StoreUnusable
+from fairlead_relay.pki.generations import authority_files
 from fairlead_relay.store.blobs import Blobs
 from fairlead_relay.store.engines import check_place, parse_url, reader_engine, translate
 from fairlead_relay.store.meta import store_epoch
@@ -70,7 +71,7 @@ def take_backup(
     finally:
         engine.dispose()
     tell("certificate authority")
-    for file in sorted(path for path in authority.rglob("*") if path.is_file() and not path.name.startswith(".")):
+    for file in authority_files(authority):
         writer.add(f"pki/{file.relative_to(authority)}", [file.read_bytes()])
     tell(f"{len(hashes)} bundles")
     missing = [sha256 for sha256 in hashes if not _add_blob(writer, blobs, sha256)]

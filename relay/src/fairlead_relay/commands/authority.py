@@ -43,10 +43,9 @@ def show(data_dir: Path | None) -> None:
     The output is a PEM file as it is: fairlead-relay ca show > relay-ca.pem
     """
     settings = make_settings(data_dir=data_dir)
-    from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415
     from fairlead_relay.pki.authority import CertificateAuthority  # noqa: PLC0415
 
-    found = CertificateAuthority.open(DataDirectory(settings.data_dir).authority, time.time)
+    found = CertificateAuthority.open(_folder_of(settings), time.time)
     click.echo(f"# SHA-256 fingerprint: {found.root_fingerprint}")
     click.echo(found.root_pem, nl=False)
 
@@ -66,11 +65,10 @@ def use_given(data_dir: Path | None, root_file: Path, issuing_file: Path, issuin
     The files are copied with mode 0600.
     """
     settings = make_settings(data_dir=data_dir)
-    from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415
     from fairlead_relay.pki.generations import create_given  # noqa: PLC0415
     from fairlead_shared.identity import certificate_fingerprint  # noqa: PLC0415
 
-    folder = DataDirectory(settings.data_dir).authority
+    folder = _folder_of(settings)
     try:
         content = [file.read_bytes() for file in (root_file, issuing_file, issuing_key_file)]
         made = create_given(folder, *content)
@@ -154,12 +152,20 @@ def finish(data_dir: Path | None, leave_behind: bool) -> None:  # noqa: FBT001  
 
 def _folder(settings: Settings) -> Path:
     """Return the authority's folder, made first if there is none."""
-    from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415
     from fairlead_relay.pki.authority import CertificateAuthority  # noqa: PLC0415
 
-    folder = DataDirectory(settings.data_dir).authority
+    folder = _folder_of(settings)
     CertificateAuthority.open(folder, time.time)
     return folder
+
+
+def _folder_of(settings: Settings) -> Path:
+    """Return where the authority's folder is or will be; the data directory is made for it if it is there."""
+    from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415
+
+    if not settings.authority_dir:
+        DataDirectory(settings.data_dir)
+    return settings.authority
 
 
 def _with_store(settings: Settings, use: Callable[[Store], Awaitable[T]]) -> T:

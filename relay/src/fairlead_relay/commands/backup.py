@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
 
 import click
 
 from fairlead_relay.commands.settings_options import data_dir_option, make_settings
-
-if TYPE_CHECKING:
-    from fairlead_relay.backup.taking import Taken
-    from fairlead_relay.settings import Settings
 
 STANDARD_OUTPUT = Path("-")
 _SHOWN = 10
@@ -41,8 +34,13 @@ def backup(data_dir: Path | None, output: Path) -> None:
     Example: fairlead-relay backup --output - | age --recipient age1… > relay.backup.age
     """
     settings = make_settings(data_dir=data_dir)
+    from fairlead_relay.backup.writing import write_backup, write_backup_file  # noqa: PLC0415  (--help does without it)
+
     try:
-        taken = _take(settings, sys.stdout.buffer) if output == STANDARD_OUTPUT else _into_file(settings, output)
+        if output == STANDARD_OUTPUT:
+            taken = write_backup(settings, sys.stdout.buffer, _tell)
+        else:
+            taken = write_backup_file(settings, output, _tell)
     except OSError as error:
         raise click.ClickException(f"no backup was written: {error.strerror or error} ({error.filename})") from error
     click.echo(f"{taken.rows} rows and {taken.bundles} bundles are backed up", err=True)
@@ -50,30 +48,6 @@ def backup(data_dir: Path | None, output: Path) -> None:
         named = ", ".join(sha256[:12] for sha256 in taken.missing[:_SHOWN])
         reason = f"bundles are missing, since their bytes are gone or damaged in the relay, too: {named}"
         raise click.ClickException(f"{len(taken.missing)} {reason}")
-
-
-def _into_file(settings: Settings, output: Path) -> Taken:
-    """Write beside the file and put it in place at the end, so that a backup that failed leaves the last one alone."""
-    handle, name = tempfile.mkstemp(dir=output.absolute().parent, prefix=f".{output.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            taken = _take(settings, file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(output)
-    finally:
-        Path(name).unlink(missing_ok=True)
-    return taken
-
-
-def _take(settings: Settings, target: IO[bytes]) -> Taken:
-    from fairlead_relay.backup.taking import take_backup  # noqa: PLC0415  (--help does without it)
-    from fairlead_relay.data_directory import DataDirectory  # noqa: PLC0415  (--help does without it)
-    from fairlead_relay.store.blobs import open_blobs  # noqa: PLC0415  (--help does without it)
-
-    directory = DataDirectory(settings.data_dir)
-    blobs = open_blobs(settings.blobs_url, settings.database, directory.blobs)
-    return take_backup(target, settings.database, blobs, directory.authority, time.time(), _tell)
 
 
 def _tell(step: str) -> None:
@@ -111,7 +85,7 @@ def restore(data_dir: Path | None, file: Path, *, replace: bool) -> None:
             archive,
             settings.database,
             open_blobs(settings.blobs_url, settings.database, directory.blobs),
-            directory.authority,
+            settings.authority,
             time.time(),
             replace=replace,
         )

@@ -6,6 +6,8 @@ The certificate authority on disk: its files, and how a new generation of them t
     pki/ca-2/ …                                      the next one: the same files, and cross.pem
     pki/ca-2/alone                                   the change is over: the generations before count no more
 
+The folder may be a read-only mount of a Secret; then nothing is made or changed here, but by whoever keeps the Secret.
+
 Every step is one rename, so that a crash leaves either the old state or the new one, and a relay that serves meanwhile
 sees no half of it. The last generation issues; all that are listed are trusted. `cross.pem` is the new root signed by
 the old one, with the same name: who trusts only the old root still accepts servers (RFC 4210 §4.4, RFC 5280 §6.1: such
@@ -117,8 +119,25 @@ def create_given(folder: Path, root_pem: bytes, issuing_pem: bytes, issuing_key_
     return _read(folder, 1)
 
 
+def authority_files(folder: Path) -> list[Path]:
+    """
+    List every file of the authority, sorted; none where there is no folder.
+
+    A mounted Secret also has hidden folders, to which the files are links: those are not listed.
+    """
+    if not folder.is_dir():
+        return []
+    folders = [folder, *(path for path in folder.iterdir() if _NEXT.fullmatch(path.name) and path.is_dir())]
+    files = (path for one in folders for path in one.iterdir())
+    return sorted(path for path in files if path.is_file() and not path.name.startswith("."))
+
+
 def stamp(folder: Path) -> tuple[str, ...]:
-    """Return what changes when a generation comes or goes; cheap enough to be asked every second."""
+    """
+    Return what changes when a generation comes or goes; cheap enough to be asked every second.
+
+    Of a mounted Secret that is the name of its hidden folder, which is another after each change of the Secret.
+    """
     try:
         return tuple(sorted(f"{path.name}{(path / _ALONE).exists()}" for path in folder.iterdir() if path.is_dir()))
     except OSError:

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import os
-import signal
-import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 
+from fairlead_relay.worker import begin_worker
 from fairlead_shared.bundle import BundleHash, read_bundle
 
 SMALL_BYTES = 64 * 1024
@@ -64,7 +61,7 @@ class BundleChecker:
         if pool is None:
             # Spawned, not forked: a fork would copy the relay's threads, sockets and locks in any state they are in.
             context = multiprocessing.get_context("spawn")
-            pool = self._pool = ProcessPoolExecutor(1, context, _start_worker)
+            pool = self._pool = ProcessPoolExecutor(1, context, begin_worker)
         try:
             return await asyncio.get_running_loop().run_in_executor(pool, check_content, content, expected)
         except BrokenProcessPool:
@@ -77,16 +74,3 @@ class BundleChecker:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the relay, and do not outlive it when it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

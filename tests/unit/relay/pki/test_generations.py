@@ -16,6 +16,7 @@ from fairlead_relay.errors import AuthorityDamaged, AuthorityInvalid, Conflict
 from fairlead_relay.pki.authority import CertificateAuthority
 from fairlead_relay.pki.certificates import from_epoch
 from fairlead_relay.pki.generations import (
+    authority_files,
     begin_change,
     create_first,
     create_given,
@@ -171,3 +172,36 @@ def test_the_operators_own_ca_is_used_as_it_is(folder: Path, tmp_path: Path) -> 
         create_given(given, root, issuing, key)
     with pytest.raises(Conflict, match=r"root\.key"):
         begin_change(given, from_epoch(NOW), keep_root=False)
+
+
+def mount(secret: dict[str, bytes], folder: Path, number: int) -> None:
+    """Lay a Secret out as the kubelet does: files in a hidden folder, one link to it, and links through that."""
+    content = folder / f"..{number}"
+    for name, value in secret.items():
+        (content / name).parent.mkdir(parents=True, exist_ok=True)
+        (content / name).write_bytes(value)
+        (content / name).chmod(0o440)
+    (folder / "..new").symlink_to(content.name)
+    (folder / "..new").rename(folder / "..data")
+    for name in {name.partition("/")[0] for name in secret}:
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(f"..data/{name}")
+
+
+def test_an_authority_may_be_a_mounted_secret(folder: Path, tmp_path: Path) -> None:
+    """Its change is taken up as that of a folder is; what the kubelet hides is no file of the authority."""
+    secret = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "root.key"}
+    (tmp_path / "mounted").mkdir()
+    mount(secret, tmp_path / "mounted", 1)
+    authority = CertificateAuthority.open(tmp_path / "mounted", clock)
+    assert not authority.refresh()
+    with pytest.raises(Conflict, match="root's key"):
+        begin_change(tmp_path / "mounted", from_epoch(NOW), keep_root=False)
+    begin_change(folder, from_epoch(NOW), keep_root=False)
+    secret |= {f"ca-2/{path.name}": path.read_bytes() for path in (folder / "ca-2").iterdir()}
+    mount(secret, tmp_path / "mounted", 2)
+    assert authority.refresh()
+    assert [generation.number for generation in authority.generations] == [1, 2]
+    files = [str(path.relative_to(tmp_path / "mounted")) for path in authority_files(tmp_path / "mounted")]
+    assert files == sorted(secret)
+    assert authority_files(tmp_path / "nowhere") == []
