@@ -154,10 +154,17 @@ def test_the_agent_reads_the_policy_that_the_chart_writes() -> None:
         "signers": {"ci": "A" * 43 + "="},
         "trustRelay": False,
         "thresholds": {"default": {"signers": ["ci"], "count": 1}},
+        "adopt": ["kubectl", "helm", "argocd", "flux", "other"],
+        "force": [{"group": "apps", "kind": "Deployment", "namespace": "shop", "names": ["web-*"]}],
+        "recreate": [{"group": "batch", "kind": "Job"}],
+        "prune": {"unconfirmedObjects": 1, "unconfirmedPercent": 2},
     }
     for policy in ({}, full):
         made = named(rendered("fairlead-agent", AGENT | {"policy": policy}), "ConfigMap", "one-policy")
         parsed = parse_policy(made["data"]["policy.yaml"], "policy.yaml")
+        assert set(yaml.safe_load(made["data"]["policy.yaml"])) == {
+            field.alias or name for name, field in type(parsed).model_fields.items()
+        }
         assert parsed.trust_relay == policy.get("trustRelay", True)
         assert [rule.names for rule in parsed.cluster_scoped] == ([("shop-*",)] if policy else [])
 

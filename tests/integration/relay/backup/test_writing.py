@@ -54,7 +54,7 @@ async def test_a_process_writes_all_of_it_or_says_why_not(own_relay: RelayProces
 async def test_one_that_is_given_up_leaves_no_process_and_no_file(own_relay: RelayProcess, tmp_path: Path) -> None:
     """A relay that stops does not wait for its backup."""
     write = in_a_process(Settings(data_dir=own_relay.data_dir))
-    task = asyncio.create_task(write(tmp_path / "one.backup"))
+    task = asyncio.ensure_future(write(tmp_path / "one.backup"))
     await asyncio.wait([task], timeout=0.2)
     begun = time.monotonic()
     task.cancel()
