@@ -57,7 +57,7 @@ class FreezingBody(guarded_body):  # type: ignore[valid-type,misc]
         await aiohttp.BytesPayload.write_with_length(self, writer, content_length)
 
 
-async def freezing_send(self: transport.Transport, *arguments: Any) -> tuple[int, bytes, float]:  # noqa: ANN401
+async def freezing_send(self: transport.Transport, *arguments: Any) -> tuple[int, bytes, float, tuple[str, ...]]:  # noqa: ANN401
     answer = await send(self, *arguments)
     gate: WriteGate | None = arguments[-1]
     if gate is not None:

@@ -80,6 +80,8 @@ class ErrorCode(StrEnum):
     """Another field manager owns a field. Permanent until resolved."""
     IMMUTABLE = "immutable"
     """A field that cannot be changed in place. Permanent."""
+    WARNING = "warning"
+    """What the API server says about an object that it takes, such as that its version is deprecated."""
     CONSENT = "consent"
     """It would delete more than the operator lets a deployment delete unasked. Permanent until consented to."""
     API_SERVER_UNREACHABLE = "api_server_unreachable"

@@ -177,6 +177,7 @@ class _Deployment:
             if proof.deferred
             else []
         )
+        told += [self._preflight.untried_pods] if self._preflight.untried_pods else []
         await self.report_step("finished", ", ".join(told) or "nothing to do")
         return _Proved(proof, graph, (*leaving, *gone))
 

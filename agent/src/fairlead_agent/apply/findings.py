@@ -76,12 +76,13 @@ def findings_of(error: KubeError, ref: ObjectRef, *, fresh: bool = False) -> Ite
 
 
 def folded(findings: Iterable[Finding]) -> list[Finding]:
-    """Report a missing right once, however many objects need it; everything else stays as it is, in order."""
+    """Report a missing right, or a warning, once for however many objects; all else stays as it is, in order."""
     kept: list[Finding] = []
     seen: dict[str, int] = {}
     counts: dict[str, int] = {}
     for finding in findings:
-        if finding.code != ErrorCode.FORBIDDEN or not finding.remedy:
+        is_common = finding.code is ErrorCode.WARNING or (finding.code is ErrorCode.FORBIDDEN and finding.remedy)
+        if not is_common:
             kept.append(finding)
             continue
         counts[finding.message] = counts.get(finding.message, 0) + 1
@@ -90,5 +91,6 @@ def folded(findings: Iterable[Finding]) -> list[Finding]:
             kept.append(finding)
     for message, place in seen.items():
         if counts[message] > 1:
-            kept[place] = replace(kept[place], message=f"{message} ({counts[message]} objects need it)")
+            what = "objects need it" if kept[place].code is ErrorCode.FORBIDDEN else "objects"
+            kept[place] = replace(kept[place], message=f"{message} ({counts[message]} {what})")
     return kept

@@ -65,9 +65,9 @@ class ObjectPlanner:
             applied = await self._client.apply(resource, manifest, dry_run=True, force=force)
         except (FieldConflict, InvalidObject) as error:
             return await self._plan_refused(error, resource, ref, manifest)
-        if applied.created:
-            return _CREATED, []
-        return await self._plan_change(applied, resource, ref)
+        warnings = [Finding(ErrorCode.WARNING, text, ref, severity="warning") for text in applied.warnings]
+        planned, findings = (_CREATED, []) if applied.created else await self._plan_change(applied, resource, ref)
+        return planned, warnings + findings
 
     async def _plan_change(
         self, applied: Applied, resource: Resource, ref: ObjectRef

@@ -18,6 +18,7 @@ from fairlead_agent.apply.findings import Finding, Severity, findings_of, folded
 from fairlead_agent.apply.graph import Graph
 from fairlead_agent.apply.live import LiveObjects
 from fairlead_agent.apply.planning import ObjectPlanner, Planned
+from fairlead_agent.apply.pod_probe import PodProbe
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import KubeError, NotFound, UnknownKind
 from fairlead_agent.health.targets import EVIDENCE, Source, Target, is_watched, is_workload
@@ -66,6 +67,7 @@ class Preflight:
         self._wanted = wanted
         self._live = LiveObjects(client, work.environment.owner)
         self._planner = ObjectPlanner(client, work, self._live)
+        self._pods = PodProbe(client, wanted)
 
     async def run(self) -> tuple[Proof, Graph]:
         """
@@ -105,8 +107,16 @@ class Preflight:
         for place in proof.deferred:
             proof.planned[place] = Planned(Action.CREATED, write=True)
         await self._check_watches((place for place in known if place not in proof.deferred), proof)
+        proof.findings += await self._pods.run(rest, proof.planned)
         proof.findings = folded(proof.findings)
         return proof, graph
+
+    @property
+    def untried_pods(self) -> str:
+        """Say where no pod was tried, and what the agent needs for it; empty if there is no such place."""
+        if not self._pods.missing:
+            return ""
+        return f"no pods tried in {', '.join(sorted(self._pods.missing))}, where the agent may not create them"
 
     async def prove_deferred(self, proof: Proof) -> list[Finding]:
         """
@@ -119,6 +129,7 @@ class Preflight:
         await self._until_served(deferred, proof)
         await self._each(deferred, lambda place: self._dry_run(place, later))
         await self._check_watches(deferred, later)
+        later.findings += await self._pods.run(deferred, later.planned)
         proof.planned.update(later.planned)
         proof.deferred = set()
         return folded(later.findings)

@@ -15,7 +15,7 @@ from fairlead_shared.objects import Manifest, ObjectRef
 Identity = tuple[str, str, str, str]
 """(group, kind, namespace, name), as ObjectRef.identity."""
 
-_POD_TEMPLATES: Mapping[tuple[str, str], tuple[str, ...]] = {
+POD_TEMPLATES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("", "Pod"): ("spec",),
     ("", "ReplicationController"): ("spec", "template", "spec"),
     ("apps", "Deployment"): ("spec", "template", "spec"),
@@ -25,6 +25,7 @@ _POD_TEMPLATES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("batch", "Job"): ("spec", "template", "spec"),
     ("batch", "CronJob"): ("spec", "jobTemplate", "spec", "template", "spec"),
 }
+"""(group, kind) → where its pods' spec is."""
 _VOLUMES: Mapping[str, tuple[str, str]] = {
     "configMap": ("ConfigMap", "name"),
     "secret": ("Secret", "secretName"),
@@ -36,7 +37,7 @@ _RBAC = "rbac.authorization.k8s.io"
 def named_by(manifest: Manifest) -> Iterator[Identity]:
     """Yield what an object needs to be there before it; the same thing may come twice."""
     ref = ObjectRef.of(manifest)
-    where = _POD_TEMPLATES.get((ref.group, ref.kind))
+    where = POD_TEMPLATES.get((ref.group, ref.kind))
     if where is not None:
         yield from _named_by_pod(_at(manifest, where), ref.namespace)
     elif ref.group == _RBAC and ref.kind in {"RoleBinding", "ClusterRoleBinding"}:

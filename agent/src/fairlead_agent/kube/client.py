@@ -33,6 +33,8 @@ class Applied:
     manifest: dict[str, Any]
     """The whole object after it."""
     created: bool
+    warnings: tuple[str, ...] = ()
+    """What the API server has to say about the object, though it takes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +84,14 @@ class KubeClient:
 
     async def version(self) -> str:
         """Return the server's version, such as `v1.37.2`."""
-        _, answer = await self.transport.request("GET", "/version", what="version")
-        return str(answer.get("gitVersion", ""))
+        answer = await self.transport.request("GET", "/version", what="version")
+        return str(answer.content.get("gitVersion", ""))
 
     async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any]:
         """Return one object. Raises: NotFound: there is none."""
         path = resource.path(namespace, name)
-        _, answer = await self.transport.request("GET", path, what=_named(resource, namespace, name))
-        return answer
+        answer = await self.transport.request("GET", path, what=_named(resource, namespace, name))
+        return answer.content
 
     async def find(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
         """Return one object, None if there is none."""
@@ -133,10 +135,10 @@ class KubeClient:
             "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1" if names_only else "application/json"
         )
         path = resource.path(namespace)
-        _, answer = await self.transport.request("GET", path, what=resource.plural, query=query, accept=accept)
-        metadata = answer.get("metadata", {})
+        answer = await self.transport.request("GET", path, what=resource.plural, query=query, accept=accept)
+        metadata = answer.content.get("metadata", {})
         return Page(
-            items=answer.get("items") or [],
+            items=answer.content.get("items") or [],
             resource_version=str(metadata.get("resourceVersion", "")),
             token=str(metadata.get("continue") or ""),
         )
@@ -165,7 +167,7 @@ class KubeClient:
             query["dryRun"] = "All"
         if force:
             query["force"] = "true"
-        status, answer = await self.transport.request(
+        answer = await self.transport.request(
             "PATCH",
             resource.path(namespace, name),
             what=_named(resource, namespace, name),
@@ -173,7 +175,7 @@ class KubeClient:
             body=manifest,
             content_type="application/apply-patch+yaml",
         )
-        return Applied(answer, created=status == HTTPStatus.CREATED)
+        return Applied(answer.content, answer.status == HTTPStatus.CREATED, answer.warnings)
 
     async def create(self, resource: Resource, manifest: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Create one object. Raises: AlreadyExists: it is there, perhaps by an earlier try of this very request."""
@@ -182,14 +184,14 @@ class KubeClient:
         query = {"fieldManager": FIELD_MANAGER}
         if dry_run:
             query["dryRun"] = "All"
-        _, answer = await self.transport.request(
+        answer = await self.transport.request(
             "POST",
             resource.path(namespace),
             what=_named(resource, namespace, metadata["name"]),
             query=query,
             body=manifest,
         )
-        return answer
+        return answer.content
 
     async def manage(
         self, resource: Resource, live: Mapping[str, Any], managed_fields: Sequence[Mapping[str, Any]]
@@ -202,7 +204,7 @@ class KubeClient:
         """
         metadata = live["metadata"]
         namespace, name = metadata.get("namespace", ""), metadata["name"]
-        _, answer = await self.transport.request(
+        answer = await self.transport.request(
             "PATCH",
             resource.path(namespace, name),
             what=_named(resource, namespace, name),
@@ -213,20 +215,20 @@ class KubeClient:
             ],
             content_type="application/json-patch+json",
         )
-        return answer
+        return answer.content
 
     async def update(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Replace one object at its resourceVersion. Raises: Conflict: it changed meanwhile. NotFound: it is gone."""
         metadata = manifest["metadata"]
         namespace, name = metadata.get("namespace", ""), metadata["name"]
-        _, answer = await self.transport.request(
+        answer = await self.transport.request(
             "PUT",
             resource.path(namespace, name),
             what=_named(resource, namespace, name),
             query={"fieldManager": FIELD_MANAGER},
             body=manifest,
         )
-        return answer
+        return answer.content
 
     async def delete(
         self,
@@ -258,14 +260,14 @@ class KubeClient:
         if dry_run:
             # Only the body counts: with a body, the API server ignores these options in the query and would delete.
             options["dryRun"] = ["All"]
-        _, answer = await self.transport.request(
+        answer = await self.transport.request(
             "DELETE",
             resource.path(namespace, name),
             what=_named(resource, namespace, name),
             query={"dryRun": "All"} if dry_run else None,  # for the audit log, which has no bodies at level Metadata
             body=options,
         )
-        return answer
+        return answer.content
 
     def watch(
         self,

@@ -62,7 +62,7 @@ class Discovery:
         answers = await asyncio.gather(
             *(self._transport.request("GET", path, what="discovery", accept=_ACCEPT) for path in ("/api", "/apis"))
         )
-        found = (resource for _, answer in answers for resource in resources_of_discovery(answer))
+        found = (resource for answer in answers for resource in resources_of_discovery(answer.content))
         self._known = {(resource.api_version, resource.kind): resource for resource in found}
         self._refreshed_at = began
 

@@ -154,5 +154,5 @@ async def is_granted(transport: Transport, right: Right) -> bool:
         "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": attributes},
     }
-    _, answer = await transport.request("POST", _PATH, what="a review of its own rights", body=body)
-    return bool(answer.get("status", {}).get("allowed", False))
+    answer = await transport.request("POST", _PATH, what="a review of its own rights", body=body)
+    return bool(answer.content.get("status", {}).get("allowed", False))

@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -53,8 +55,22 @@ _TRANSIT_MILLISECONDS = 2_000
 """Bytes of a write that the API server's host does not acknowledge for so long are given up, by the kernel itself: also
 while this process is frozen. See leadership.TRANSIT_SECONDS."""
 
+_WARNING = re.compile(r'299 \S+ "(?P<text>(?:[^"\\]|\\.)*)"')
+"""RFC 9111 §5.5 took this header out; the API server goes on in the form of RFC 7234 §5.5."""
+_MOST_WARNINGS, _WARNING_CHARACTERS = 20, 1000
+
 SocketFactory = Callable[[tuple[Any, ...]], socket.socket]
 """Makes the socket for an address; tests put it into another network namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the API server answered to a request that it carried out."""
+
+    status: int
+    content: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+    """Texts of its `Warning` headers, such as that a version is deprecated."""
 
 
 class _GateShut(Exception):
@@ -143,7 +159,7 @@ class Transport:
         body: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         content_type: str = "application/json",
         accept: str = "application/json",
-    ) -> tuple[int, dict[str, Any]]:
+    ) -> Answer:
         """
         Send one request and return its answer.
 
@@ -155,7 +171,7 @@ class Transport:
             body: JSON to send.
             content_type: Media type of the body.
             accept: Media types taken.
-        Returns: HTTP status (2xx) and the JSON object answered.
+        Returns: The answer, of a status 2xx.
         Raises: KubeError: every other answer; Unreachable or Throttled once the patience is used up.
         """
         content = None if body is None else json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
@@ -165,18 +181,18 @@ class Transport:
         renewed = False
         attempt = 0
         while True:
-            status, answer, retry_after = 0, b"", 0.0
+            retry_after = 0.0
             trouble: KubeError
             try:
                 await self._pass_gate(gate, ends)
-                status, answer, retry_after = await self._send(method, path, query, content, headers, gate)
+                status, answer, retry_after, warnings = await self._send(method, path, query, content, headers, gate)
             except _GateShut:
                 continue
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 trouble = Unreachable(self.server, _reason(error))
             else:
                 if status < HTTPStatus.BAD_REQUEST:
-                    return status, _object_of(answer, what)
+                    return Answer(status, _object_of(answer, what), warnings)
                 trouble = error_of(status, answer, what, retry_after)
                 if status == HTTPStatus.UNAUTHORIZED and not renewed:
                     renewed = True
@@ -201,7 +217,7 @@ class Transport:
         content: bytes | None,
         headers: Mapping[str, str],
         gate: WriteGate | None,
-    ) -> tuple[int, bytes, float]:
+    ) -> tuple[int, bytes, float, tuple[str, ...]]:
         async with self._slots:
             seconds = REQUEST_SECONDS
             body: bytes | _GuardedBody | None = content
@@ -221,7 +237,8 @@ class Transport:
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
                 allow_redirects=False,
             ) as response:
-                return response.status, await response.read(), _retry_after(response)
+                warnings = _warnings(response.headers.getall("Warning", []))
+                return response.status, await response.read(), _retry_after(response), warnings
 
     async def _pass_gate(self, gate: WriteGate | None, ends: float) -> None:
         """Wait for the gate as long as for an API server that is away, which is why it is shut as a rule."""
@@ -294,6 +311,11 @@ def _object_of(answer: bytes, what: str) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise Unexpected(HTTPStatus.OK, f"{what}: an answer that is no JSON object")
     return parsed
+
+
+def _warnings(headers: Sequence[str]) -> tuple[str, ...]:
+    texts = [found["text"] for header in headers[:_MOST_WARNINGS] for found in _WARNING.finditer(header)]
+    return tuple(re.sub(r"\\(.)", r"\1", text)[:_WARNING_CHARACTERS] for text in texts)
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float:

@@ -231,3 +231,12 @@ async def test_lost_leadership_ends_a_write_at_once(tmp_path: Path) -> None:
         with pytest.raises(errors.LeadershipLost):
             await client.delete(CONFIG_MAPS, "shop", "a")
         assert server.asked == []
+
+
+async def test_warnings_are_read_with_their_quotes(tmp_path: Path) -> None:
+    """Several in one header or in several, with escaped quotes; what has another form is none."""
+    header = '299 - "first, \\"quoted\\"", 299 - "second", 110 - "stale"'
+    async with scripted_api_server(tmp_path) as server, client_of(server) as client:
+        server.answers = [says(200, FOUND, Warning=header)]
+        applied = await client.apply(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "shop"}}, dry_run=True)
+        assert applied.warnings == ('first, "quoted"', "second")
