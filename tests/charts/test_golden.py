@@ -27,9 +27,10 @@ def test_a_chart_renders_as_its_golden_file_says(case: Case) -> None:
 
 
 def test_no_golden_file_is_left_over() -> None:
-    """And each chart has one at least."""
+    """And there are enough values for each chart to show each of its objects."""
     assert stray_files() == []
-    assert {case.chart for case in cases()} == set(CHARTS)
+    counts = Counter(case.chart for case in cases())
+    assert all(counts[chart] >= 12 for chart in CHARTS), counts
 
 
 def pod_specs(manifests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -312,3 +312,54 @@ def test_helm_test_asks_for_every_right_that_the_chart_grants() -> None:
     by_place = {place["namespace"]: place["rules"] for place in asked}
     assert by_place == {place["namespace"]: place["rules"] for place in granted}
     assert len(asked) == len(granted) == 3
+
+
+DATABASE: dict[str, Any] = {"database": {"existingSecret": "database"}, "ca": {"existingSecret": "ca"}}
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"replicas": 2}, "needs a PostgreSQL"),
+        ({"database": {"existingSecret": "database"}}, "set ca.existingSecret"),
+        ({"database": {"url": "postgresql://ann:secret@db/fairlead"}}, "database/url"),
+        (DATABASE | {"database": {"url": "postgresql://db/a", "existingSecret": "b"}}, "not both"),
+        (DATABASE | {"ca": {"existingSecret": "ca", "certManager": {"enabled": True}}}, "not both"),
+        ({"blobs": {"existingClaim": "a", "existingSecret": "b"}}, "give one of"),
+        ({"settings": {"history_dayz": 3}}, "history_dayz"),
+        ({"ingress": {"enabled": True}}, "ingress.host"),
+        ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs"),
+    ],
+)
+def test_values_of_a_relay_that_do_not_fit_together_are_refused(values: dict[str, Any], complaint: str) -> None:
+    """With the value to set, before anything is installed."""
+    with pytest.raises(CommandFailed) as refused:
+        rendered("fairlead-relay", values)
+    assert complaint in refused.value.output
+
+
+def test_several_relays_share_what_they_must_and_drain_one_by_one() -> None:
+    """No volume, one authority, a new one before an old one ends; and none of it without a database."""
+    alone = rendered("fairlead-relay", {})
+    assert of_kind(alone, "Deployment") == of_kind(alone, "PodDisruptionBudget") == []
+    assert of_kind(alone, "StatefulSet")
+    many = rendered("fairlead-relay", DATABASE | {"replicas": 3})
+    assert of_kind(many, "StatefulSet") == []
+    (made,) = of_kind(many, "Deployment")
+    assert made["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    pod = made["spec"]["template"]["spec"]
+    assert {kind for volume in pod["volumes"] for kind in volume} == {"name", "emptyDir", "projected"}
+    names = {entry["name"] for entry in pod["containers"][0]["env"]}
+    assert {"FAIRLEAD_RELAY_AUTHORITY_DIR", "FAIRLEAD_RELAY_DATABASE_URL"} <= names
+    assert "FAIRLEAD_RELAY_BACKUP_DIR" not in names
+    assert named(many, "PodDisruptionBudget", "one")["spec"]["maxUnavailable"] == 1
+
+
+def test_a_relay_with_its_files_on_a_volume_dials_nobody() -> None:
+    """And its counts are for those whom the values name."""
+    (policy,) = of_kind(rendered("fairlead-relay", {}), "NetworkPolicy")
+    assert policy["spec"]["egress"] == []
+    assert [port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]] == [7443, 7444]
+    peers = [{"podSelector": {"matchLabels": {"app": "prometheus"}}}]
+    (policy,) = of_kind(rendered("fairlead-relay", {"metrics": {"from": peers}}), "NetworkPolicy")
+    assert policy["spec"]["ingress"][1] == {"ports": [{"protocol": "TCP", "port": 7445}], "from": peers}

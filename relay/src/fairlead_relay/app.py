@@ -191,7 +191,7 @@ class Relay:
             backups = Backups(
                 Path(settings.backup_dir), every_seconds, settings.backup_keep, in_a_process(settings), time.time
             )
-            metrics.count_backups(lambda: backups.newest)
+            metrics.count_backups(lambda: backups.newest, every_seconds)
             task = asyncio.create_task(backups.back_up_regularly(), name="backups")
             self._parts.push_async_callback(_end, task)
 

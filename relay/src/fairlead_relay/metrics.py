@@ -119,13 +119,24 @@ class Metrics:
         """Say who knows how many agents are connected."""
         self._agents.set_function(agents)
 
-    def count_backups(self, newest: Callable[[], float]) -> None:
-        """Say who knows when this relay's newest backup was begun; a relay that writes none has no such metric."""
+    def count_backups(self, newest: Callable[[], float], every_seconds: float) -> None:
+        """
+        Say who knows when this relay's newest backup was begun; a relay that writes none has no such metrics.
+
+        Args:
+            newest: Seconds since the epoch, 0 if there is none.
+            every_seconds: How long after it the next one is due.
+        """
         Gauge(
             "fairlead_relay_backup_newest_timestamp_seconds",
             "When the newest of this relay's own backups was begun, by Unix time; 0 if there is none.",
             registry=self._registry,
         ).set_function(newest)
+        Gauge(
+            "fairlead_relay_backup_interval_seconds",
+            "How long after one of this relay's own backups the next is due.",
+            registry=self._registry,
+        ).set(every_seconds)
 
     def committed(self, writes: int, seconds: float) -> None:
         """Count a commit; called from the writer's thread."""

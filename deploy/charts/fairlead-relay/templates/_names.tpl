@@ -19,7 +19,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "fairlead-relay.apiUrl" -}}
-{{ .Values.api.url | default (printf "https://%s-api.%s.svc:%v" .Release.Name .Release.Namespace .Values.api.service.port) }}
+{{ .Values.api.url | default (printf "%s://%s-api.%s.svc:%v" (ternary "https" "http" .Values.api.tls) .Release.Name .Release.Namespace .Values.api.service.port) }}
 {{- end }}
 
 {{- define "fairlead-relay.agentUrl" -}}
