@@ -29,6 +29,7 @@ from fairlead_relay.bus import LocalBus
 from fairlead_relay.planning.deployments import DeploymentRequest, Place, Planner
 from fairlead_relay.store import Store
 from fairlead_relay.store.applications import Environment, create_application, create_environment
+from fairlead_relay.store.audit import Actor, Trail
 from fairlead_relay.store.bundles import Bundle, add_bundle, find_bundle
 from fairlead_relay.store.clusters import create_cluster
 from fairlead_relay.store.organizations import ensure_organization
@@ -191,12 +192,13 @@ async def _measure_store(url: str, rates: _Rates) -> list[Statement]:
 
     planner = Planner(store, Ed25519PrivateKey.generate(), time.time, namespaces_of)
     places = itertools.cycle(_PLACES)
+    trail = Trail(_PLACES[0].organization, Actor("token", "bench"), "deployment.create", "", time.time())
 
     async def enqueue() -> None:
         await planner.check_health(next(places), "bench", 3600)
 
     async def deploy() -> None:
-        request = DeploymentRequest(new_deployment_id(), next(places), "bench", 60, 3600)
+        request = DeploymentRequest(new_deployment_id(), next(places), trail, 60, 3600)
         await planner.deploy(request, _BUNDLE, {})
 
     try:

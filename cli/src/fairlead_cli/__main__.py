@@ -21,6 +21,7 @@ NAMES = (
     "agent",
     "api",
     "app",
+    "audit",
     "cluster",
     "completion",
     "context",

@@ -29,6 +29,7 @@ from fairlead_cli.errors import AnswerInvalid, ApiError, ConfigInvalid, RelayUnr
 from fairlead_cli.records import (
     AgentOfCluster,
     Application,
+    AuditRecord,
     Cluster,
     DeletionPlan,
     Deployment,
@@ -139,6 +140,16 @@ class Client:
     def organization_record(self, name: str) -> Organization:
         """Return one organization."""
         return self._get(Organization, f"/v1/organizations/{name}")
+
+    def audit(self, wanted: Mapping[str, str | list[str] | None], limit: int) -> Iterator[AuditRecord]:
+        """
+        Yield the newest records of the audit log, `limit` at most.
+
+        Args:
+            wanted: Of `actor`, `verb`, `outcome` and `since` (RFC 3339) those that matter.
+            limit: How many.
+        """
+        return self._list(AuditRecord, f"{self._root}/audit", limit, wanted)
 
     def tokens(self) -> Iterator[Token]:
         """Yield the organization's API tokens, without their secrets."""

@@ -40,6 +40,34 @@ class Whoami(_Record):
     expires_at: datetime | None = None
 
 
+class AuditActor(_Record):
+    """Who did something."""
+
+    kind: str
+    """`token`, `agent` or `command`."""
+    id: str
+    name: str = ""
+    role: str = ""
+
+
+class AuditRecord(_Record):
+    """Who did what, or tried to."""
+
+    number: int
+    at: datetime
+    actor: AuditActor
+    address: str = ""
+    request_id: str = ""
+    verb: str
+    target: str
+    outcome: str
+    """`succeeded`, `failed` or `denied`."""
+    detail: str = ""
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    digest: str
+
+
 class Organization(_Record):
     """A tenant."""
 

@@ -20,6 +20,7 @@ does. Tree:
     ├── DataDirectoryUnusable  start: the data directory cannot be made, read or written
     ├── BackupFailed         backup: one of the relay's own was not written
     ├── BackupUnusable       restore: no backup, one that is damaged, or of a newer relay
+    ├── AuditBroken          store: an organization's audit records are not those that were written
     ├── SettingsInvalid      start: an unknown setting, or a value that does not fit
     ├── ListenFailed         start: an address or port that cannot be listened on
     └── StoreError           store
@@ -225,6 +226,21 @@ class BackupUnusable(RelayError):
     def __str__(self) -> str:
         """Render one sentence."""
         return f"the backup {self.file} cannot be used: {self.reason}"
+
+
+class AuditBroken(RelayError):
+    """The records of an organization's audit log are not those that were written. Permanent. Layer: store."""
+
+    def __init__(self, organization: str, number: int, reason: str) -> None:
+        """Take the first record that is not as it was, and what is wrong with it."""
+        super().__init__(organization, number, reason)
+        self.organization = organization
+        self.number = number
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"record {self.number} in the audit log of organization '{self.organization}': {self.reason}"
 
 
 class SettingsInvalid(RelayError):

@@ -111,6 +111,11 @@ class Metrics:
             buckets=_QUICK,
             registry=registry,
         )
+        self._unaudited = Counter(
+            "fairlead_relay_audit_skipped",
+            "Attempts that came to nothing and have no record, as their token made too many within a minute.",
+            registry=registry,
+        )
         self._streams = Gauge("fairlead_relay_api_streams", "Live streams that clients follow.", registry=registry)
         for state in JobState:
             (self._ended if state in FINAL_STATES else self._jobs).labels(state)
@@ -162,6 +167,10 @@ class Metrics:
         method = method if method in _METHODS else "other"
         self._requests.labels(method, route, status).inc()
         self._latency.labels(method, route).observe(seconds)
+
+    def audit_skipped(self) -> None:
+        """Count an attempt that was not recorded."""
+        self._unaudited.inc()
 
     def stream_begun(self) -> None:
         """Count a client that follows a stream."""

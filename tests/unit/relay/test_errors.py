@@ -25,6 +25,10 @@ from fairlead_shared.errors import ErrorCode
             errors.RequestInvalid(HTTPStatus.BAD_REQUEST, "the Content-Length is no number"),
             "the Content-Length is no number",
         ),
+        (
+            errors.AuditBroken("acme", 7, "it is missing"),
+            "record 7 in the audit log of organization 'acme': it is missing",
+        ),
         (errors.StoreError("why"), "why"),
         (errors.StoreUnavailable("why"), "the store is not available: why"),
         (errors.StoreOverloaded("10 writes wait"), "the store is not available: 10 writes wait"),

@@ -58,6 +58,7 @@ class _Mark:
 
     role: Role
     narrows: bool
+    audit: str | None
 
 
 def public(endpoint: Endpoint) -> Endpoint:
@@ -66,20 +67,27 @@ def public(endpoint: Endpoint) -> Endpoint:
     return endpoint
 
 
-def needs(role: Role, *, narrows: bool = False) -> Callable[[Endpoint], Endpoint]:
+def needs(role: Role, *, narrows: bool = False, audit: str | None = None) -> Callable[[Endpoint], Endpoint]:
     """
     Mark a route that needs a token of at least this role in the organization that its path names.
 
     Args:
         role: The least one.
         narrows: Whether the route itself keeps a token for one application from all others, though its path names none.
+        audit: What its records in the audit log are called, for a route that changes something; see auditing.py.
     """
 
     def mark(endpoint: Endpoint) -> Endpoint:
-        setattr(endpoint, _MARK, _Mark(role, narrows))
+        setattr(endpoint, _MARK, _Mark(role, narrows, audit))
         return endpoint
 
     return mark
+
+
+def audit_verb_of(endpoint: object) -> str | None:
+    """Return what a route's records in the audit log are called; None for one that changes nothing."""
+    mark = getattr(endpoint, _MARK, None)
+    return mark.audit if isinstance(mark, _Mark) else None
 
 
 def role_of(endpoint: Callable[..., object]) -> Role | None:
@@ -125,10 +133,12 @@ async def _check_application(request: Request, organization: str, application: s
     if (job_id := path.get("job_id")) is not None:
         job = await store.read(lambda connection: find_job(connection, organization, job_id))
         if job.application != application:
+            request.state.is_denied = True
             raise NotFound("job", job_id)
     elif (deployment_id := path.get("deployment_id")) is not None:
         deployment = await store.read(lambda connection: find_deployment(connection, organization, deployment_id))
         if deployment.application != application:
+            request.state.is_denied = True
             raise NotFound("deployment", deployment_id)
     elif path.get("application") != application:
         detail = f"the token is for application '{application}' alone"

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from sqlalchemy import Connection
 
 from fairlead_relay.api.access import needs
+from fairlead_relay.api.auditing import TrailOf
 from fairlead_relay.api.clusters import AgentShown, ClusterState, NamePath, OrganizationPath, show_agent, state_of
 from fairlead_relay.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page
 from fairlead_relay.api.services import ServicesOf
@@ -45,14 +46,19 @@ async def show(organization: OrganizationPath, cluster: NamePath, services: Serv
 
 
 @router.post("/{cluster}/revoke")
-@needs(Role.ADMIN)
-async def revoke(organization: OrganizationPath, cluster: NamePath, services: ServicesOf) -> AgentOfCluster:
+@needs(Role.ADMIN, audit="agent.revoke")
+async def revoke(
+    organization: OrganizationPath, cluster: NamePath, services: ServicesOf, trail: TrailOf
+) -> AgentOfCluster:
     """Disconnect an agent within seconds and make its certificates worthless; it comes back only by a new token."""
     now = services.clock()
 
     def write(connection: Connection) -> Cluster:
         revoke_agent(connection, organization, cluster, now)
-        return find_cluster(connection, organization, cluster)
+        found = find_cluster(connection, organization, cluster)
+        serial = found.agent.certificate_serial if found.agent else None
+        trail.note(connection, before={"certificate_serial": serial})
+        return found
 
     return _show(await services.store.write(write))
 

@@ -9,6 +9,7 @@ from fairlead_relay import __version__
 from fairlead_relay.api import (
     agents,
     applications,
+    audit,
     bundles,
     clusters,
     deletions,
@@ -22,6 +23,7 @@ from fairlead_relay.api import (
     tokens,
 )
 from fairlead_relay.api.access import authorize
+from fairlead_relay.api.auditing import AttemptRecords
 from fairlead_relay.api.idempotency import IdempotencyKeys
 from fairlead_relay.api.rate_limits import RateLimitHeaders
 from fairlead_relay.api.request_log import RequestLog
@@ -35,6 +37,7 @@ MAX_BODY_BYTES = 64 * 1024
 AREAS = {
     "relay": "The relay itself, and who the caller is.",
     "organizations": "Tenants.",
+    "audit": "Who did what, or tried to.",
     "tokens": "What people and CI prove themselves with.",
     "clusters": "Clusters, and how their agents get in.",
     "agents": "The programs that serve clusters, one per cluster.",
@@ -51,7 +54,8 @@ def make_api(services: Services) -> ASGIApp:
     """Return the ASGI application."""
     app = make_routes()
     app.state.services = services
-    limited = RateLimitHeaders(IdempotencyKeys(problems.LargeBodies(app), services))
+    recorded = AttemptRecords(problems.LargeBodies(app), services)
+    limited = RateLimitHeaders(IdempotencyKeys(recorded, services))
     return RequestLog(RequestMetrics(limited, services.metrics.answered))
 
 
@@ -74,6 +78,7 @@ def make_routes() -> FastAPI:
     for module in (
         service,
         organizations,
+        audit,
         tokens,
         clusters,
         agents,

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from sqlalchemy import Connection
 
 from fairlead_relay.api.access import CallerOf, needs
+from fairlead_relay.api.auditing import TrailOf
 from fairlead_relay.api.bodies import Asked, Name, Shown
 from fairlead_relay.api.clusters import OrganizationPath, SealingKey, show_sealing_key
 from fairlead_relay.api.deployments import ApplicationPath, DeploymentShown, EnvironmentPath, show_deployment
@@ -16,6 +17,7 @@ from fairlead_relay.api.labelling import (
     LabelsChange,
     LabelValues,
     SelectorText,
+    change_noted,
     revisions_of,
     selector_of,
     tag,
@@ -34,7 +36,7 @@ from fairlead_relay.store.applications import (
 )
 from fairlead_relay.store.clusters import find_cluster
 from fairlead_relay.store.deployments import current_deployment, list_deployments
-from fairlead_relay.store.labels import Labelled, Labels, change_labels, find_labels, select_labelled, start_labels
+from fairlead_relay.store.labels import Labelled, Labels, find_labels, select_labelled, start_labels
 from fairlead_relay.store.outbox import iso_time
 from fairlead_relay.store.tokens import Role
 from fairlead_shared.identity import check_name
@@ -96,15 +98,19 @@ class EnvironmentShown(Shown):
 
 
 @router.post("", status_code=201)
-@needs(Role.ADMIN)
-async def create(organization: OrganizationPath, body: ApplicationCreate, services: ServicesOf) -> ApplicationShown:
+@needs(Role.ADMIN, audit="application.create")
+async def create(
+    organization: OrganizationPath, body: ApplicationCreate, services: ServicesOf, trail: TrailOf
+) -> ApplicationShown:
     """Create an application."""
     name = check_name("name", body.name)
     now = services.clock()
 
     def write(connection: Connection) -> ApplicationShown:
         made = create_application(connection, organization, name, now)
-        return _show(made, start_labels(connection, _application(organization, name), body.labels))
+        labels = start_labels(connection, _application(organization, name), body.labels)
+        trail.note(connection, f"application/{name}", after={"labels": labels.values})
+        return _show(made, labels)
 
     return await services.store.write(write)
 
@@ -150,12 +156,13 @@ async def show(
 
 
 @router.patch("/{application}", responses=TAGGED)
-@needs(Role.ADMIN)
+@needs(Role.ADMIN, audit="application.label")
 async def change(
     organization: OrganizationPath,
     application: ApplicationPath,
     body: LabelsChange,
     services: ServicesOf,
+    trail: TrailOf,
     response: Response,
     if_match: IfMatch = None,
 ) -> ApplicationShown:
@@ -163,8 +170,8 @@ async def change(
     revisions = revisions_of(if_match)
 
     def write(connection: Connection) -> tuple[Application, Labels]:
-        found = find_application(connection, organization, application)
-        return found, change_labels(connection, _application(organization, application), body.labels, revisions)
+        found, of = find_application(connection, organization, application), _application(organization, application)
+        return found, change_noted(trail, connection, of, body.labels, revisions)
 
     found, labels = await services.store.write(write)
     tag(response, labels)
@@ -172,9 +179,13 @@ async def change(
 
 
 @router.post("/{application}/environments", status_code=201)
-@needs(Role.ADMIN)
+@needs(Role.ADMIN, audit="environment.create")
 async def create_one_environment(
-    organization: OrganizationPath, application: ApplicationPath, body: EnvironmentCreate, services: ServicesOf
+    organization: OrganizationPath,
+    application: ApplicationPath,
+    body: EnvironmentCreate,
+    services: ServicesOf,
+    trail: TrailOf,
 ) -> EnvironmentShown:
     """Create an environment of an application on a cluster."""
     environment = Environment(
@@ -189,7 +200,10 @@ async def create_one_environment(
 
     def write(connection: Connection) -> EnvironmentShown:
         made = create_environment(connection, environment)
-        return _show_environment(services, connection, made, start_labels(connection, _environment(made), body.labels))
+        labels = start_labels(connection, _environment(made), body.labels)
+        after = {"type": made.type, "cluster": made.cluster, "namespace": made.namespace, "labels": labels.values}
+        trail.note(connection, f"environment/{application}/{made.name}", after=after)
+        return _show_environment(services, connection, made, labels)
 
     return await services.store.write(write)
 
@@ -219,13 +233,14 @@ async def index_environments(
 
 
 @router.patch("/{application}/environments/{environment}", responses=TAGGED)
-@needs(Role.ADMIN)
+@needs(Role.ADMIN, audit="environment.label")
 async def change_environment(
     organization: OrganizationPath,
     application: ApplicationPath,
     environment: EnvironmentPath,
     body: LabelsChange,
     services: ServicesOf,
+    trail: TrailOf,
     response: Response,
     if_match: IfMatch = None,
 ) -> EnvironmentShown:
@@ -234,7 +249,7 @@ async def change_environment(
 
     def write(connection: Connection) -> tuple[EnvironmentShown, Labels]:
         found = find_environment(connection, organization, application, environment)
-        labels = change_labels(connection, _environment(found), body.labels, revisions)
+        labels = change_noted(trail, connection, _environment(found), body.labels, revisions)
         return _show_environment(services, connection, found, labels), labels
 
     shown, labels = await services.store.write(write)

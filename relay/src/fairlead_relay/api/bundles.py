@@ -15,8 +15,10 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
+from sqlalchemy import Connection
 
 from fairlead_relay.api.access import needs
+from fairlead_relay.api.auditing import TrailOf
 from fairlead_relay.api.clusters import OrganizationPath
 from fairlead_relay.api.problems import ApiCode, Problem
 from fairlead_relay.api.services import Services, ServicesOf
@@ -44,8 +46,10 @@ _WRITE_BYTES = 256 * 1024
     responses=HAD_IT,
     openapi_extra={"requestBody": {"required": True, **BYTES}},
 )
-@needs(Role.DEPLOYER, narrows=True)
-async def put(organization: OrganizationPath, sha256: HashPath, request: Request, services: ServicesOf) -> Response:
+@needs(Role.DEPLOYER, narrows=True, audit="bundle.upload")
+async def put(
+    organization: OrganizationPath, sha256: HashPath, request: Request, services: ServicesOf, trail: TrailOf
+) -> Response:
     """Store a bundle: 201 when it is new, 200 when the organization had it. One with a plaintext Secret is refused."""
     known = await services.store.read(lambda connection: find_bundle(connection, organization, sha256))
     if known is not None:
@@ -57,7 +61,14 @@ async def put(organization: OrganizationPath, sha256: HashPath, request: Request
     facts = await services.library.check(content, BundleHash(sha256))
     await run_in_threadpool(services.blobs.put, sha256, [content])
     bundle = Bundle(organization, sha256, facts.size_bytes, services.clock())
-    is_new = await services.store.write(lambda connection: add_bundle(connection, bundle))
+
+    def write(connection: Connection) -> bool:
+        is_new = add_bundle(connection, bundle)
+        if is_new:
+            trail.note(connection, after={"bytes": bundle.size_bytes})
+        return is_new
+
+    is_new = await services.store.write(write)
     return Response(status_code=HTTPStatus.CREATED if is_new else HTTPStatus.OK)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from fairlead_relay import __version__
 from fairlead_relay.api.access import needs
+from fairlead_relay.api.auditing import TrailOf
 from fairlead_relay.api.bodies import Asked, Name, Shown
 from fairlead_relay.api.labelling import (
     TAGGED,
@@ -19,6 +20,7 @@ from fairlead_relay.api.labelling import (
     LabelsChange,
     LabelValues,
     SelectorText,
+    change_noted,
     revisions_of,
     selector_of,
     tag,
@@ -37,7 +39,7 @@ from fairlead_relay.store.clusters import (
     find_cluster,
     list_clusters,
 )
-from fairlead_relay.store.labels import Labelled, Labels, change_labels, find_labels, select_labelled, start_labels
+from fairlead_relay.store.labels import Labelled, Labels, find_labels, select_labelled, start_labels
 from fairlead_relay.store.outbox import iso_time
 from fairlead_relay.store.revocation import disable_cluster, enable_cluster
 from fairlead_relay.store.tokens import Role
@@ -144,18 +146,23 @@ class ClusterCreated(Shown):
 
 
 @router.post("", status_code=201)
-@needs(Role.ADMIN)
-async def create(organization: OrganizationPath, body: ClusterCreate, services: ServicesOf) -> ClusterCreated:
+@needs(Role.ADMIN, audit="cluster.create")
+async def create(
+    organization: OrganizationPath, body: ClusterCreate, services: ServicesOf, trail: TrailOf
+) -> ClusterCreated:
     """Create a cluster and a token with which its agent enrols."""
     name = check_name("name", body.name)
     now = services.clock()
 
-    def write(connection: Connection) -> ClusterShown:
+    def write(connection: Connection) -> ClusterCreated:
         made = create_cluster(connection, organization, name, now, require_approval=body.require_approval)
-        return show_cluster(made, start_labels(connection, _labelled(organization, name), body.labels))
+        labels = start_labels(connection, _labelled(organization, name), body.labels)
+        token_id, enrolment = _enrolment(services, connection, organization, name)
+        after = {"require_approval": made.require_approval, "labels": labels.values, "enrolment_token": token_id}
+        trail.note(connection, f"cluster/{name}", after=after)
+        return ClusterCreated(cluster=show_cluster(made, labels), enrolment=enrolment)
 
-    cluster = await services.store.write(write)
-    return ClusterCreated(cluster=cluster, enrolment=await _enrolment(services, organization, name))
+    return await services.store.write(write)
 
 
 @router.get("")
@@ -193,12 +200,13 @@ async def show(
 
 
 @router.patch("/{name}", responses=TAGGED)
-@needs(Role.ADMIN)
+@needs(Role.ADMIN, audit="cluster.label")
 async def change(
     organization: OrganizationPath,
     name: NamePath,
     body: LabelsChange,
     services: ServicesOf,
+    trail: TrailOf,
     response: Response,
     if_match: IfMatch = None,
 ) -> ClusterShown:
@@ -207,7 +215,7 @@ async def change(
 
     def write(connection: Connection) -> tuple[Cluster, Labels]:
         cluster = find_cluster(connection, organization, name)
-        return cluster, change_labels(connection, _labelled(organization, name), body.labels, revisions)
+        return cluster, change_noted(trail, connection, _labelled(organization, name), body.labels, revisions)
 
     cluster, labels = await services.store.write(write)
     tag(response, labels)
@@ -215,41 +223,53 @@ async def change(
 
 
 @router.post("/{name}/enrolment-tokens", status_code=201)
-@needs(Role.ADMIN)
-async def create_token(organization: OrganizationPath, name: NamePath, services: ServicesOf) -> Enrolment:
+@needs(Role.ADMIN, audit="enrolment_token.create")
+async def create_token(
+    organization: OrganizationPath, name: NamePath, services: ServicesOf, trail: TrailOf
+) -> Enrolment:
     """Create another enrolment token, such as for an agent that lost its Secret."""
-    return await _enrolment(services, organization, name)
+
+    def write(connection: Connection) -> Enrolment:
+        token_id, enrolment = _enrolment(services, connection, organization, name)
+        trail.note(connection, after={"enrolment_token": token_id, "expires_at": enrolment.expires_at})
+        return enrolment
+
+    return await services.store.write(write)
 
 
 @router.post("/{name}/disable")
-@needs(Role.ADMIN)
-async def disable(organization: OrganizationPath, name: NamePath, services: ServicesOf) -> ClusterShown:
+@needs(Role.ADMIN, audit="cluster.disable")
+async def disable(organization: OrganizationPath, name: NamePath, services: ServicesOf, trail: TrailOf) -> ClusterShown:
     """Disconnect the cluster's agent within seconds, and let none in until the cluster is enabled."""
     now = services.clock()
 
     def write(connection: Connection) -> tuple[Cluster, Labels]:
+        before = find_cluster(connection, organization, name)
         disable_cluster(connection, organization, name, now)
+        trail.note(connection, before={"state": before.state})
         return _find(connection, organization, name)
 
     return show_cluster(*await services.store.write(write))
 
 
 @router.post("/{name}/enable")
-@needs(Role.ADMIN)
-async def enable(organization: OrganizationPath, name: NamePath, services: ServicesOf) -> ClusterShown:
+@needs(Role.ADMIN, audit="cluster.enable")
+async def enable(organization: OrganizationPath, name: NamePath, services: ServicesOf, trail: TrailOf) -> ClusterShown:
     """Let the agent of a disabled cluster in again; it comes by itself."""
 
     def write(connection: Connection) -> tuple[Cluster, Labels]:
+        before = find_cluster(connection, organization, name)
         enable_cluster(connection, organization, name)
+        trail.note(connection, before={"state": before.state})
         return _find(connection, organization, name)
 
     return show_cluster(*await services.store.write(write))
 
 
 @router.post("/{name}/approve")
-@needs(Role.ADMIN)
+@needs(Role.ADMIN, audit="agent.approve")
 async def approve_agent(
-    organization: OrganizationPath, name: NamePath, body: Approve, services: ServicesOf
+    organization: OrganizationPath, name: NamePath, body: Approve, services: ServicesOf, trail: TrailOf
 ) -> ClusterShown:
     """Let the agent in that waits, if its key has this fingerprint."""
     now = services.clock()
@@ -257,6 +277,7 @@ async def approve_agent(
     def write(connection: Connection) -> tuple[Cluster, Labels]:
         find_cluster(connection, organization, name)
         approve(connection, organization, name, body.fingerprint, now)
+        trail.note(connection, after={"fingerprint": body.fingerprint})
         return _find(connection, organization, name)
 
     return show_cluster(*await services.store.write(write))
@@ -323,14 +344,12 @@ def show_agent(agent: Agent) -> AgentShown:
     )
 
 
-async def _enrolment(services: Services, organization: str, cluster: str) -> Enrolment:
+def _enrolment(services: Services, connection: Connection, organization: str, cluster: str) -> tuple[str, Enrolment]:
+    """Make an enrolment token. Returns: Its public id, and what the agent needs."""
     token = EnrolmentToken(random_base32(16), random_base32(32), services.authority.root_fingerprint)
     now = services.clock()
     expires_at = now + ENROLMENT_SECONDS
     grant = EnrolmentGrant(organization, cluster)
-    await services.store.write(
-        lambda connection: create_enrolment_token(
-            connection, grant, token.token_id, token.secret_hash(), now, expires_at
-        )
-    )
-    return Enrolment(token=token.to_text(), expires_at=iso_time(expires_at), agent_url=services.settings.agent_url)
+    create_enrolment_token(connection, grant, token.token_id, token.secret_hash(), now, expires_at)
+    shown = Enrolment(token=token.to_text(), expires_at=iso_time(expires_at), agent_url=services.settings.agent_url)
+    return token.token_id, shown

@@ -10,7 +10,8 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import ConfigDict, Field
 from sqlalchemy import Connection
 
-from fairlead_relay.api.access import CallerOf, needs
+from fairlead_relay.api.access import needs
+from fairlead_relay.api.auditing import TrailOf
 from fairlead_relay.api.bodies import Asked, Shown
 from fairlead_relay.api.clusters import OrganizationPath
 from fairlead_relay.api.deployments import DEADLINE_SECONDS, ApplicationPath, EnvironmentPath
@@ -88,14 +89,14 @@ async def plan(
 
 
 @router.delete("", status_code=202, response_model=JobShown, responses={204: {"description": "Objects stay."}})
-@needs(Role.ADMIN)
+@needs(Role.ADMIN, audit="environment.delete")
 async def delete(
     organization: OrganizationPath,
     application: ApplicationPath,
     environment: EnvironmentPath,
     body: EnvironmentDelete,
     services: ServicesOf,
-    caller: CallerOf,
+    trail: TrailOf,
     *,
     orphan: Annotated[bool, Query(description="Leave the objects where they are, and only forget them.")] = False,
 ) -> JobShown | Response:
@@ -109,13 +110,15 @@ async def delete(
         now = services.clock()
 
         def forget(connection: Connection) -> None:
-            find_environment(connection, *place.names)
+            found = find_environment(connection, *place.names)
             forget_environment(connection, place.names, now)
+            before = {"type": found.type, "cluster": found.cluster, "namespace": found.namespace}
+            trail.note(connection, before=before, after={"objects": "orphaned"})
 
         await services.store.write(forget)
         return Response(status_code=HTTPStatus.NO_CONTENT)
     await run_in_threadpool(services.blobs.put, str(EMPTY_BUNDLE.sha256), [EMPTY_BUNDLE.content])
-    deployment = await services.planner.destroy(place, caller.token_id, DEADLINE_SECONDS)
+    deployment = await services.planner.destroy(place, trail, DEADLINE_SECONDS)
     return await services.store.read(lambda connection: show_job(services, connection, deployment.job))
 
 

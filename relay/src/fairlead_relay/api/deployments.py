@@ -9,13 +9,15 @@ from fastapi import APIRouter, Path
 from pydantic import ConfigDict, Field
 from sqlalchemy import Connection
 
-from fairlead_relay.api.access import CallerOf, needs
+from fairlead_relay.api.access import needs
+from fairlead_relay.api.auditing import TrailOf
 from fairlead_relay.api.bodies import Asked, Shown
 from fairlead_relay.api.clusters import OrganizationPath
 from fairlead_relay.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page, sequence_of
 from fairlead_relay.api.services import Services, ServicesOf
 from fairlead_relay.planning.deployments import DeploymentRequest, OnEarlier, Place
 from fairlead_relay.store.applications import find_environment
+from fairlead_relay.store.audit import Trail
 from fairlead_relay.store.deployments import Deployment, find_deployment, list_deployments
 from fairlead_relay.store.jobs import stop_job
 from fairlead_relay.store.outbox import iso_time
@@ -120,33 +122,33 @@ class DeploymentShown(Shown):
 @router.post(
     "/applications/{application}/environments/{environment}/deployments", status_code=202, max_body_size=4 << 20
 )
-@needs(Role.DEPLOYER)
+@needs(Role.DEPLOYER, audit="deployment.create")
 async def create(
     organization: OrganizationPath,
     application: ApplicationPath,
     environment: EnvironmentPath,
     body: DeploymentCreate,
     services: ServicesOf,
-    caller: CallerOf,
+    trail: TrailOf,
 ) -> DeploymentShown:
     """Deploy an uploaded bundle; durable before the answer."""
-    request = _request(Place(organization, application, environment), body, caller.token_id)
+    request = _request(Place(organization, application, environment), body, trail)
     deployment = await services.planner.deploy(request, body.bundle_sha256, body.origins)
     return await services.store.read(lambda connection: show_deployment(services, connection, deployment))
 
 
 @router.post("/applications/{application}/environments/{environment}/rollback", status_code=202)
-@needs(Role.DEPLOYER)
+@needs(Role.DEPLOYER, audit="deployment.roll_back")
 async def roll_back(
     organization: OrganizationPath,
     application: ApplicationPath,
     environment: EnvironmentPath,
     body: RollbackCreate,
     services: ServicesOf,
-    caller: CallerOf,
+    trail: TrailOf,
 ) -> DeploymentShown:
     """Deploy the bundle of an earlier deployment that succeeded."""
-    request = _request(Place(organization, application, environment), body, caller.token_id)
+    request = _request(Place(organization, application, environment), body, trail)
     deployment = await services.planner.roll_back(request, body.to)
     return await services.store.read(lambda connection: show_deployment(services, connection, deployment))
 
@@ -189,9 +191,9 @@ async def show(organization: OrganizationPath, deployment_id: DeploymentPath, se
 
 
 @router.post("/deployments/{deployment_id}/cancel", status_code=202)
-@needs(Role.DEPLOYER)
+@needs(Role.DEPLOYER, audit="deployment.cancel")
 async def cancel(
-    organization: OrganizationPath, deployment_id: DeploymentPath, services: ServicesOf
+    organization: OrganizationPath, deployment_id: DeploymentPath, services: ServicesOf, trail: TrailOf
 ) -> DeploymentShown:
     """Ask for a deployment to stop; its agent winds down and says how it ended."""
     now = services.clock()
@@ -199,18 +201,21 @@ async def cancel(
     def write(connection: Connection) -> DeploymentShown:
         deployment = find_deployment(connection, organization, deployment_id)
         stop_job(connection, organization, deployment.job.id, "cancel", now)
-        return show_deployment(services, connection, find_deployment(connection, organization, deployment_id))
+        stopped = find_deployment(connection, organization, deployment_id)
+        before, after = ({"state": str(one.job.state)} for one in (deployment, stopped))
+        trail.note(connection, before=before, after=after)
+        return show_deployment(services, connection, stopped)
 
     return await services.store.write(write)
 
 
 @router.post("/deployments/{deployment_id}/retry", status_code=202)
-@needs(Role.DEPLOYER)
+@needs(Role.DEPLOYER, audit="deployment.retry")
 async def retry(
-    organization: OrganizationPath, deployment_id: DeploymentPath, services: ServicesOf, caller: CallerOf
+    organization: OrganizationPath, deployment_id: DeploymentPath, services: ServicesOf, trail: TrailOf
 ) -> DeploymentShown:
     """Try a deployment again that failed, expired, was refused or cancelled, with the statement it has."""
-    deployment = await services.planner.retry(organization, deployment_id, caller.token_id)
+    deployment = await services.planner.retry(organization, deployment_id, trail)
     return await services.store.read(lambda connection: show_deployment(services, connection, deployment))
 
 
@@ -254,8 +259,8 @@ def show_deployment(
     )
 
 
-def _request(place: Place, body: _Timed, created_by: str) -> DeploymentRequest:
+def _request(place: Place, body: _Timed, trail: Trail) -> DeploymentRequest:
     patience = (body.wait_seconds, body.deadline_seconds)
     return DeploymentRequest(
-        body.deployment_id, place, created_by, *patience, body.on_earlier, body.priority, body.consents
+        body.deployment_id, place, trail, *patience, body.on_earlier, body.priority, body.consents
     )

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from sqlalchemy import Connection
 
 from fairlead_relay.api.access import CallerOf, needs
+from fairlead_relay.api.auditing import TrailOf
 from fairlead_relay.api.bodies import Asked, Shown
 from fairlead_relay.api.clusters import OrganizationPath
 from fairlead_relay.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page, sequence_of
@@ -123,15 +124,23 @@ async def show(
 
 
 @router.post("/jobs/{job_id}/cancel", status_code=202)
-@needs(Role.DEPLOYER)
+@needs(Role.DEPLOYER, audit="job.cancel")
 async def cancel(
-    organization: OrganizationPath, job_id: Annotated[str, Path(max_length=64)], services: ServicesOf
+    organization: OrganizationPath,
+    job_id: Annotated[str, Path(max_length=64)],
+    services: ServicesOf,
+    trail: TrailOf,
 ) -> JobShown:
     """Ask for a job to stop: at once if no agent has it, else its agent winds down and says how it ended."""
     now = services.clock()
-    return await services.store.write(
-        lambda connection: show_job(services, connection, stop_job(connection, organization, job_id, "cancel", now))
-    )
+
+    def write(connection: Connection) -> JobShown:
+        before = find_job(connection, organization, job_id)
+        stopped = stop_job(connection, organization, job_id, "cancel", now)
+        trail.note(connection, before={"state": str(before.state)}, after={"state": str(stopped.state)})
+        return show_job(services, connection, stopped)
+
+    return await services.store.write(write)
 
 
 @router.post("/applications/{application}/environments/{environment}/health-checks", status_code=202)

@@ -7,16 +7,19 @@ Source: RFC 9110 §13.1.1 (If-Match), RFC 6585 §3 (428), RFC 7396 for the form 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import Header, Query, Response
 from pydantic import ConfigDict, Field
+from sqlalchemy import Connection
 
 from fairlead_relay.api.bodies import Asked
 from fairlead_relay.api.problems import ApiCode, Problem
+from fairlead_relay.store.audit import Trail
 from fairlead_relay.store.label_selectors import MOST_LABELS, Selector
-from fairlead_relay.store.labels import Labels
+from fairlead_relay.store.labels import Labelled, Labels, change_labels, find_labels
 
 _TAG: Final = re.compile(r'\s*"([0-9]{1,18})"\s*')
 _LONGEST_SELECTOR: Final = 1000
@@ -52,6 +55,20 @@ class LabelsChange(Asked):
 def selector_of(text: str | None) -> Selector | None:
     """Read a selector; None or a blank one selects everything. Raises: NameInvalid: it is none."""
     return Selector.parse(text) if text is not None and text.strip() else None
+
+
+def change_noted(
+    trail: Trail,
+    connection: Connection,
+    of: Labelled,
+    changes: Mapping[str, str | None],
+    revisions: frozenset[int] | None,
+) -> Labels:
+    """Change labels as `change_labels` does, and record it."""
+    before = find_labels(connection, of)
+    changed = change_labels(connection, of, changes, revisions)
+    trail.note(connection, before={"labels": before.values}, after={"labels": changed.values})
+    return changed
 
 
 def tag(response: Response, labels: Labels) -> None:

@@ -16,6 +16,8 @@ Row = TypeVar("Row")
 
 Limit = Annotated[int, Query(ge=1, le=500, description="Items per page.")]
 DEFAULT_LIMIT = 100
+_LONGEST_NUMBER = 18
+"""Digits: below what a database's largest integer has."""
 Cursor = Annotated[str | None, Query(max_length=128, description="`next_cursor` of the page before.")]
 
 
@@ -50,7 +52,7 @@ def sequence_of(cursor: str | None) -> int | None:
     """
     if cursor is None:
         return None
-    if not cursor.isascii() or not cursor.isdigit():
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > _LONGEST_NUMBER:
         detail = "cursor: give the next_cursor of the page before"
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, ApiCode.INVALID_REQUEST, detail, field="cursor")
     return int(cursor)

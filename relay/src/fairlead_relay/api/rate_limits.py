@@ -16,6 +16,8 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 WINDOW_SECONDS: Final = 60.0
+AUDITED_PER_MINUTE: Final = 30
+"""Attempts of one token that came to nothing and are recorded: with 500 bytes each, 21 MB in a day at most."""
 _MOST_NAMES: Final = 10_000
 """Names that are counted apart in one window: about 1 MiB. Those beyond share one count."""
 _STATE: Final = "rate_limit"
@@ -94,6 +96,7 @@ class RateLimits:
     def __init__(self, requests_per_minute: int, failures_per_minute: int) -> None:
         self.of_tokens = Window("token", requests_per_minute)
         self.of_failures = Window("failures", failures_per_minute)
+        self.of_audits = Window("audits", AUDITED_PER_MINUTE)
 
 
 def note(scope: Scope, allowance: Allowance) -> None:

@@ -34,7 +34,7 @@ class RequestLog:
             return
         started = time.monotonic()
         status = 0
-        request_id = random_base32(16)
+        request_id = scope.setdefault("state", {})["request_id"] = random_base32(16)
 
         async def note(message: Message) -> None:
             nonlocal status

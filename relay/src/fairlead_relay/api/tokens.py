@@ -7,15 +7,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 from pydantic import ConfigDict, Field
+from sqlalchemy import Connection
 
 from fairlead_relay.api.access import needs
+from fairlead_relay.api.auditing import TrailOf
 from fairlead_relay.api.bodies import Asked, Shown
 from fairlead_relay.api.clusters import OrganizationPath
 from fairlead_relay.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page
 from fairlead_relay.api.services import ServicesOf
 from fairlead_relay.pki.access_tokens import AccessToken
 from fairlead_relay.store.outbox import iso_time
-from fairlead_relay.store.tokens import ApiToken, Role, create_token, delete_token, list_tokens
+from fairlead_relay.store.tokens import ApiToken, Role, audited_token, create_token, delete_token, list_tokens
 from fairlead_shared.identity import check_name
 
 router = APIRouter(prefix="/v1/organizations/{organization}/tokens", tags=["tokens"])
@@ -65,8 +67,10 @@ class TokenCreated(TokenShown):
 
 
 @router.post("", status_code=201)
-@needs(Role.ADMIN)
-async def create(organization: OrganizationPath, body: TokenCreate, services: ServicesOf) -> TokenCreated:
+@needs(Role.ADMIN, audit="token.create")
+async def create(
+    organization: OrganizationPath, body: TokenCreate, services: ServicesOf, trail: TrailOf
+) -> TokenCreated:
     """Create a token and return its secret, this once."""
     application = None if body.application is None else check_name("application", body.application)
     made, now = AccessToken.generate(), services.clock()
@@ -81,7 +85,12 @@ async def create(organization: OrganizationPath, body: TokenCreate, services: Se
         name=body.name,
         application=application,
     )
-    await services.store.write(lambda connection: create_token(connection, token))
+
+    def write(connection: Connection) -> None:
+        create_token(connection, token)
+        trail.note(connection, f"token/{token.id}", after=audited_token(token))
+
+    await services.store.write(write)
     return TokenCreated(token=made.text, **_show(token).model_dump())
 
 
@@ -96,12 +105,20 @@ async def index(
 
 
 @router.delete("/{token_id}", status_code=204, response_class=Response)
-@needs(Role.ADMIN)
+@needs(Role.ADMIN, audit="token.revoke")
 async def delete(
-    organization: OrganizationPath, token_id: Annotated[str, Path(max_length=64)], services: ServicesOf
+    organization: OrganizationPath,
+    token_id: Annotated[str, Path(max_length=64)],
+    services: ServicesOf,
+    trail: TrailOf,
 ) -> Response:
     """Revoke a token: from now on every relay refuses it."""
-    await services.store.write(lambda connection: delete_token(connection, organization, token_id))
+
+    def write(connection: Connection) -> None:
+        deleted = delete_token(connection, organization, token_id)
+        trail.note(connection, before=audited_token(deleted))
+
+    await services.store.write(write)
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 

@@ -6,6 +6,8 @@ What happened after the backup is not in it, and it must neither be repeated nor
 - **Rights.** Tokens, agents, approvals and disabled clusters are kept as the present store has them: a restore that
   forgets who was revoked lets them back in. Only where no present store is left do they come from the backup.
 - **Certificate authority.** The one on the disk stays, for the same reason; without one, the backup's is put back.
+- **The audit log.** No record is lost, and each restore is one: records that the backup does not have are kept behind
+  its own (see audit_chains.py).
 - **Jobs.** What was held becomes unreachable and is settled by its agent's next hello. What is queued is offered again:
   an agent refuses what it carried out before, and what is older than what it carried out since (its replay marks).
 - **Positions** of events go on far behind every one that a client may have seen, so that resuming misses nothing.
@@ -38,8 +40,10 @@ from sqlalchemy import table as table_of
 from sqlalchemy.exc import SQLAlchemyError
 
 from fairlead_relay.backup.archive import ArchiveReader
+from fairlead_relay.backup.audit_chains import ASIDE, continue_chains, set_chains_aside
 from fairlead_relay.errors import BackupUnusable, Conflict
 from fairlead_relay.pki.private_files import create_folder
+from fairlead_relay.store.audit import Actor, Entry, append_records
 from fairlead_relay.store.blobs import CHUNK_BYTES, Blobs
 from fairlead_relay.store.blobs.database import TABLES
 from fairlead_relay.store.engines import check_place, parse_url, translate, writer_engine
@@ -84,7 +88,7 @@ class Restored:
 
 
 def restore_backup(
-    backup: ArchiveReader, database: str, blobs: Blobs, authority: Path, now: float, *, replace: bool
+    backup: ArchiveReader, database: str, blobs: Blobs, authority: Path, now: float, by: Actor, *, replace: bool
 ) -> Restored:
     """
     Put a backup back.
@@ -95,6 +99,7 @@ def restore_backup(
         blobs: Where bundles go.
         authority: Folder of the certificate authority.
         now: Seconds since the epoch.
+        by: Who does it, for the audit log.
         replace: Whether a store that is not empty may be replaced.
     Raises: Conflict: it is not empty. BackupUnusable: the backup is of a newer relay. StoreUnusable, StoreUnavailable:
         the store cannot be written. OSError: a folder cannot be written. The store is then as it was.
@@ -113,7 +118,7 @@ def restore_backup(
             blobs.put(sha256, _pieces(content))
         kept_authority = not create_folder(authority, backup.pki())
         with engine.connect() as connection, connection.begin():
-            rows, unsettled = _restore_store(connection, backup, now, is_there=is_there)
+            rows, unsettled = _restore_store(connection, backup, now, by, is_there=is_there)
     except SQLAlchemyError as error:
         raise translate(error) from error
     finally:
@@ -138,10 +143,14 @@ def _check_empty(connection: Connection, *, replace: bool) -> bool:
     return True
 
 
-def _restore_store(connection: Connection, backup: ArchiveReader, now: float, *, is_there: bool) -> tuple[int, int]:
+def _restore_store(
+    connection: Connection, backup: ArchiveReader, now: float, by: Actor, *, is_there: bool
+) -> tuple[int, int]:
     present = (*_PLACES, *_RIGHTS) if is_there else ()
     kept = {table.name: connection.execute(select(table)).mappings().all() for table in present}
     newest = newest_position(connection) if is_there else 0
+    if is_there:
+        set_chains_aside(connection)
     _drop_everything(connection)
     migrate(connection, backup.about.schema)
     rows = sum(_insert(connection, name, columns, cells) for name, columns, cells in backup.tables())
@@ -149,6 +158,8 @@ def _restore_store(connection: Connection, backup: ArchiveReader, now: float, *,
     migrate(connection)
     if is_there:
         _keep_rights(connection, kept)
+        continue_chains(connection)
+    _record(connection, backup, now, by)
     renew_store_epoch(connection)
     connection.execute(update(agents).values(session_id=None, relay_id=None))
     reason = f"the relay was restored from a backup of {iso_time(backup.about.taken_at)}"
@@ -158,10 +169,19 @@ def _restore_store(connection: Connection, backup: ArchiveReader, now: float, *,
 _LOSE_TO_RESTORE: Final = Transition(JobEvent.LOSE, jobs.c.holder.is_not(None), reason=bindparam("new_reason"))
 
 
+def _record(connection: Connection, backup: ArchiveReader, now: float, by: Actor) -> None:
+    """Have every organization's audit log say that its history is that of a backup."""
+    about = {"taken_at": iso_time(backup.about.taken_at), "relay_version": backup.about.relay_version}
+    names = connection.scalars(select(organizations.c.name).order_by(organizations.c.name)).all()
+    append_records(
+        connection, [Entry(name, by, "relay.restore", f"organization/{name}", after=about) for name in names], now
+    )
+
+
 def _drop_everything(connection: Connection) -> None:
     present = MetaData()
     # Bundles may be in the same database; they are put back one by one, and those that are there stay.
-    present.reflect(connection, only=lambda name, _: name not in TABLES)
+    present.reflect(connection, only=lambda name, _: name not in {*TABLES, ASIDE})
     present.drop_all(connection)
 
 

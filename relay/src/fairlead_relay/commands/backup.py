@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from fairlead_relay.commands.acting import command_actor
 from fairlead_relay.commands.settings_options import data_dir_option, make_settings
 
 STANDARD_OUTPUT = Path("-")
@@ -87,6 +88,7 @@ def restore(data_dir: Path | None, file: Path, *, replace: bool) -> None:
             open_blobs(settings.blobs_url, settings.database, directory.blobs),
             settings.authority,
             time.time(),
+            command_actor("restore"),
             replace=replace,
         )
     except OSError as error:

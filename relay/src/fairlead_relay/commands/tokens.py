@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 
+from fairlead_relay.commands.acting import command_actor
 from fairlead_relay.commands.settings_options import data_dir_option, make_settings
 from fairlead_shared.errors import NameInvalid
 from fairlead_shared.identity import check_name
@@ -87,8 +88,9 @@ def create(
     from fairlead_relay.pki.access_tokens import AccessToken  # noqa: PLC0415
     from fairlead_relay.pki.private_files import write_private  # noqa: PLC0415
     from fairlead_relay.store import Store  # noqa: PLC0415
+    from fairlead_relay.store.audit import Entry, append_records  # noqa: PLC0415
     from fairlead_relay.store.organizations import ensure_organization  # noqa: PLC0415
-    from fairlead_relay.store.tokens import ApiToken, Role, create_token  # noqa: PLC0415
+    from fairlead_relay.store.tokens import ApiToken, Role, audited_token, create_token  # noqa: PLC0415
 
     made = AccessToken.generate()
     now = time.time()
@@ -107,6 +109,9 @@ def create(
             application=application,
         )
         create_token(connection, token)
+        actor = command_actor("token create")
+        after = audited_token(token)
+        append_records(connection, [Entry(organization, actor, "token.create", f"token/{token.id}", after=after)], now)
 
     async def run() -> None:
         DataDirectory(settings.data_dir)

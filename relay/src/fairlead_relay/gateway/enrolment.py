@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from sqlalchemy import Connection
@@ -19,8 +19,10 @@ from fairlead_relay.errors import AgentRefused, EnrolmentRefused, SigningRequest
 from fairlead_relay.pki.authority import CertificateAuthority, IssuedCertificate, request_key
 from fairlead_relay.store import Store
 from fairlead_relay.store.access import check_enabled, is_approved, needs_approval
+from fairlead_relay.store.audit import Actor, Entry, append_records
 from fairlead_relay.store.clusters import Enrolled as NewlyEnrolled
 from fairlead_relay.store.clusters import enrol_agent, use_enrolment_token
+from fairlead_relay.store.outbox import iso_time
 from fairlead_relay.store.revocation import disconnect_agent
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import Enrol, Enrolled
@@ -78,6 +80,7 @@ class Enrolment:
             enrol_agent(connection, identity, enrolled, now)
             # Another agent that serves the cluster until now has lost its place.
             disconnect_agent(connection, grant.organization, grant.cluster, now)
+            note_certificate(connection, "agent.enrol", identity, issued, now, {"enrolment_token": request.token_id})
             return identity, issued
 
         try:
@@ -91,6 +94,21 @@ class Enrolment:
             root_pem=self._authority.root_pem,
             relay_signer=base64.b64encode(self._authority.signer.public_key().public_bytes_raw()).decode(),
         )
+
+
+def note_certificate(
+    connection: Connection,
+    verb: str,
+    identity: AgentIdentity,
+    issued: IssuedCertificate,
+    now: float,
+    by: Mapping[str, str],
+) -> None:
+    """Record that an agent came in and got a certificate, by what it proved itself with."""
+    actor = Actor("agent", str(identity.cluster), str(identity.agent))
+    after = {**by, "certificate_serial": issued.serial, "certificate_expires_at": iso_time(issued.not_after)}
+    target = f"cluster/{identity.cluster}"
+    append_records(connection, [Entry(identity.organization, actor, verb, target, after=after)], now)
 
 
 def awaiting_approval(identity: AgentIdentity, key_sha256: str) -> AgentRefused:

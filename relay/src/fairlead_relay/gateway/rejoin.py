@@ -14,7 +14,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection
 
 from fairlead_relay.errors import AgentRefused, SigningRequestInvalid
-from fairlead_relay.gateway.enrolment import awaiting_approval
+from fairlead_relay.gateway.enrolment import awaiting_approval, note_certificate
 from fairlead_relay.pki.authority import CertificateAuthority, IssuedCertificate, read_agent_certificate
 from fairlead_relay.store import Store
 from fairlead_relay.store.access import check_rejoin, is_approved
@@ -75,6 +75,7 @@ class Rejoining:
                 return None
             issued = self._authority.issue_agent(request.csr_pem, identity)
             renew_certificate(connection, identity, issued.serial, issued.not_after)
+            note_certificate(connection, "agent.rejoin", identity, issued, now, {"old_serial": shown.serial})
             return issued
 
         try:

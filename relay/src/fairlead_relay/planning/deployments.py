@@ -21,6 +21,7 @@ from fairlead_relay.pki.random_text import random_base32
 from fairlead_relay.planning.statements import Change, Target, make_statement, sign_statement
 from fairlead_relay.store import Store
 from fairlead_relay.store.applications import find_environment, missing_environment
+from fairlead_relay.store.audit import Entry, Trail, append_records
 from fairlead_relay.store.bundles import Bundle, add_bundle
 from fairlead_relay.store.deletions import used_namespaces
 from fairlead_relay.store.deployments import (
@@ -70,8 +71,8 @@ class DeploymentRequest:
 
     deployment_id: str
     place: Place
-    created_by: str
-    """Id of the caller's token."""
+    trail: Trail
+    """Who asks, and how that is recorded."""
     wait_seconds: float
     deadline_seconds: float
     on_earlier: OnEarlier = "wait"
@@ -174,18 +175,22 @@ class Planner:
         content = _Content(target.bundle_sha256, namespaces, target.origins)
         return await self._store_asked(_Asked(request, digest, content, rollback=True))
 
-    async def retry(self, organization: str, deployment_id: str, created_by: str) -> Deployment:
+    async def retry(self, organization: str, deployment_id: str, trail: Trail) -> Deployment:
         """
         Queue another job for a deployment that ended without success.
 
         Raises: NotFound: no such deployment. Conflict: it cannot be tried again, and why.
         """
         job_id, now = random_base32(JOB_ID_LENGTH), self._clock()
-        return await self._store.write(
-            lambda connection: retry_deployment(connection, organization, deployment_id, job_id, created_by, now)
-        )
 
-    async def destroy(self, place: Place, created_by: str, deadline_seconds: float) -> Deployment:
+        def write(connection: Connection) -> Deployment:
+            made = retry_deployment(connection, organization, deployment_id, job_id, trail.actor.id, now)
+            trail.note(connection, after={"job": job_id, "attempt": made.job.attempt})
+            return made
+
+        return await self._store.write(write)
+
+    async def destroy(self, place: Place, trail: Trail, deadline_seconds: float) -> Deployment:
         """
         Store a deployment that leaves nothing of an environment, which is deleted once it succeeded.
 
@@ -193,14 +198,14 @@ class Planner:
 
         Args:
             place: The environment.
-            created_by: Id of the caller's token.
+            trail: Who asks, and how that is recorded.
             deadline_seconds: How long it may wait for its agent.
 
         Returns: The deployment; the one that is there while one has not ended.
         Raises: NotFound: no such environment. Conflict: it was deployed to too many namespaces.
 
         """
-        request = DeploymentRequest(random_base32(JOB_ID_LENGTH), place, created_by, DESTROY_SECONDS, deadline_seconds)
+        request = DeploymentRequest(random_base32(JOB_ID_LENGTH), place, trail, DESTROY_SECONDS, deadline_seconds)
 
         def write(connection: Connection) -> Deployment:
             now = self._clock()
@@ -208,6 +213,7 @@ class Planner:
             if running is None:
                 raise missing_environment(connection, *place.names)
             if running.destroyed_by is not None:
+                trail.note(connection, after={"deployment": running.destroyed_by})
                 return find_deployment(connection, place.organization, running.destroyed_by)
             namespaces = used_namespaces(connection, place.names) | {running.environment.namespace}
             if len(namespaces) > MAX_NAMESPACES:
@@ -217,7 +223,16 @@ class Planner:
             supersede_earlier(connection, *place.names, now)
             content = _Content(EMPTY_BUNDLE.sha256, tuple(sorted(namespaces)), "{}")
             asked = _Asked(request, request.digest(destroy=True), content, rollback=False, strategy=Strategy.DESTROY)
-            return create_deployments(connection, [self._fix(asked, running, now)], now)[0]
+            made = create_deployments(connection, [self._fix(asked, running, now)], now)[0]
+            found = running.environment
+            before = {
+                "type": found.type,
+                "cluster": found.cluster,
+                "namespace": found.namespace,
+                "bundle": running.bundle_sha256,
+            }
+            trail.note(connection, before=before, after={"deployment": made.id})
+            return made
 
         return await self._store.write(write)
 
@@ -284,6 +299,7 @@ class Planner:
         made = create_deployments(
             connection, [self._fix(one, running[one.request.place.names], now) for one in new.values()], now
         )
+        append_records(connection, [_entry(new[deployment.id], deployment) for deployment in made], now)
         by_id = {deployment.id: deployment for deployment in made}
         return [
             by_id[one.request.deployment_id]
@@ -332,10 +348,23 @@ class Planner:
             exclusive=True,
             wait_seconds=request.wait_seconds,
             deadline=deadline,
-            created_by=request.created_by,
+            created_by=request.trail.actor.id,
             priority=request.priority,
         )
         return deployment, job
+
+
+def _entry(asked: _Asked, made: Deployment) -> Entry:
+    """Return what the audit log says of a deployment that was asked for."""
+    after = {
+        "environment": f"{made.application}/{made.environment}",
+        "bundle": made.bundle_sha256,
+        "rollback": made.rollback,
+        "on_earlier": asked.request.on_earlier,
+    }
+    return asked.request.trail.entry(
+        f"deployment/{made.id}", before={"bundle": made.previous_bundle_sha256}, after=after
+    )
 
 
 def _found(

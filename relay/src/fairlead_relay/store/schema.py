@@ -97,6 +97,30 @@ idempotency_keys = Table(
 )
 Index(None, idempotency_keys.c.expires_at)
 
+audit_records = Table(
+    "audit_records",
+    metadata,
+    Column("organization", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False),
+    Column("actor_kind", Text, nullable=False),
+    Column("actor_id", Text, nullable=False),
+    Column("actor_name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("verb", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("before", Text),
+    Column("after", Text),
+    Column("digest", Text, nullable=False),
+    ForeignKeyConstraint(["organization"], ["organizations.name"]),
+    CheckConstraint(_one_of("outcome", ("succeeded", "failed", "denied")), name="outcome"),
+    CheckConstraint(_one_of("actor_kind", ("token", "agent", "command")), name="actor_kind"),
+)
+
 clusters = Table(
     "clusters",
     metadata,

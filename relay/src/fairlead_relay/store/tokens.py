@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from fairlead_relay.errors import NotFound
 from fairlead_relay.store.applications import find_application
 from fairlead_relay.store.organizations import find_organization
+from fairlead_relay.store.outbox import iso_time
 from fairlead_relay.store.schema import api_tokens
 
 
@@ -98,15 +99,24 @@ def list_tokens(connection: Connection, organization: str, limit: int, after: st
     return [_token(row) for row in connection.execute(query.order_by(api_tokens.c.id).limit(limit))]
 
 
-def delete_token(connection: Connection, organization: str, token_id: str) -> None:
+def delete_token(connection: Connection, organization: str, token_id: str) -> ApiToken:
     """
     Forget a token: it is refused from now on, by every relay.
 
+    Returns: What it was.
     Raises: NotFound: the organization has none of that id.
     """
     of = (api_tokens.c.organization == organization, api_tokens.c.id == token_id)
-    if connection.execute(delete(api_tokens).where(*of)).rowcount == 0:
+    row = connection.execute(delete(api_tokens).where(*of).returning(*_COLUMNS)).one_or_none()
+    if row is None:
         raise NotFound("token", token_id)
+    return _token(row)
+
+
+def audited_token(token: ApiToken) -> dict[str, Any]:
+    """Return what the audit log says of a token."""
+    expires_at = None if token.expires_at is None else iso_time(token.expires_at)
+    return {"name": token.name, "role": str(token.role), "application": token.application, "expires_at": expires_at}
 
 
 def _token(row: Sequence[Any]) -> ApiToken:

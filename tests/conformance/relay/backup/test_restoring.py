@@ -16,6 +16,7 @@ from fairlead_relay.backup.taking import take_backup
 from fairlead_relay.bus import LocalBus
 from fairlead_relay.errors import BackupUnusable, Conflict, StoreError
 from fairlead_relay.store import Store
+from fairlead_relay.store.audit import Actor
 from fairlead_relay.store.blobs import DirectoryBlobs
 from fairlead_relay.store.bundles import Bundle, add_bundle
 from fairlead_relay.store.clusters import create_cluster, enrol_agent, find_cluster
@@ -33,6 +34,7 @@ from tests.conformance.queue_actor import connected
 CONTENT = b"what a bundle holds"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 LATER = START + 3600
+OPERATOR = Actor("command", "fairlead-relay restore", "root")
 
 
 class Place:
@@ -60,7 +62,7 @@ class Place:
     def restore(self, backup: ArchiveReader, url: str, *, replace: bool = False) -> Restored:
         """Put it back into another place; its authority is missing there."""
         blobs = DirectoryBlobs(self.other / "blobs")
-        return restore_backup(backup, url, blobs, self.other / "pki", LATER, replace=replace)
+        return restore_backup(backup, url, blobs, self.other / "pki", LATER, OPERATOR, replace=replace)
 
 
 @pytest.fixture
@@ -137,6 +139,8 @@ async def test_everything_comes_back_in_either_database(store: Store, place: Pla
     # What a client saw last is before what is told from now on, whatever was told between backup and restore.
     assert told[-1].position > told[-2].position + 1_000_000
     assert after["job_events"][: len(before["job_events"])] == before["job_events"]
+    (audited,) = after.pop("audit_records")
+    assert (audited["verb"], audited["actor_name"], before.pop("audit_records")) == ("relay.restore", "root", [])
     for name in ("meta", "agents", "jobs", "job_events"):
         del before[name], after[name]
     assert after == before

@@ -15,7 +15,7 @@ PUBLIC = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v1/version")}
 VIEWER_MAY_POST = {
     "/v1/organizations/{organization}/applications/{application}/environments/{environment}/health-checks"
 }
-ADMINS_ALONE = re.compile(r"/tokens$")
+ADMINS_ALONE = re.compile(r"/tokens$|/audit$")
 """Even to read."""
 DEPLOYER_MAY = re.compile(r"/bundles/|/deployments|/rollback|/cancel")
 

@@ -14,6 +14,7 @@ from fairlead_relay.errors import Conflict, NotFound
 from fairlead_relay.planning.deployments import RETRY_SECONDS, DeploymentRequest, Place, Planner
 from fairlead_relay.store import Store
 from fairlead_relay.store.applications import Environment, create_application, create_environment
+from fairlead_relay.store.audit import Actor, Trail
 from fairlead_relay.store.bundles import Bundle, add_bundle
 from fairlead_relay.store.clusters import create_cluster
 from fairlead_relay.store.organizations import ensure_organization
@@ -26,11 +27,12 @@ NOW = 1_800_000_000.0
 PLACE = Place("acme", "shop", "staging")
 KEY = Ed25519PrivateKey.generate()
 BUNDLE = "a" * 64
+TRAIL = Trail("acme", Actor("token", "token"), "deployment.create", "environment/shop/staging", NOW)
 
 
 def request(deployment_id: str = "d" * 26, **changed: object) -> DeploymentRequest:
     """Return a request for the one environment."""
-    made = DeploymentRequest(deployment_id, PLACE, "token", 600.0, 3600.0)
+    made = DeploymentRequest(deployment_id, PLACE, TRAIL, 600.0, 3600.0)
     return dataclasses.replace(made, **changed)  # type: ignore[arg-type]
 
 
