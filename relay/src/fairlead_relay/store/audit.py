@@ -279,6 +279,8 @@ def check_chain(connection: Connection, organization: str) -> tuple[int, str]:
 def _row_of(entry: Entry, at: float, number: int, previous: str) -> dict[str, Any]:
     """Return the row behind the one with that number and digest."""
     actor = entry.actor
+    before, before_text = _value(entry.before)
+    after, after_text = _value(entry.after)
     record = AuditRecord(
         organization=entry.organization,
         number=number + 1,
@@ -290,8 +292,8 @@ def _row_of(entry: Entry, at: float, number: int, previous: str) -> dict[str, An
         target=_text(entry.target),
         outcome=entry.outcome,
         detail=_text(entry.detail),
-        before=_value(entry.before),
-        after=_value(entry.after),
+        before=before,
+        after=after,
         digest="",
     )
     return {
@@ -308,8 +310,8 @@ def _row_of(entry: Entry, at: float, number: int, previous: str) -> dict[str, An
         "target": record.target,
         "outcome": str(record.outcome),
         "detail": record.detail,
-        "before": None if record.before is None else canonical_json(record.before).decode(),
-        "after": None if record.after is None else canonical_json(record.after).decode(),
+        "before": before_text,
+        "after": after_text,
         "digest": record.digest_after(previous),
     }
 
@@ -337,10 +339,12 @@ def _text(text: str) -> str:
     return shown if len(shown) <= LONGEST_TEXT else f"{shown[: LONGEST_TEXT - 1]}…"
 
 
-def _value(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _value(value: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, str | None]:
+    """Return what is kept of a value, and its text."""
     if value is None:
-        return None
-    content = canonical_json(dict(value))
+        return None, None
+    content = canonical_json(value)
     if len(content) <= LARGEST_VALUE:
-        return dict(value)
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        return dict(value), content.decode()
+    named = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    return named, canonical_json(named).decode()
