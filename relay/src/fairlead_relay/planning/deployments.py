@@ -361,6 +361,7 @@ def _entry(asked: _Asked, made: Deployment) -> Entry:
         "bundle": made.bundle_sha256,
         "rollback": made.rollback,
         "on_earlier": asked.request.on_earlier,
+        "consents": sorted(asked.request.consents),
     }
     return asked.request.trail.entry(
         f"deployment/{made.id}", before={"bundle": made.previous_bundle_sha256}, after=after
