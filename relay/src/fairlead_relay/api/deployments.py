@@ -261,6 +261,4 @@ def show_deployment(
 
 def _request(place: Place, body: _Timed, trail: Trail) -> DeploymentRequest:
     patience = (body.wait_seconds, body.deadline_seconds)
-    return DeploymentRequest(
-        body.deployment_id, place, trail, *patience, body.on_earlier, body.priority, body.consents
-    )
+    return DeploymentRequest(body.deployment_id, place, trail, *patience, body.on_earlier, body.priority, body.consents)

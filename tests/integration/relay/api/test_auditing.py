@@ -143,7 +143,7 @@ def test_every_change_that_is_denied_leaves_exactly_one_record(relay: RelayProce
 
 def test_a_change_that_fails_is_recorded_with_the_reason(tenant: Tenant) -> None:
     """It was allowed, and something was in the way; what was never understood counts, too."""
-    cases = (
+    cases: tuple[tuple[str, str, object, str], ...] = (
         ("POST", "applications", {"name": "shop"}, "conflict: application 'shop' exists already"),
         ("POST", "deployments/nothing/cancel", None, "not_found: no deployment is named 'nothing'"),
         ("POST", "clusters", {"what": 1}, "invalid_request: "),
