@@ -205,3 +205,37 @@ def test_an_authority_may_be_a_mounted_secret(folder: Path, tmp_path: Path) -> N
     files = [str(path.relative_to(tmp_path / "mounted")) for path in authority_files(tmp_path / "mounted")]
     assert files == sorted(secret)
     assert authority_files(tmp_path / "nowhere") == []
+
+
+def test_an_authority_may_be_what_cert_manager_keeps(folder: Path, tmp_path: Path) -> None:
+    """As the chart mounts it: the key in the older form, a chain, and a renewal with the same key."""
+    key = serialization.load_pem_private_key((folder / "issuing.key").read_bytes(), None)
+    older = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    assert b"BEGIN EC PRIVATE KEY" in older
+    secret = {name: (folder / name).read_bytes() for name in ("root.pem", "signer.key")}
+    chain = (folder / "issuing.pem").read_bytes() + secret["root.pem"]
+    (tmp_path / "mounted").mkdir()
+    mount(secret | {"issuing.pem": chain, "issuing.key": older}, tmp_path / "mounted", 1)
+    authority = CertificateAuthority.open(tmp_path / "mounted", clock)
+    issued = issue(authority)
+    assert authority.issuer_of(issued) == authority.issuer
+    renewed = renew(folder)
+    mount(secret | {"issuing.pem": renewed, "issuing.key": older}, tmp_path / "mounted", 2)
+    before = authority.issuer
+    assert authority.refresh()
+    assert authority.issuer != before
+    assert authority.issuer_of(issued) == authority.issuer
+
+
+def renew(folder: Path) -> bytes:
+    """Issue the issuing CA once more, for the same key and name, as a certificate manager does before its end."""
+    old = x509.load_pem_x509_certificate((folder / "issuing.pem").read_bytes())
+    root_key = serialization.load_pem_private_key((folder / "root.key").read_bytes(), None)
+    assert isinstance(root_key, ec.EllipticCurvePrivateKey)
+    builder = x509.CertificateBuilder(
+        old.issuer, old.subject, old.public_key(), x509.random_serial_number(), old.not_valid_before_utc,
+        old.not_valid_after_utc, list(old.extensions),
+    )  # fmt: skip
+    return builder.sign(root_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
