@@ -102,6 +102,7 @@ MODULES = (
     ),
     GoModule(folder="kwok", packages={"kwok": "sigs.k8s.io/kwok/cmd/kwok"}, cold_seconds=90),
     GoModule(folder="helm", packages={"helm": "helm.sh/helm/v4/cmd/helm"}, cold_seconds=120),
+    GoModule(folder="kustomize", packages={"kustomize": "sigs.k8s.io/kustomize/kustomize/v5"}, cold_seconds=40),
     GoModule(folder="coredns", packages={"coredns": "github.com/coredns/coredns"}, cold_seconds=180),
     GoModule(
         folder="metrics-server",

@@ -42,6 +42,20 @@ def programs() -> tuple[Path, Path]:
     return binary("helm"), binary("kubectl")
 
 
+@pytest.fixture(scope="module")
+def kustomize() -> Path:
+    """Return kustomize, which only some of these have on their PATH."""
+    return binary("kustomize")
+
+
+@pytest.fixture(params=["kubectl kustomize", "kustomize build"])
+def builder(request: pytest.FixtureRequest, workplace: Path, kustomize: Path) -> str:
+    """Return the command that builds kustomizations: kustomize, where it is there, before kubectl's."""
+    if request.param == "kustomize build":
+        (workplace / "bin" / "kustomize").symlink_to(kustomize)
+    return str(request.param)
+
+
 @pytest.fixture(autouse=True)
 def workplace(programs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder to work in, with the programs on the PATH and helm's own folders beside it."""
@@ -94,7 +108,8 @@ def test_what_helm_says_is_shown() -> None:
         located("chart", ChartOptions("shop", "shop"), [])
 
 
-def test_a_kustomization_is_built_by_kubectl() -> None:
+@pytest.mark.usefixtures("builder")
+def test_a_kustomization_is_built() -> None:
     """With what it adds to its bases; the file that makes it is the origin."""
     web = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\ndata: {color: none}\n"
     overlay = (
@@ -108,8 +123,8 @@ def test_a_kustomization_is_built_by_kubectl() -> None:
     assert one.manifest["data"] == {"color": "red"}
 
 
-def test_what_kubectl_says_is_shown() -> None:
+def test_what_the_builder_says_is_shown(builder: str) -> None:
     """A base that is not there."""
     write({"broken/kustomization.yaml": "resources: [nothing.yaml]\n"})
-    with pytest.raises(ProgramFailed, match=r"'kubectl kustomize broken' ended(.|\n)*nothing\.yaml"):
+    with pytest.raises(ProgramFailed, match=rf"'{builder} broken' ended(.|\n)*nothing\.yaml"):
         located("broken", ChartOptions("shop", "shop"), [])
