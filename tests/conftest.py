@@ -29,6 +29,7 @@ FOLDERS = (
     "integration",
     "charts",
     "install",
+    "product",
     "fault",
     "cluster_tests",
     "e2e",
@@ -117,7 +118,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if _folder(item) == "unit":
             # The last one of a process would else be charged with the end of every cluster.
             item.add_marker(pytest.mark.timeout(UNIT_TIMEOUT_SECONDS, func_only=True))
-        elif _folder(item) in {"cluster_tests", "e2e"}:
+        elif _folder(item) in {"cluster_tests", "e2e", "product"}:
             item.add_marker(pytest.mark.timeout(CLUSTER_TIMEOUT_SECONDS, func_only=True))
 
 

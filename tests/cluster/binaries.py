@@ -101,6 +101,7 @@ MODULES = (
         cold_seconds=60,
     ),
     GoModule(folder="kwok", packages={"kwok": "sigs.k8s.io/kwok/cmd/kwok"}, cold_seconds=90),
+    GoModule(folder="compose", packages={"compose-spec": "."}, cold_seconds=30),
     GoModule(folder="helm", packages={"helm": "helm.sh/helm/v4/cmd/helm"}, cold_seconds=120),
     GoModule(folder="kustomize", packages={"kustomize": "sigs.k8s.io/kustomize/kustomize/v5"}, cold_seconds=40),
     GoModule(folder="coredns", packages={"coredns": "github.com/coredns/coredns"}, cold_seconds=180),

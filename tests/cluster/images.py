@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import secrets
 import shutil
 import time
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ _DEBIAN = ("bookworm", ("ca-certificates",))
 """Release and packages, beyond the minimal system, of the base image."""
 _UNREAD = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*")
 """Files nobody reads in a container: a third of the base."""
+_KEPT_SECONDS = 7 * 86_400
+"""How long Debian as it was put together is built on; then it is made anew, with the security updates of the week."""
 _BOOTSTRAP_LIMIT_SECONDS = 900.0
 _BUILD_LIMIT_SECONDS = 1200.0
 _STORAGE_LIMIT_BYTES = 8 * 1024**3
@@ -119,19 +122,19 @@ def load_image(cluster: Cluster, archive: Path) -> None:
 
 def debian_image(registry: Registry) -> BuiltImage:
     """
-    Return minimal Debian 12 with the world's CA certificates, as `debian:12`; made once per machine.
+    Return minimal Debian 12 with the world's CA certificates, as `debian:12`; made once a week on a machine.
 
     Raises: CommandFailed: Debian's packages cannot be had.
     """
     release, packages = _DEBIAN
-    key = _hash([release, *packages, *_UNREAD])
+    key = _hash([release, *packages, *_UNREAD, str(int(time.time()) // _KEPT_SECONDS)])
     if (known := _known(registry, "debian", "12", key)) is not None:
         return known
     ensure_packages(["mmdebstrap", "buildah"])
     with _workspace("debian") as scratch:
         if (known := _known(registry, "debian", "12", key)) is not None:
             return known
-        with _timed("putting Debian together from its packages (once per machine)", "debian", 45):
+        with _timed("putting Debian together from its packages (once a week)", "debian", 45):
             options = [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNREAD]
             archive = str(scratch / "debian.tar")
             argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", *options]
@@ -161,6 +164,8 @@ def build_image(
     *,
     build_args: Mapping[str, str] | None = None,
     network: bool = False,
+    timeless: bool = False,
+    afresh: bool = False,
 ) -> BuiltImage:
     """
     Build a Containerfile and push the image, unless one of the same sources is there.
@@ -172,6 +177,8 @@ def build_image(
         name: Repository and tag, such as "harbour/web:1".
         build_args: Values of its ARGs.
         network: Whether RUN reaches Debian's packages; everything else is to be copied in.
+        timeless: Give every file and the image itself the time 0, so that the same sources make the same digest.
+        afresh: Build it even if it is there, without a layer of an earlier build: for who compares the two.
     Returns: The image, pushed and tagged.
     Raises:
         CommandFailed: The build failed; its last words are in the error.
@@ -181,12 +188,15 @@ def build_image(
     arguments = sorted((build_args or {}).items())
     # The registry's port differs from run to run and says nothing about the image.
     stated = [f"{key}={text.replace(registry.address, 'registry')}" for key, text in arguments]
-    key = _hash([containerfile.read_text(), *stated, str(network), *_tree(context)])
-    if (known := _known(registry, repository, tag, key)) is not None:
+    key = _hash([containerfile.read_text(), *stated, str(network), str(timeless), *_tree(context)])
+    if not afresh and (known := _known(registry, repository, tag, key)) is not None:
         return known
     ensure_packages(["buildah"])
     instructions = containerfile.read_text()
-    options = []
+    options = ["--timestamp=0"] if timeless else []
+    if afresh:
+        key += f"-{secrets.token_hex(4)}"
+        options.append("--no-cache")
     for argument, text in arguments:
         options += ["--build-arg", f"{argument}={text}"]
         # buildah 1.28 finds layers by the instruction's text alone: `ENV A=${B}` would be that of another value of B.
@@ -230,7 +240,7 @@ def _build(
                 _run_contained([*buildah, "pull", "--quiet", "--tls-verify=false", base], _BUILD_LIMIT_SECONDS)
             _run_contained(
                 [
-                    *(*buildah, "build", "--quiet", "--layers", "--format", "oci", "--pull-never", *options),
+                    *(*buildah, "build", "--quiet", "--layers", "--format=oci", "--pull-never", *options),
                     *("--tag", local, "--file", str(containerfile), str(context)),
                 ],
                 _BUILD_LIMIT_SECONDS,

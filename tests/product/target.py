@@ -88,7 +88,7 @@ class Target:
     def install(
         self,
         release: str,
-        chart: str,
+        chart: str | Path,
         namespace: str,
         values: Mapping[str, Any],
         *,
@@ -96,11 +96,11 @@ class Target:
         wait_seconds: float = 120.0,
     ) -> str:
         """
-        Install a chart of deploy/charts, or upgrade it, and wait until its pods are ready.
+        Install a chart, or upgrade it, and wait until its pods are ready.
 
         Args:
             release: Name of the release.
-            chart: Folder of the chart.
+            chart: Folder of the chart in deploy/charts, or the file of a packaged one.
             namespace: Where; it must exist.
             values: The values, as a mapping.
             reuse: Keep the values of the release and change only those given, as `--reuse-values` does.

@@ -39,6 +39,7 @@ OURS: Final[dict[str, click.Command]] = {
 
 OTHERS: Final = {
     "bash",
+    "buildah",
     "cat",
     "cp",
     "docker",
@@ -290,7 +291,7 @@ def test_every_line_of_a_log_that_a_page_names_is_written() -> None:
 
 
 def test_every_variable_that_a_page_names_is_read() -> None:
-    """The settings of relay and agent, and what the command, the demo and make look up."""
+    """The settings of relay and agent, and what the command, the demo, make and the compose files look up."""
     named = {
         (str(page.relative_to(ROOT)), name)
         for page in pages()
@@ -299,7 +300,7 @@ def test_every_variable_that_a_page_names_is_read() -> None:
     settings = {f"FAIRLEAD_RELAY_{name.upper()}" for name in RelaySettings.model_fields}
     settings |= {variable_of(name) for name in AgentSettings.model_fields} | {CONFIG_FILE}
     cli = "\n".join(path.read_text() for path in (ROOT / "cli" / "src").rglob("*.py"))
-    others = [ROOT / "Makefile", *(ROOT / "tests" / "demo").glob("*.py")]
+    others = [ROOT / "Makefile", *(ROOT / "tests" / "demo").glob("*.py"), *(ROOT / "deploy" / "compose").glob("*.yaml")]
     read = "\n".join([cli, *(path.read_text() for path in others)])
     unread = {f"{page}: {name}" for page, name in named if name not in settings and name not in read}
     assert not unread, listed("name variables that something reads", unread)
