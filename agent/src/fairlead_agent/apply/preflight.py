@@ -20,7 +20,7 @@ from fairlead_agent.apply.live import LiveObjects
 from fairlead_agent.apply.planning import ObjectPlanner, Planned
 from fairlead_agent.apply.pod_probe import PodProbe
 from fairlead_agent.apply.wanted import WantedObjects
-from fairlead_agent.errors import KubeError, NotFound, UnknownKind
+from fairlead_agent.errors import KubeError, MissingRight, NotFound, UnknownKind
 from fairlead_agent.health.targets import EVIDENCE, Source, Target, is_watched, is_workload
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import CRDS, NAMESPACES, Resource, resources_of_crd
@@ -228,6 +228,8 @@ class Preflight:
         selector = f"metadata.name={name}" if name else ""
         try:
             await self._client.page(resource, namespace, limit=1, field_selector=selector, names_only=True)
+            if not await self._client.may("watch", resource, namespace, name):
+                raise MissingRight("watch", resource.group, resource.plural, namespace)
         except KubeError as error:
             if error.temporary:
                 raise

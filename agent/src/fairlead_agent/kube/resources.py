@@ -63,6 +63,9 @@ SECRETS = Resource("", "v1", "Secret", "secrets", namespaced=True)
 PODS = Resource("", "v1", "Pod", "pods", namespaced=True)
 EVENTS = Resource("", "v1", "Event", "events", namespaced=True)
 REPLICA_SETS = Resource("apps", "v1", "ReplicaSet", "replicasets", namespaced=True)
+ACCESS_REVIEWS = Resource(
+    "authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False
+)
 LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", namespaced=True)
 CRDS = Resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 

@@ -60,6 +60,21 @@ async def test_apply_is_strict_and_never_by_force(tmp_path: Path) -> None:
         assert server.asked[0].headers["Content-Type"] == "application/apply-patch+yaml"
 
 
+async def test_a_right_is_asked_for_without_using_it(tmp_path: Path) -> None:
+    """By a review of one's own rights; where even that is refused, the request itself is left to tell."""
+    asked = []
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        asked.append((await request.json())["spec"]["resourceAttributes"])
+        return web.json_response({"status": {"allowed": False}}, status=201)
+
+    async with scripted_api_server(tmp_path) as server, client_of(server) as client:
+        server.answers = [take, says(403, {"message": "no reviews here"})]
+        assert not await client.may("watch", CONFIG_MAPS, "shop", "a")
+        assert asked == [{"verb": "watch", "group": "", "resource": "configmaps", "namespace": "shop", "name": "a"}]
+        assert await client.may("watch", CONFIG_MAPS, "shop")
+
+
 async def test_unknown_kinds_asked_for_together_cost_few_looks(tmp_path: Path) -> None:
     """A bundle full of typing errors must not flood discovery; the nearest spelling is offered."""
     served = {"resource": "deployments", "responseKind": {"kind": "Deployment"}, "scope": "Namespaced"}
