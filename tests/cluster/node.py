@@ -8,8 +8,10 @@ shown files in their place. The one exception is the limit of inotify instances,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +39,9 @@ DNS_ADDRESS = "10.96.0.10"
 """Where pods look names up; the add-on DNS takes this ClusterIP."""
 _DNS_DOMAIN = "cluster.local"
 _READY_SECONDS = 180.0
+_CRASH_SECONDS = 20.0
+_MEMORY_PEAK = "memory.max_usage_in_bytes"
+"""A file of each group in a hierarchy of version 1, where the limits of pods are on this kind of machine."""
 _CNI_PLUGINS = "/usr/lib/cni"
 _KERNEL_SETTINGS = {
     "vm/overcommit_memory": 1,
@@ -217,11 +222,17 @@ class Node:
         configuration.write_text(
             _CONTAINERD.format(directory=self.directory, pause=PAUSE_IMAGE, hosts=hosts, plugins=_CNI_PLUGINS)
         )
+        self._run_containerd(holder.pid)
+        self.load_image(pause_image_tar())
+        return holder
+
+    def _run_containerd(self, mounts_of: int) -> None:
         program = binary("containerd")
+        self.containerd_socket.unlink(missing_ok=True)
         containerd = self._start(
             "containerd",
-            [str(program), f"--config={configuration}", "--log-level=warn"],
-            mounts_of=holder.pid,
+            [str(program), f"--config={self.directory / 'containerd.toml'}", "--log-level=warn"],
+            mounts_of=mounts_of,
             # It finds its shim beside itself, and runc and iptables where Debian puts them.
             environment={"PATH": f"{program.parent}:{os.environ['PATH']}"},
         )
@@ -230,8 +241,6 @@ class Node:
             lambda: None if self.containerd_socket.exists() else "not there",
             seconds=_READY_SECONDS,
         )
-        self.load_image(pause_image_tar())
-        return holder
 
     def join(self, control_plane: ControlPlane, authority: Authority, holder: Process) -> None:
         """
@@ -249,9 +258,7 @@ class Node:
         pair = authority.issue(
             self.name, f"system:node:{self.name}", groups=["system:nodes"], names=[self.name], addresses=[self.address]
         )
-        kubeconfig = write_kubeconfig(
-            self.directory / "kubelet.kubeconfig", control_plane.server, control_plane.ca_file, pair
-        )
+        write_kubeconfig(self._kubelet_kubeconfig, control_plane.server, control_plane.ca_file, pair)
         configuration = {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
@@ -283,20 +290,86 @@ class Node:
             "podLogsDir": "/var/log/pods",
             "volumePluginDir": str(self.directory / "volume-plugins"),
         }
+        self._write_json("kubelet.json", configuration)
+        self._configure_proxy(control_plane, authority)
+        self._run_kubelet_and_proxy(holder.pid)
+
+    def crash(self) -> None:
+        """
+        Kill all that runs on it, its pods as well, as when its power fails; `boot` starts it again.
+
+        What it keeps in memory file systems stays, such as /run: programs find more than after a real restart.
+
+        Raises: NotReady: Something survived.
+        """
+
+        def look() -> str | None:
+            left = self._programs()
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return f"processes {left} run" if left else None
+
+        wait_until(f"the end of what runs on {self.name}", look, seconds=_CRASH_SECONDS)
+        _, groups = cgroups.pod_groups(self.record.name, self.name)
+        for group in groups:
+            cgroups.kill(group)
+
+    def boot(self) -> None:
+        """Start its programs after a `crash`; pods follow when the kubelet sees that they are gone."""
+        holder = self._holder()
+        self._run_containerd(holder)
+        self._run_kubelet_and_proxy(holder)
+
+    def memory_peak_bytes(self, pod_uid: str, container_id: str) -> int:
+        """
+        Return the most memory that a container took at once, the files it read included.
+
+        Args:
+            pod_uid: Its pod's UID.
+            container_id: As the pod's status has it, `containerd://…`.
+        """
+        name = container_id.rpartition("/")[2]
+        _, groups = cgroups.pod_groups(self.record.name, self.name)
+        found = [path for group in groups for path in group.glob(f"**/pod{pod_uid}/{name}/{_MEMORY_PEAK}")]
+        return max(int(path.read_text()) for path in found)
+
+    def _holder(self) -> int:
+        """Return the process that holds the node's mounts."""
+        name = f"{self.name}-mounts"
+        return next(int(entry["pid"]) for entry in self.record.entries("process") if entry["name"] == name)
+
+    def _programs(self) -> list[int]:
+        """Return the processes in its mount namespace, but for the one that holds it: kubelet, containerd, shims."""
+        holder = self._holder()
+        namespace = Path(f"/proc/{holder}/ns/mnt").readlink()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                if process.name != str(holder) and (process / "ns" / "mnt").readlink() == namespace:
+                    found.append(int(process.name))
+        return found
+
+    @property
+    def _kubelet_kubeconfig(self) -> Path:
+        return self.directory / "kubelet.kubeconfig"
+
+    def _run_kubelet_and_proxy(self, mounts_of: int) -> None:
         self._start(
             "kubelet",
             [
                 str(binary("kubelet")),
-                f"--config={self._write_json('kubelet.json', configuration)}",
-                f"--kubeconfig={kubeconfig}",
+                f"--config={self.directory / 'kubelet.json'}",
+                f"--kubeconfig={self._kubelet_kubeconfig}",
                 f"--hostname-override={self.name}",
                 f"--node-ip={self.address}",
                 f"--root-dir={self.directory / 'kubelet'}",
                 f"--cert-dir={self.directory / 'kubelet' / 'pki'}",
             ],
-            mounts_of=holder.pid,
+            mounts_of=mounts_of,
         )
-        self._start_proxy(control_plane, authority, holder)
+        proxy = [str(binary("kube-proxy")), f"--config={self.directory / 'proxy.json'}"]
+        self._start("kube-proxy", proxy, mounts_of=mounts_of)
 
     def connect_pods(self, pods: str) -> None:
         """
@@ -356,7 +429,7 @@ class Node:
         log = self.record.directory / "log" / f"{self.name}-kubelet.log"
         wait_until(f"{self.name} being Ready", look, seconds=_READY_SECONDS, log=log)
 
-    def _start_proxy(self, control_plane: ControlPlane, authority: Authority, holder: Process) -> None:
+    def _configure_proxy(self, control_plane: ControlPlane, authority: Authority) -> None:
         pair = authority.issue(f"{self.name}-proxy", "system:kube-proxy")
         kubeconfig = write_kubeconfig(
             self.directory / "proxy.kubeconfig", control_plane.server, control_plane.ca_file, pair
@@ -374,8 +447,7 @@ class Node:
             # The limit is the machine's, not the namespace's: leave it alone.
             "conntrack": {"maxPerCore": 0, "min": 0},
         }
-        argv = [str(binary("kube-proxy")), f"--config={self._write_json('proxy.json', configuration)}"]
-        self._start("kube-proxy", argv, mounts_of=holder.pid)
+        self._write_json("proxy.json", configuration)
 
     def _start(
         self, program: str, argv: list[str], *, mounts_of: int | None, environment: dict[str, str] | None = None
@@ -390,7 +462,5 @@ class Node:
             mounts_of=mounts_of,
         )
 
-    def _write_json(self, name: str, content: object) -> Path:
-        path = self.directory / name
-        path.write_text(json.dumps(content, indent=1))
-        return path
+    def _write_json(self, name: str, content: object) -> None:
+        (self.directory / name).write_text(json.dumps(content, indent=1))

@@ -14,7 +14,7 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from tests.cluster import cgroups, process
 from tests.cluster.debian import ensure_packages
 from tests.cluster.images import probe_image_tar
 from tests.polling import wait_until
-from tests.product.images import product_image
+from tests.product.images import PREVIOUS, Member, product_image
 from tests.product.target import Target
 
 if TYPE_CHECKING:
@@ -51,6 +51,19 @@ class ChartInstallation:
     """A small server for the deployments of tests."""
     directory: Path
     """Configuration of `fairlead`, and files to deploy."""
+    registry: Registry
+    """Where both clusters pull from."""
+    values: dict[Member, dict[str, Any]] = field(default_factory=dict)
+    """The values of both releases, but for their images."""
+
+    def release(self, member: Member, *, previous: bool = False) -> None:
+        """Install a member, or upgrade it to this checkout's chart and image; or to those of the version before."""
+        image = product_image(self.registry, member, previous=previous)
+        place = {"repository": f"{self.registry.address}/{image.repository}", "digest": image.digest}
+        (packaged,) = PREVIOUS.glob(f"fairlead-{member}-*.tgz")
+        chart = packaged if previous else f"fairlead-{member}"
+        target = self.agent if member == "agent" else self.relay
+        target.install(f"fairlead-{member}", chart, RELEASE_NAMESPACE, self.values[member] | {"image": place})
 
     def fairlead(self, *arguments: str, stdin: str = "", exits: int = 0) -> str:
         """Run `fairlead`, hold that it ends with this code, and return its output, or its errors if it is to fail."""
@@ -161,7 +174,7 @@ class ChartInstallation:
 
 
 def install_charts(
-    relay_cluster: Cluster, agent_cluster: Cluster, registry: Registry, directory: Path
+    relay_cluster: Cluster, agent_cluster: Cluster, registry: Registry, directory: Path, *, previous: bool = False
 ) -> ChartInstallation:
     """
     Install both charts and connect them.
@@ -171,6 +184,7 @@ def install_charts(
         agent_cluster: With a real node.
         registry: For the images; both clusters are admitted.
         directory: For files of `fairlead`.
+        previous: Install the version before: its charts and its images.
     Returns: The installation, its agent connected.
     """
     for cluster in (relay_cluster, agent_cluster):
@@ -180,21 +194,22 @@ def install_charts(
         agent=Target.of_cluster(agent_cluster),
         probe_image=registry.push(probe_image_tar(), _PROBE_REPOSITORY, "1"),
         directory=directory,
+        registry=registry,
     )
     agent_port = forward(relay_cluster, AGENT_NODE_PORT)
     agent_cluster.allow(agent_port)
     agent_url = f"wss://{agent_cluster.outside_address}:{agent_port}"
-    _install_relay(installation, relay_cluster, registry, agent_url)
+    _install_relay(installation, relay_cluster, agent_url, previous=previous)
     made = json.loads(installation.fairlead("cluster", "create", "blue", "-o", "json"))
     assert made["agent_url"] == agent_url
-    install_agent(installation, registry, made["token"], agent_url)
+    _install_agent(installation, made["token"], agent_url, previous=previous)
     installation.fairlead("app", "create", "shop")
     place = ["--type", "staging", "--cluster", "blue", "--namespace", NAMESPACE]
     installation.fairlead("env", "create", "shop/staging", *place)
     return installation
 
 
-def install_agent(installation: ChartInstallation, registry: Registry, token: str, agent_url: str) -> None:
+def _install_agent(installation: ChartInstallation, token: str, agent_url: str, *, previous: bool) -> None:
     """Install the agent with a token in a Secret, and wait until it is connected: that is what ready means."""
     target = installation.agent
     target.apply([namespace(RELEASE_NAMESPACE), namespace(NAMESPACE)])
@@ -202,14 +217,12 @@ def install_agent(installation: ChartInstallation, registry: Registry, token: st
     content = {"token": base64.b64encode(token.encode()).decode()}
     target.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": content}])
     environment = {"organization": ORGANIZATION, "application": "shop", "environment": "staging", "type": "staging"}
-    image = product_image(registry, "agent")
-    values = {
+    installation.values["agent"] = {
         "relay": {"url": agent_url},
         "enrolment": {"existingSecret": "enrolment"},
-        "image": {"repository": f"{registry.address}/{image.repository}", "digest": image.digest},
         "policy": {"bindings": [{"namespace": NAMESPACE, "environments": [environment]}]},
     }
-    target.install("fairlead-agent", "fairlead-agent", RELEASE_NAMESPACE, values)
+    installation.release("agent", previous=previous)
 
 
 def namespace(name: str) -> dict[str, Any]:
@@ -231,18 +244,16 @@ def forward(cluster: Cluster, node_port: int) -> int:
     return port
 
 
-def _install_relay(installation: ChartInstallation, cluster: Cluster, registry: Registry, agent_url: str) -> None:
+def _install_relay(installation: ChartInstallation, cluster: Cluster, agent_url: str, *, previous: bool) -> None:
     target = installation.relay
     cluster.open_inwards(API_NODE_PORT)
     api_url = f"https://{cluster.network.address}:{API_NODE_PORT}"
-    image = product_image(registry, "relay")
-    values = {
+    installation.values["relay"] = {
         "api": {"url": api_url, "service": {"type": "NodePort", "nodePort": API_NODE_PORT}},
         "agents": {"url": agent_url, "service": {"type": "NodePort", "nodePort": AGENT_NODE_PORT}},
-        "image": {"repository": f"{registry.address}/{image.repository}", "digest": image.digest},
     }
     target.apply([namespace(RELEASE_NAMESPACE)])
-    target.install("fairlead-relay", "fairlead-relay", RELEASE_NAMESPACE, values)
+    installation.release("relay", previous=previous)
     inside = ("--namespace", RELEASE_NAMESPACE, "exec", "statefulset/fairlead-relay", "--", "fairlead-relay")
     (installation.directory / "ca.pem").write_text(target.kubectl(*inside, "ca", "show"))
     token = target.kubectl(*inside, "token", "create", "--organization", ORGANIZATION, "--role", "admin")

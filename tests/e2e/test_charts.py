@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 READY_AFTER_SECONDS = 12
 """How long the pod of a slow deployment is not ready: time enough to take a pod away and see its successor connect."""
 
+LIMIT_BYTES = 128 * 2**20
+"""The chart's limit: the kernel kills an agent that needs more."""
 WORKING_SET_BYTES = 96 * 2**20
-"""Three quarters of the chart's limit: what the agent may have in use while it does little."""
+"""Three quarters of it: what the agent may have in use afterwards."""
+OBJECTS, OBJECT_BYTES = 500, 2000
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +38,56 @@ def registry() -> Iterator[Registry]:
 def installed(
     relay_cluster: Cluster, cluster: Cluster, registry: Registry, tmp_path_factory: pytest.TempPathFactory
 ) -> ChartInstallation:
-    """Install both charts, once for this file; its tests run in order."""
-    return install_charts(relay_cluster, cluster, registry, tmp_path_factory.mktemp("charts"))
+    """Install both charts of the version before, once for this file; its tests run in order."""
+    return install_charts(relay_cluster, cluster, registry, tmp_path_factory.mktemp("charts"), previous=True)
+
+
+def begin_slow(installed: ChartInstallation, answer: str) -> str:
+    """Begin a deployment that is not done for a while; returns its id once it waits for its pod."""
+    slow = installed.server("slow", answer=answer, ready_after_seconds=READY_AFTER_SECONDS)
+    deployment = installed.begin(installed.write("slow.json", installed.server("web"), slow))
+    installed.await_event(deployment, "step/wait/started")
+    return deployment
+
+
+def hold_done_once(installed: ChartInstallation, deployment: str) -> dict[str, int]:
+    """Hold that a deployment succeeds and that its story has every step, each once; returns its counts."""
+    ended = installed.await_state(deployment, "succeeded")
+    told = Counter(event["key"] for event in installed.events(deployment))
+    assert {key: count for key, count in told.items() if count > 1} == {}
+    for step in ("verify", "fetch", "preflight", "apply", "wait"):
+        assert {f"step/{step}/started", f"step/{step}/finished"} <= set(told)
+    counts: dict[str, int] = ended["counts"]
+    return counts
+
+
+def test_both_are_upgraded_from_the_version_before_while_deployments_run(installed: ChartInstallation) -> None:
+    """The relay first, then the agent, each by helm: nothing is lost or done twice, and no token is needed."""
+    before = installed.identity()
+    first = begin_slow(installed, "first")
+    installed.release("relay")
+    assert hold_done_once(installed, first) == {"created": 2}
+    second = begin_slow(installed, "second")
+    installed.agent.kubectl("--namespace", RELEASE_NAMESPACE, "delete", "secret", "enrolment")
+    installed.release("agent")
+    assert hold_done_once(installed, second) == {"changed": 1, "unchanged": 1}
+    assert installed.identity() == before
+
+
+def test_an_agent_is_rolled_back_while_a_deployment_runs(installed: ChartInstallation) -> None:
+    """The agent of the version before serves today's relay again, with the same identity, and today's comes back."""
+    before = installed.identity()
+    deployment = begin_slow(installed, "third")
+    rollback = ("rollback", "fairlead-agent", "--namespace", RELEASE_NAMESPACE, "--wait", "--timeout=120s")
+    installed.agent.helm(*rollback, "1")
+    assert hold_done_once(installed, deployment) == {"changed": 1, "unchanged": 1}
+    assert installed.identity() == before
+    installed.agent.helm(*rollback, "2")
+    assert installed.identity() == before
+    # As the tests after this one expect it.
+    installed.fairlead(
+        "deploy", "-f", installed.write("shop.json", installed.server("web")), "--env", "shop/staging", "-w"
+    )
 
 
 def test_a_deployment_through_both_charts_reaches_healthy(installed: ChartInstallation) -> None:
@@ -78,7 +129,6 @@ def test_the_agent_may_do_nothing_beyond_its_roles(installed: ChartInstallation)
 def test_an_upgrade_keeps_the_identity(installed: ChartInstallation) -> None:
     """New values bring a new pod of the same agent, without a token."""
     before, pod = installed.identity(), installed.agent_pod()["metadata"]["name"]
-    installed.agent.kubectl("--namespace", RELEASE_NAMESPACE, "delete", "secret", "enrolment")
     installed.agent.install("fairlead-agent", "fairlead-agent", RELEASE_NAMESPACE, {"logFormat": "console"}, reuse=True)
     assert installed.agent_pod()["metadata"]["name"] != pod
     assert installed.identity() == before
@@ -109,36 +159,40 @@ def test_cluster_scoped_objects_need_a_rule_and_a_right(installed: ChartInstalla
 
 def test_a_deployment_outlives_the_agents_pod(installed: ChartInstallation) -> None:
     """Its successor continues from what the cluster keeps: nothing is lost, nothing is done twice."""
-    slow = installed.server("slow", ready_after_seconds=READY_AFTER_SECONDS)
-    deployment = installed.begin(installed.write("slow.json", installed.server("web"), slow))
-    installed.await_event(deployment, "step/wait/started")
+    deployment = begin_slow(installed, "ok")
     made = installed.live("deployment", "slow")
     pod = installed.agent_pod()["metadata"]["name"]
     installed.agent.kubectl("--namespace", RELEASE_NAMESPACE, "delete", "pod", pod, "--force", "--grace-period=0")
-    ended = installed.await_state(deployment, "succeeded")
-    assert ended["counts"] == {"created": 1, "unchanged": 1}
+    assert hold_done_once(installed, deployment) == {"created": 1, "unchanged": 1}
     after = installed.live("deployment", "slow")
     assert (after["metadata"]["uid"], after["metadata"]["generation"]) == (made["metadata"]["uid"], 1)
-    told = Counter(event["key"] for event in installed.events(deployment))
-    assert {key: count for key, count in told.items() if count > 1} == {}
-    for step in ("verify", "fetch", "preflight", "apply", "wait"):
-        assert {f"step/{step}/started", f"step/{step}/finished"} <= set(told)
-    assert f"object/Deployment {NAMESPACE}/slow/created" in told
+    keys = [event["key"] for event in installed.events(deployment)]
+    assert f"object/Deployment {NAMESPACE}/slow/created" in keys
 
 
 def test_a_deployment_outlives_the_relays_pod(installed: ChartInstallation) -> None:
     """The agent goes on alone and reports when the relay is back, on the same volume."""
-    slow = installed.server("slow", answer="changed", ready_after_seconds=READY_AFTER_SECONDS)
-    deployment = installed.begin(installed.write("slow.json", installed.server("web"), slow))
-    installed.await_event(deployment, "step/wait/started")
+    deployment = begin_slow(installed, "changed")
     installed.relay.kubectl(
         "--namespace", RELEASE_NAMESPACE, "delete", "pod", "fairlead-relay-0", "--force", "--grace-period=0"
     )
     installed.relay.kubectl(
         "--namespace", RELEASE_NAMESPACE, "rollout", "status", "statefulset/fairlead-relay", "--timeout=90s"
     )
-    ended = installed.await_state(deployment, "succeeded")
-    assert ended["counts"] == {"changed": 1, "unchanged": 1}
+    assert hold_done_once(installed, deployment) == {"changed": 1, "unchanged": 1}
+
+
+def test_a_deployment_outlives_a_restart_of_the_node(installed: ChartInstallation, cluster: Cluster) -> None:
+    """Kubelet, runtime and every container are killed and started again: the agent's new container ends it, once."""
+    deployment = begin_slow(installed, "after a restart")
+    made, pod = installed.live("deployment", "slow"), installed.agent_pod()["metadata"]["name"]
+    (node,) = cluster.nodes
+    node.crash()
+    node.boot()
+    assert hold_done_once(installed, deployment) == {"changed": 1, "unchanged": 1}
+    after = installed.live("deployment", "slow")
+    assert after["metadata"]["generation"] == made["metadata"]["generation"]
+    assert installed.agent_pod()["metadata"]["name"] == pod, "the same pod came back"
 
 
 def test_a_second_replica_takes_over(installed: ChartInstallation) -> None:
@@ -153,29 +207,39 @@ def test_a_second_replica_takes_over(installed: ChartInstallation) -> None:
 
     pods = {pod["metadata"]["name"] for pod in installed.agent_pods()}
     leading = wait_until(lambda: next((pod for pod in pods if leader().startswith(pod)), ""), "one of them to lead")
-    slow = installed.server("slow", answer="changed again", ready_after_seconds=READY_AFTER_SECONDS)
-    deployment = installed.begin(installed.write("slow.json", installed.server("web"), slow))
-    installed.await_event(deployment, "step/wait/started")
+    deployment = begin_slow(installed, "changed again")
     installed.agent.kubectl("--namespace", RELEASE_NAMESPACE, "delete", "pod", leading, "--force", "--grace-period=0")
-    assert installed.await_state(deployment, "succeeded")["counts"] == {"changed": 1, "unchanged": 1}
+    assert hold_done_once(installed, deployment) == {"changed": 1, "unchanged": 1}
     (other,) = pods - {leading}
     assert leader().startswith(other)
-    told = Counter(event["key"] for event in installed.events(deployment))
-    assert {key: count for key, count in told.items() if count > 1} == {}
     installed.agent.install(*upgrade, {"replicas": 1}, reuse=True)
 
 
-def test_the_agent_stays_within_its_limit(installed: ChartInstallation) -> None:
-    """After all this it was never killed for its memory, and it is far from being."""
+def test_five_hundred_objects_fit_into_the_agents_limit(installed: ChartInstallation, cluster: Cluster) -> None:
+    """After all this the agent deploys 500 more objects and prunes them, and is not killed for its memory."""
 
     def ready() -> dict[str, Any] | None:
-        # It is not while it finds the relay again, whose pod the test before this one deleted.
+        # It is not while it finds the relay again, whose pod a test before this one deleted.
         found = installed.agent_pod()
         return found if found["status"]["containerStatuses"][0]["ready"] else None
 
     pod = wait_until(ready, "the agent to be ready")
     assert pod is not None
-    assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+    assert pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == f"{LIMIT_BYTES >> 20}Mi"
+    content = {"text": "x" * OBJECT_BYTES}
+    many = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"many-{number:03d}"}, "data": content}
+        for number in range(OBJECTS)
+    ]
+    for manifests in (many, []):
+        file = installed.write("many.json", installed.server("web"), *manifests)
+        installed.fairlead("deploy", "-f", file, "--env", "shop/staging", "--watch")
+    after = installed.agent_pod()
+    assert after["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert after["status"]["containerStatuses"][0]["restartCount"] == 0
+    (node,) = cluster.nodes
+    peak = node.memory_peak_bytes(after["metadata"]["uid"], after["status"]["containerStatuses"][0]["containerID"])
+    print(f"the agent took at most {peak / 2**20:.0f} MiB")
     summary = f"/api/v1/nodes/{pod['spec']['nodeName']}/proxy/stats/summary"
     measured = json.loads(installed.agent.kubectl("get", "--raw", summary))["pods"]
     (own,) = [found for found in measured if found["podRef"]["name"] == pod["metadata"]["name"]]
