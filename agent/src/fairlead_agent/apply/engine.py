@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from fairlead_agent.apply.findings import Finding
+from fairlead_agent.apply.findings import Finding, folded
 from fairlead_agent.apply.graph import Graph
 from fairlead_agent.apply.inventory import InventoryStore, replace_uid
 from fairlead_agent.apply.preflight import Preflight, Proof
@@ -290,8 +290,9 @@ class _Deployment:
             await asyncio.gather(task, return_exceptions=True)
             raise
 
-    async def _conclude(self, step: Step, findings: Sequence[Finding]) -> None:
-        """Report findings. Raises: _Failed: one of them is an error."""
+    async def _conclude(self, step: Step, found: Sequence[Finding]) -> None:
+        """Report findings, a missing right once for all who need it. Raises: _Failed: one of them is an error."""
+        findings = folded(found)
         for finding in findings:
             await self._report(finding.event(self._clock()))
         errors = [finding for finding in findings if finding.severity == "error"]

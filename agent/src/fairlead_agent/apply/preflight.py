@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from fairlead_agent.apply.findings import Finding, Severity, findings_of, folded
+from fairlead_agent.apply.findings import Finding, Severity, findings_of
 from fairlead_agent.apply.graph import Graph
 from fairlead_agent.apply.live import LiveObjects
 from fairlead_agent.apply.planning import ObjectPlanner, Planned
@@ -108,7 +108,6 @@ class Preflight:
             proof.planned[place] = Planned(Action.CREATED, write=True)
         await self._check_watches((place for place in known if place not in proof.deferred), proof)
         proof.findings += await self._pods.run(rest, proof.planned)
-        proof.findings = folded(proof.findings)
         return proof, graph
 
     @property
@@ -132,7 +131,7 @@ class Preflight:
         later.findings += await self._pods.run(deferred, later.planned)
         proof.planned.update(later.planned)
         proof.deferred = set()
-        return folded(later.findings)
+        return later.findings
 
     async def _served(self) -> dict[Kind, Resource | UnknownKind]:
         """Find where each kind of the bundle is served; all at once, so that unknown ones are looked up together."""

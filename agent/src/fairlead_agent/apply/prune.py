@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fairlead_agent.apply.findings import Finding, findings_of, folded
+from fairlead_agent.apply.findings import Finding, findings_of
 from fairlead_agent.apply.graph import deletion_waves
 from fairlead_agent.apply.inventory import OWNER_LABEL, Inventory
 from fairlead_agent.apply.wanted import WantedObjects
@@ -88,7 +88,7 @@ class Pruner:
             message = f"it would delete {len(candidates)} of the {held} objects that the environment holds"
             remedy = "are the files complete? if it is meant, deploy with --prune-many"
             findings.append(Finding(ErrorCode.CONSENT, message, remedy=remedy))
-        return folded(findings)
+        return findings
 
     async def prune(self, candidates: Sequence[OwnedObject]) -> None:
         """Delete them, in the reverse of their order of creation, and report each."""
