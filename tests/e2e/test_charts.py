@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cluster.errors import CommandFailed
 from tests.cluster.registry import Registry, session_registry
 from tests.e2e.chart_installation import NAMESPACE, RELEASE_NAMESPACE, ChartInstallation, install_charts
 from tests.polling import wait_until
@@ -96,6 +97,23 @@ def test_a_deployment_through_both_charts_reaches_healthy(installed: ChartInstal
     installed.fairlead("deploy", "-f", file, "--env", "shop/staging", "--watch")
     assert installed.live("deployment", "web")["status"]["readyReplicas"] == 1
     assert "Healthy" in installed.fairlead("status", "shop/staging")
+
+
+def test_helms_own_test_proves_way_and_rights(installed: ChartInstallation) -> None:
+    """`helm test` is green under Pod Security `restricted`; without a Role it fails, and its pod names the rule."""
+    ask = ("test", "fairlead-agent", "--namespace", RELEASE_NAMESPACE, "--timeout=60s")
+    installed.agent.helm(*ask)
+    role = f"fairlead-agent.{RELEASE_NAMESPACE}"
+    rules = installed.live("role", role)
+    installed.agent.kubectl("--namespace", NAMESPACE, "delete", "role", role)
+    with pytest.raises(CommandFailed, match="fairlead-agent-test"):
+        installed.agent.helm(*ask)
+    said = installed.agent.kubectl("--namespace", RELEASE_NAMESPACE, "logs", "fairlead-agent-test")
+    assert f"Role in namespace {NAMESPACE}" in said
+    assert "deployments" in said
+    metadata = {name: rules["metadata"][name] for name in ("name", "namespace", "labels", "annotations")}
+    installed.agent.apply([rules | {"metadata": metadata}])
+    installed.agent.helm(*ask)
 
 
 def test_operator_and_relay_name_the_same_sealing_key(installed: ChartInstallation) -> None:
@@ -231,9 +249,9 @@ def test_five_hundred_objects_fit_into_the_agents_limit(installed: ChartInstalla
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"many-{number:03d}"}, "data": content}
         for number in range(OBJECTS)
     ]
-    for manifests in (many, []):
+    for manifests, consent in ((many, []), ([], ["--prune-many"])):
         file = installed.write("many.json", installed.server("web"), *manifests)
-        installed.fairlead("deploy", "-f", file, "--env", "shop/staging", "--watch")
+        installed.fairlead("deploy", "-f", file, "--env", "shop/staging", "--watch", *consent)
     after = installed.agent_pod()
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
     assert after["status"]["containerStatuses"][0]["restartCount"] == 0
