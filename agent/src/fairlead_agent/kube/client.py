@@ -288,12 +288,12 @@ class KubeClient:
             "spec": {"resourceAttributes": asked | {"namespace": namespace}},
         }
         try:
-            _, answer = await self.transport.request("POST", ACCESS_REVIEWS.path(), what="its own rights", body=review)
+            answer = await self.transport.request("POST", ACCESS_REVIEWS.path(), what="its own rights", body=review)
         except KubeError as error:
             if error.temporary:
                 raise
             return True
-        return bool(answer.get("status", {}).get("allowed"))
+        return bool(answer.content.get("status", {}).get("allowed"))
 
     def watch(
         self,
