@@ -227,6 +227,8 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
     terminal.type_section(CLI, "Log in")
     terminal.type_section(CLI, "Several relays")
     terminal.type_section(CLI, "Organizations and tokens")
+    audited = terminal.type_section(CLI, "Audit")
+    assert {"application.create", "token.revoke"} <= set(audited.split())
     terminal.type_section(CLI, "Clusters, applications, environments")
     labelled = terminal.type_section(CLI, "Labels")
     assert "region=eu,tier=gold" in labelled
@@ -262,6 +264,7 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
         "Delete an environment",
         "Several relays",
         "Organizations and tokens",
+        "Audit",
         "Any other call",
         "Agents, and cutting them off",
         "Approve a key",
