@@ -126,7 +126,7 @@ class Relay:
             store=store,
             blobs=blobs,
             dispatcher=dispatcher,
-            identities=Identities.of(store, authority, time.time),
+            identities=Identities.of(store, authority, time.time, metrics.refused),
             monotonic=time.monotonic,
             store_epoch=store.epoch,
             heartbeat_seconds=settings.heartbeat_seconds,

@@ -60,11 +60,20 @@ class Identities:
     rejoining: Rejoining
     clock: Callable[[], float]
     """Seconds since the epoch."""
+    on_refused: Callable[[str], None]
+    """Called with a short reason, one of a few, for each enrolment and rejoin that is refused."""
 
     @classmethod
-    def of(cls, store: Store, authority: CertificateAuthority, clock: Callable[[], float]) -> Identities:
+    def of(
+        cls,
+        store: Store,
+        authority: CertificateAuthority,
+        clock: Callable[[], float],
+        on_refused: Callable[[str], None] = lambda _: None,
+    ) -> Identities:
         """Put them together."""
-        return cls(store, authority, Enrolment(store, authority, clock), Rejoining(store, authority, clock), clock)
+        enrolment, rejoining = Enrolment(store, authority, clock), Rejoining(store, authority, clock)
+        return cls(store, authority, enrolment, rejoining, clock, on_refused)
 
 
 class Close(Protocol):
@@ -179,6 +188,7 @@ class Credentials:
         try:
             identity, answer = await self._identities.enrolment.enrol(message)
         except AgentRefused as error:
+            self._identities.on_refused(f"enrol_{error.code}")
             _log.warning("enrolment refused", code=error.code, reason=error.reason, token_id=message.token_id)
             self._close(error.reason, error.code)
             return
@@ -190,6 +200,7 @@ class Credentials:
         try:
             identity, issued = await self._identities.rejoining.rejoin(message, nonce)
         except AgentRefused as error:
+            self._identities.on_refused(f"rejoin_{error.code}")
             _log.warning("rejoin refused", code=error.code, reason=error.reason)
             self._close(error.reason, error.code)
             return

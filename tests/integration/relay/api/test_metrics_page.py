@@ -15,7 +15,7 @@ from fairlead_shared.progress import Step
 from tests.integration.bundles import config_maps, deploy, upload
 from tests.integration.conftest import Tenant, make_tenant
 from tests.integration.relay_process import RelayProcess
-from tests.integration.scripted_agent import step
+from tests.integration.scripted_agent import ScriptedAgent, SessionEnded, step
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +88,14 @@ def test_no_counts_are_served_unless_somebody_asked_for_them(relay: RelayProcess
     """They need no token, so they are the operator's to open."""
     ready = next(line for line in Path(relay.log).read_text().splitlines() if "relay ready" in line)
     assert json.loads(ready)["metrics_port"] is None
+
+
+async def test_a_refused_enrolment_is_counted_by_its_reason(counted: Tenant) -> None:
+    """One of a few codes, whatever the token was."""
+    cluster = f"{counted.path}/clusters/harbour"
+    token = counted.admin.ask("POST", f"{cluster}/enrolment-tokens", {}, 201)["token"]
+    await ScriptedAgent.enrol(counted.relay.agent_url, token)
+    with pytest.raises(SessionEnded):
+        await ScriptedAgent.enrol(counted.relay.agent_url, token)
+    found = scrape(counted.relay)
+    assert value(found, "fairlead_relay_connections_refused", "_total", reason="enrol_token_invalid") == 1
