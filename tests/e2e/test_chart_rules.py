@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from fairlead_agent.kube.resources import Resource
+from fairlead_agent.kube import resources
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.progress import Outcome
 from tests.cluster.binaries import binary
@@ -134,7 +134,7 @@ def rules(control_plane: Cluster) -> list[dict[str, Any]]:
 async def taken(place: World, rules: list[dict[str, Any]], right: Right) -> AsyncIterator[None]:
     """Take one right away while the block runs, and give it back."""
     group, resource, verb = right
-    asked = Resource(group, "v1", "", resource, namespaced=True)
+    asked = resources.Right(place.namespace, group, resource, name="", verb=verb)
 
     async def set_rules(wanted: list[dict[str, Any]], *, granted: bool) -> None:
         patch = json.dumps({"rules": wanted})
@@ -142,7 +142,7 @@ async def taken(place: World, rules: list[dict[str, Any]], right: Right) -> Asyn
         await place.kubectl("patch", *name, "--type=merge", "--patch", patch)
 
         async def holds() -> bool:
-            return await place.client.may(verb, asked, place.namespace) is granted
+            return await place.client.may(asked) is granted
 
         await eventually(holds, f"the right to {verb} {resource} to be {granted}")
 

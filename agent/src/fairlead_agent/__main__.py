@@ -22,7 +22,7 @@ from fairlead_agent.errors import AgentError, EnrolmentRefused, MissingRight, Po
 
 if TYPE_CHECKING:
     from fairlead_agent.identity_store import Identity
-    from fairlead_agent.kube.rights import Right
+    from fairlead_agent.kube.resources import Right
     from fairlead_agent.settings import Settings
     from fairlead_shared.findings import Finding
 
@@ -168,7 +168,7 @@ async def _examine(settings: Settings, rights: tuple[Right, ...]) -> list[Findin
     granted: list[Finding] = []
     if rights:
         async with kube_client(settings) as client:
-            granted = await examine_rights(client.transport, rights)
+            granted = await examine_rights(client, rights)
     return [*before, *examination.findings, *granted]
 
 

@@ -23,7 +23,7 @@ from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import KubeError, MissingRight, NotFound, UnknownKind
 from fairlead_agent.health.targets import EVIDENCE, Source, Target, is_watched, is_workload
 from fairlead_agent.kube.client import KubeClient
-from fairlead_agent.kube.resources import CRDS, NAMESPACES, Resource, resources_of_crd
+from fairlead_agent.kube.resources import CRDS, NAMESPACES, Resource, Right, resources_of_crd
 from fairlead_agent.ports import DeployWork
 from fairlead_shared.errors import ErrorCode, SealInvalid
 from fairlead_shared.objects import ObjectRef
@@ -227,7 +227,7 @@ class Preflight:
         selector = f"metadata.name={name}" if name else ""
         try:
             await self._client.page(resource, namespace, limit=1, field_selector=selector, names_only=True)
-            if not await self._client.may("watch", resource, namespace, name):
+            if not await self._may_watch(resource, namespace, name):
                 raise MissingRight("watch", resource.group, resource.plural, namespace)
         except KubeError as error:
             if error.temporary:
@@ -235,6 +235,13 @@ class Preflight:
             for finding in findings_of(error, ref):
                 message = f"its health cannot be watched: {finding.message}"
                 proof.findings.append(Finding(finding.code, message, ref, remedy=finding.remedy, severity=severity))
+
+    async def _may_watch(self, resource: Resource, namespace: str, name: str) -> bool:
+        """Ask for the right to watch; where even asking is refused, the watch itself will tell."""
+        try:
+            return await self._client.may(Right(namespace, resource.group, resource.plural, name, "watch"))
+        except MissingRight:
+            return True
 
     def _kind_is_new(self, place: int, proof: Proof) -> bool:
         """Whether the object's kind is made, or gets another version, by a CRD of this bundle that is not there yet."""

@@ -14,11 +14,11 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
-from fairlead_agent.errors import KubeError, NotFound
+from fairlead_agent.errors import NotFound
 from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.discovery import Discovery
 from fairlead_agent.kube.gate import WriteGate
-from fairlead_agent.kube.resources import ACCESS_REVIEWS, Resource
+from fairlead_agent.kube.resources import ACCESS_REVIEWS, Resource, Right
 from fairlead_agent.kube.transport import PATIENCE_SECONDS, SocketFactory, Transport
 
 FIELD_MANAGER = "fairlead"
@@ -269,30 +269,23 @@ class KubeClient:
         )
         return answer.content
 
-    async def may(self, verb: str, resource: Resource, namespace: str, name: str = "") -> bool:
+    async def may(self, right: Right) -> bool:
         """
         Ask whether this identity has a right, without using it.
 
-        Args:
-            verb: As RBAC names it, such as `watch`.
-            resource: On what.
-            namespace: Where; empty for cluster-scoped resources.
-            name: Only the object of this name; empty for all.
-        Returns: True also where the server does not let us ask: the request itself will tell.
-        Raises: KubeError: temporary ones.
+        Raises: MissingRight: it may not even ask (every account may as a rule, by `system:basic-user`).
+        Source: https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access
         """
-        asked = {"verb": verb, "group": resource.group, "resource": resource.plural, "name": name}
+        resource, _, subresource = right.resource.partition("/")
+        optional = {"namespace": right.namespace, "subresource": subresource, "name": right.name}
+        asked = {"verb": right.verb, "group": right.group, "resource": resource}
+        asked |= {field: value for field, value in optional.items() if value}
         review = {
             "apiVersion": ACCESS_REVIEWS.api_version,
             "kind": ACCESS_REVIEWS.kind,
-            "spec": {"resourceAttributes": asked | {"namespace": namespace}},
+            "spec": {"resourceAttributes": asked},
         }
-        try:
-            answer = await self.transport.request("POST", ACCESS_REVIEWS.path(), what="its own rights", body=review)
-        except KubeError as error:
-            if error.temporary:
-                raise
-            return True
+        answer = await self.transport.request("POST", ACCESS_REVIEWS.path(), what="its own rights", body=review)
         return bool(answer.content.get("status", {}).get("allowed"))
 
     def watch(

@@ -70,6 +70,20 @@ LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", namespaced=Tru
 CRDS = Resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Right:
+    """One thing that RBAC allows or not, in its own words."""
+
+    namespace: str
+    """Empty for the whole cluster."""
+    group: str
+    resource: str
+    """With its subresource after a slash, if any."""
+    name: str
+    """Empty for every object."""
+    verb: str
+
+
 def resources_of_crd(crd: Mapping[str, Any]) -> Iterator[Resource]:
     """Yield the resources a CustomResourceDefinition serves; nothing for a malformed one, which its dry-run refuses."""
     spec = crd.get("spec")

@@ -12,21 +12,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from fairlead_agent.errors import KubeError, SettingsInvalid
-from fairlead_agent.kube.transport import Transport
+from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.resources import Right
 from fairlead_shared.findings import Finding
 
 SUBJECT: Final = "rights"
 _TOGETHER: Final = 16
 """Questions under way at once; a dozen kinds with seven verbs are answered within a second."""
-_PATH: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _LARGEST_BYTES: Final = 1 << 20
 """As much as a ConfigMap holds."""
 
@@ -50,19 +49,6 @@ class Place(BaseModel):
     namespace: str
     """Empty for the whole cluster."""
     rules: tuple[Rule, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Right:
-    """One thing to be allowed."""
-
-    namespace: str
-    group: str
-    resource: str
-    """With its subresource after a slash, if any."""
-    name: str
-    """Empty for every object."""
-    verb: str
 
 
 def read_rights(file: Path) -> tuple[Right, ...]:
@@ -95,7 +81,7 @@ def _of_rule(place: Place, rule: Rule) -> Iterable[Right]:
                     yield Right(place.namespace, group, resource, name, verb)
 
 
-async def examine_rights(transport: Transport, rights: Iterable[Right]) -> list[Finding]:
+async def examine_rights(client: KubeClient, rights: Iterable[Right]) -> list[Finding]:
     """
     Ask for each right.
 
@@ -106,15 +92,15 @@ async def examine_rights(transport: Transport, rights: Iterable[Right]) -> list[
         places.setdefault(right.namespace, []).append(right)
     turns = asyncio.Semaphore(_TOGETHER)
     try:
-        return [await _examine_place(transport, turns, place, declared) for place, declared in places.items()]
+        return [await _examine_place(client, turns, place, declared) for place, declared in places.items()]
     except KubeError as error:
         return [Finding(SUBJECT, passed=False, found=str(error), remedy="let the pod reach its own API server")]
 
 
-async def _examine_place(transport: Transport, turns: asyncio.Semaphore, place: str, declared: list[Right]) -> Finding:
+async def _examine_place(client: KubeClient, turns: asyncio.Semaphore, place: str, declared: list[Right]) -> Finding:
     async def ask(right: Right) -> bool:
         async with turns:
-            return await is_granted(transport, right)
+            return await client.may(right)
 
     granted = await asyncio.gather(*map(ask, declared))
     missing = [right for right, has in zip(declared, granted, strict=True) if not has]
@@ -141,18 +127,3 @@ def _rules_of(missing: list[Right]) -> list[str]:
         + f"verbs: [{', '.join(which)}]}}"
         for (group, resource, name), which in verbs.items()
     ]
-
-
-async def is_granted(transport: Transport, right: Right) -> bool:
-    """Ask whether the account of this transport has a right. Raises: KubeError: there is no answer."""
-    resource, _, subresource = right.resource.partition("/")
-    attributes: dict[str, Any] = {"verb": right.verb, "group": right.group, "resource": resource}
-    optional = {"namespace": right.namespace, "subresource": subresource, "name": right.name}
-    attributes |= {key: value for key, value in optional.items() if value}
-    body = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": attributes},
-    }
-    answer = await transport.request("POST", _PATH, what="a review of its own rights", body=body)
-    return bool(answer.content.get("status", {}).get("allowed", False))

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from fairlead_agent.errors import SettingsInvalid
 from fairlead_agent.kube.client import KubeClient
-from fairlead_agent.kube.rights import Right, examine_rights, read_rights
+from fairlead_agent.kube.resources import Right
+from fairlead_agent.kube.rights import examine_rights, read_rights
 from tests.integration.scripted_api_server import says, scripted_api_server
 
 DECLARED = """
@@ -61,7 +62,7 @@ async def test_missing_rights_are_named_as_rules(tmp_path: Path) -> None:
 
     async with scripted_api_server(tmp_path) as server, KubeClient(server.access, patience_seconds=5.0) as client:
         server.answers = [review]
-        shop, cluster = await examine_rights(client.transport, declared(tmp_path))
+        shop, cluster = await examine_rights(client, declared(tmp_path))
     assert (shop.passed, cluster.passed) == (False, True)
     assert shop.found == "2 of 5 that are declared in namespace shop are not granted"
     assert shop.remedy == (
@@ -77,5 +78,5 @@ async def test_an_api_server_that_fails_is_a_finding(tmp_path: Path) -> None:
     """Not a traceback: the pod of `helm test` says why it failed."""
     async with scripted_api_server(tmp_path) as server, KubeClient(server.access, patience_seconds=0.0) as client:
         server.answers = [says(401, {"kind": "Status", "message": "who?"})]
-        (only,) = await examine_rights(client.transport, declared(tmp_path))
+        (only,) = await examine_rights(client, declared(tmp_path))
     assert (only.subject, only.passed) == ("rights", False)
