@@ -167,7 +167,7 @@ class DispatchMachine(RuleBasedStateMachine):
         self.agents_return = agents_return
         for relay in RELAYS:
             bus = LocalBus()
-            store = Store(f"sqlite:///{Path(self.folder.name)}/relay.db", bus.publish)
+            store = Store(self.database_url(), bus.publish)
             self.run(store.start())
             self.stores.append(store)
             self.dispatchers.append(self.dispatcher(relay, store, bus))
@@ -175,6 +175,10 @@ class DispatchMachine(RuleBasedStateMachine):
         for number, cluster in enumerate(CLUSTERS):
             self.connect(cluster, number % 2, tells=False)
             self.deploy(f"{cluster}-a", 0, 5000.0)
+
+    def database_url(self) -> str:
+        """Return the URL of the one database of this example: empty at first, the same at every call."""
+        return f"sqlite:///{Path(self.folder.name)}/relay.db"
 
     def dispatcher(self, relay: int, store: Store, bus: LocalBus) -> Dispatcher:
         """Return a dispatcher whose rounds the machine runs itself."""
