@@ -29,7 +29,7 @@ def place(
 @pytest.mark.parametrize("moment", EVENTS)
 def test_killed_agent_continues(place: Installation, moment: str) -> None:
     """A SIGKILLed agent that starts again ends the same deployment, as if nothing had happened."""
-    deployment_id = place.deploy(manifests(f"a-{moment}"))
+    deployment_id = place.deploy(manifests(f"a-{moment}"), consents=["prune"])
     until_journal_has(place, MOMENTS[moment])
     place.agent.kill()
     place.agent.start()
@@ -39,7 +39,7 @@ def test_killed_agent_continues(place: Installation, moment: str) -> None:
 @pytest.mark.parametrize("moment", ["accepted", "planned", "half", "result"])
 def test_agent_that_lost_its_node_continues(place: Installation, moment: str) -> None:
     """Without journal and bundles the agent goes on from its checkpoint alone."""
-    deployment_id = place.deploy(manifests(f"n-{moment}"))
+    deployment_id = place.deploy(manifests(f"n-{moment}"), consents=["prune"])
     until_journal_has(place, MOMENTS[moment])
     place.agent.kill()
     place.agent.lose_spool()
@@ -50,7 +50,7 @@ def test_agent_that_lost_its_node_continues(place: Installation, moment: str) ->
 @pytest.mark.parametrize("moment", EVENTS)
 def test_killed_relay_continues(place: Installation, moment: str) -> None:
     """A SIGKILLed relay that starts again hears the rest of the story."""
-    deployment_id = place.deploy(manifests(f"r-{moment}"))
+    deployment_id = place.deploy(manifests(f"r-{moment}"), consents=["prune"])
     until_journal_has(place, MOMENTS[moment])
     place.relay.kill()
     place.relay.start()
@@ -60,7 +60,7 @@ def test_killed_relay_continues(place: Installation, moment: str) -> None:
 @pytest.mark.parametrize("moment", ["accepted", "half", "result"])
 def test_both_killed_continue(place: Installation, moment: str) -> None:
     """Both sides die together and come back in either order."""
-    deployment_id = place.deploy(manifests(f"b-{moment}"))
+    deployment_id = place.deploy(manifests(f"b-{moment}"), consents=["prune"])
     until_journal_has(place, MOMENTS[moment])
     place.agent.kill()
     place.relay.kill()

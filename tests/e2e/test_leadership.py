@@ -117,7 +117,9 @@ def test_planned_hand_over_takes_two_seconds(twins: Twins) -> None:
 def test_hand_over_after_a_crash_takes_fifteen_seconds(twins: Twins) -> None:
     """From SIGKILL in the middle of a deployment; the other ends the job, once."""
     opened = len(twins.follower.moments("link.open"))
-    deployment_id = twins.place.deploy(config_maps(**{f"crash-{number:02d}": "1" for number in range(24)}))
+    deployment_id = twins.place.deploy(
+        config_maps(**{f"crash-{number:02d}": "1" for number in range(24)}), consents=["prune"]
+    )
     journals = twins.leader.agent.spool / "events"
     wait_until(lambda: any(path.stat().st_size for path in journals.glob("*.events")), "the deployment to begin", 20)
     crashed = time.time()
@@ -159,7 +161,7 @@ def freeze_and_wake(twins: Twins, number: int, when: str) -> bool:
     place.until_no_checkpoint()
     followed, opened = len(twins.leader.moments("lease.followed")), len(twins.follower.moments("link.open"))
     twins.leader.freeze_at(number, when)
-    deployment_id = place.deploy(config_maps(kept="1", changed="2"))
+    deployment_id = place.deploy(config_maps(kept="1", changed="2"), consents=["prune"])
     if not twins.leader.until_frozen(15):
         twins.leader.order.unlink()
         place.until_final(deployment_id)
@@ -201,7 +203,7 @@ def test_late_creation_is_the_one_write_that_may_land(twins: Twins) -> None:
     place.until_no_checkpoint()
     followed, opened = len(twins.leader.moments("lease.followed")), len(twins.follower.moments("link.open"))
     twins.leader.freeze_at(4, "between")
-    place.deploy(config_maps(kept="1", created="2"))
+    place.deploy(config_maps(kept="1", created="2"), consents=["prune"])
     assert twins.leader.until_frozen()
     twins.follower.until_said("link.open", opened + 1, 30)
     place.agent = twins.follower.agent

@@ -93,7 +93,7 @@ def following(readers: ThreadPoolExecutor, api: Api, place: Installation, deploy
 def test_an_agent_at_one_relay_carries_out_what_the_other_was_asked(pair: Pair, readers: ThreadPoolExecutor) -> None:
     """Bundle, plan and cancel come by the database; both relays tell the same story live, whole and once."""
     place = pair.place
-    deployment_id = place.deploy(manifests("asked"))
+    deployment_id = place.deploy(manifests("asked"), consents=["prune"])
     streams = [following(readers, api, place, deployment_id) for api in pair.clients.values()]
     hold_done_once(place, deployment_id, "asked")
     stored = place.records(deployment_id)
@@ -109,7 +109,7 @@ def test_an_agent_whose_relay_is_killed_goes_on_at_the_other(
 ) -> None:
     """The deployment ends once, and who follows it at the other sees each event once."""
     place = pair.place
-    deployment_id = place.deploy(manifests(f"k-{moment}"))
+    deployment_id = place.deploy(manifests(f"k-{moment}"), consents=["prune"])
     stream = following(readers, place.api, place, deployment_id)
     until_journal_has(place, MOMENTS[moment])
     pair.home.kill()
