@@ -203,9 +203,14 @@ class Installation:
         assert found is not None
         return found
 
-    def succeed(self, manifests: Iterable[Mapping[str, Any]], seconds: float = 60.0) -> Record:
+    def succeed(
+        self,
+        manifests: Iterable[Mapping[str, Any]],
+        seconds: float = 60.0,
+        **options: Any,  # noqa: ANN401  (JSON)
+    ) -> Record:
         """Deploy, wait, and hold that it succeeded."""
-        shown = self.until_final(self.deploy(manifests), seconds)
+        shown = self.until_final(self.deploy(manifests, **options), seconds)
         assert shown["state"] == JobState.SUCCEEDED, f"{shown}\nagent:\n{self.agent.log[-4000:]}"
         return shown
 

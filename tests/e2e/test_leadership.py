@@ -157,7 +157,7 @@ def freeze_and_wake(twins: Twins, number: int, when: str) -> bool:
     """Go through one freeze. Returns: False if the deployment has no such write."""
     place = twins.place
     place.agent = twins.leader.agent
-    place.succeed(config_maps(kept="1", changed="1", leaving="1"))
+    place.succeed(config_maps(kept="1", changed="1", leaving="1"), consents=["prune"])
     place.until_no_checkpoint()
     followed, opened = len(twins.leader.moments("lease.followed")), len(twins.follower.moments("link.open"))
     twins.leader.freeze_at(number, when)
@@ -199,7 +199,7 @@ def test_late_creation_is_the_one_write_that_may_land(twins: Twins) -> None:
     """The API server knows no creation that must not change what is there: see decision 11. Nothing else is touched."""
     place = twins.place
     place.agent = twins.leader.agent
-    place.succeed(config_maps(kept="1"))
+    place.succeed(config_maps(kept="1"), consents=["prune"])
     place.until_no_checkpoint()
     followed, opened = len(twins.leader.moments("lease.followed")), len(twins.follower.moments("link.open"))
     twins.leader.freeze_at(4, "between")
@@ -243,7 +243,7 @@ def test_leader_that_sleeps_alone_goes_on(twins: Twins) -> None:
     ends = time.monotonic() + 12
     wait_until(lambda: time.monotonic() > ends, "the lease to end", 20)
     process.send_signal(signal.SIGCONT)
-    assert twins.place.succeed(config_maps(slept="well"))["state"] == JobState.SUCCEEDED
+    assert twins.place.succeed(config_maps(slept="well"), consents=["prune"])["state"] == JobState.SUCCEEDED
     assert len(twins.leader.moments("lease.held")) == held
     assert len(twins.leader.moments("link.open")) <= opened + 1
     twins.start_follower()

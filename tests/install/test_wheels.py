@@ -20,8 +20,8 @@ import importlib, pkgutil, sys
 package = importlib.import_module(sys.argv[1])
 names = [found.name for found in pkgutil.walk_packages(package.__path__, sys.argv[1] + ".")]
 for name in names:
-    # Scripts that their runner executes: Python, Alembic.
-    if not name.endswith(("__main__", ".migrations.env")):
+    # Scripts that their runner executes (Python, Alembic), and what needs an extra (`fairlead-relay[s3]`).
+    if not name.endswith(("__main__", ".migrations.env", ".store.blobs.s3")):
         importlib.import_module(name)
 print(package.__version__)
 """

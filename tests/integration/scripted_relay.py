@@ -325,7 +325,7 @@ class ScriptedRelay:
         async def arrived() -> ResultEvent | None:
             return self.jobs[job_id].result
 
-        result = await eventually(arrived, f"the result of {job_id}", 20)
+        result = await eventually(arrived, f"the result of {job_id}", 60)
         assert result is not None
         return result
 
