@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, inspect
 
 from fairlead_relay.store import Store
-from fairlead_relay.store.migrate import SCRIPTS, migrate
+from fairlead_relay.store.migrate import migrate
+from tests.conformance.downgrading import downgrade
 
 
 async def test_the_first_schema_comes_and_goes(store: Store) -> None:
@@ -16,14 +15,8 @@ async def test_the_first_schema_comes_and_goes(store: Store) -> None:
     def tables(connection: Connection) -> set[str]:
         return set(inspect(connection).get_table_names())
 
-    def down(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(SCRIPTS))
-        config.attributes["connection"] = connection
-        command.downgrade(config, "base")
-
     made = await store.write(tables)
-    await store.write(down)
+    await downgrade(store, "base")
     assert await store.write(tables) == {"alembic_version"}
     await store.write(migrate)
     assert await store.write(tables) == made

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, inspect, text
 
 from fairlead_relay.store import Store
-from fairlead_relay.store.migrate import SCRIPTS, migrate
+from fairlead_relay.store.migrate import migrate
+from tests.conformance.downgrading import downgrade
 
 
 def _columns(connection: Connection) -> dict[str, set[str]]:
@@ -18,14 +17,7 @@ def _columns(connection: Connection) -> dict[str, set[str]]:
 async def test_it_comes_and_goes_with_the_rows_in_place(store: Store) -> None:
     """Down takes exactly what it added; up again gives the rows that are there its defaults."""
     made = await store.write(_columns)
-
-    def down(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(SCRIPTS))
-        config.attributes["connection"] = connection
-        command.downgrade(config, "v0001")
-
-    await store.write(down)
+    await downgrade(store, "v0001")
     before = await store.write(_columns)
     assert "approvals" not in before
     assert made["clusters"] - before["clusters"] == {"require_approval", "disabled_at"}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, inspect
 
 from fairlead_relay.store import Store
-from fairlead_relay.store.migrate import SCRIPTS, migrate
+from fairlead_relay.store.migrate import migrate
 from tests.conformance.domain import deploy
+from tests.conformance.downgrading import downgrade
 
 ADDED = {"ix_jobs_succeeded_environment", "ix_jobs_organization_sequence"}
 
@@ -21,14 +20,8 @@ async def test_its_indexes_come_and_go(store: Store) -> None:
     """With jobs stored before, between and after."""
     made = await store.write(_indexes)
 
-    def down(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(SCRIPTS))
-        config.attributes["connection"] = connection
-        command.downgrade(config, "v0002")
-
     await store.write(deploy)
-    await store.write(down)
+    await downgrade(store, "v0002")
     assert made - await store.write(_indexes) == ADDED
     await store.write(deploy)
     await store.write(migrate)

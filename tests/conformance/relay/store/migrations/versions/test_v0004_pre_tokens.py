@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from fairlead_relay.store import Store
-from fairlead_relay.store.migrate import SCRIPTS, migrate
+from fairlead_relay.store.migrate import migrate
 from fairlead_relay.store.tokens import ApiToken, Role, create_token, find_token
 from tests.conformance.domain import APPLICATION, ORGANIZATION, START
+from tests.conformance.downgrading import downgrade
 
 
 async def test_it_comes_and_goes_without_widening_a_token(store: Store) -> None:
@@ -19,13 +18,7 @@ async def test_it_comes_and_goes_without_widening_a_token(store: Store) -> None:
     for token in (plain, narrow):
         await store.write(lambda c, made=token: create_token(c, made))
 
-    def down(connection: Connection) -> list[str]:
-        config = Config()
-        config.set_main_option("script_location", str(SCRIPTS))
-        config.attributes["connection"] = connection
-        command.downgrade(config, "v0003")
-        return list(connection.scalars(text("SELECT id FROM api_tokens")))
-
-    assert await store.write(down) == ["plain"]
+    await downgrade(store, "v0003")
+    assert await store.write(lambda c: list(c.scalars(text("SELECT id FROM api_tokens")))) == ["plain"]
     await store.write(migrate)
     assert await store.read(lambda c: find_token(c, "plain")) == plain

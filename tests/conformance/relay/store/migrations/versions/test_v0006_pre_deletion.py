@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, inspect
 
 from fairlead_relay.store import Store
 from fairlead_relay.store.applications import list_environments
-from fairlead_relay.store.migrate import SCRIPTS, migrate
+from fairlead_relay.store.migrate import migrate
 from tests.conformance.domain import APPLICATION, ORGANIZATION
+from tests.conformance.downgrading import downgrade
 
 
 def _columns(connection: Connection) -> set[str]:
@@ -19,14 +18,7 @@ def _columns(connection: Connection) -> set[str]:
 async def test_its_column_comes_and_goes_with_the_rows_in_place(store: Store) -> None:
     """Environments that were there before are not deleted."""
     made = await store.write(_columns)
-
-    def down(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(SCRIPTS))
-        config.attributes["connection"] = connection
-        command.downgrade(config, "v0005")
-
-    await store.write(down)
+    await downgrade(store, "v0005")
     assert made - await store.write(_columns) == {"deleted_at"}
     await store.write(migrate)
     assert await store.write(_columns) == made

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, inspect
 
 from fairlead_relay.store import Store
-from fairlead_relay.store.migrate import SCRIPTS, migrate
+from fairlead_relay.store.migrate import migrate
+from tests.conformance.downgrading import downgrade
 
 
 def _tables(connection: Connection) -> set[str]:
@@ -17,14 +16,7 @@ def _tables(connection: Connection) -> set[str]:
 async def test_its_table_comes_and_goes(store: Store) -> None:
     """And nothing else with it."""
     made = await store.write(_tables)
-
-    def down(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(SCRIPTS))
-        config.attributes["connection"] = connection
-        command.downgrade(config, "v0007")
-
-    await store.write(down)
+    await downgrade(store, "v0007")
     assert made - await store.write(_tables) == {"audit_records"}
     await store.write(migrate)
     assert await store.write(_tables) == made
