@@ -167,7 +167,7 @@ def complete_contexts(_ctx: click.Context, _param: click.Parameter, incomplete: 
     return contexts(incomplete)
 
 
-class IdType(click.ParamType[str]):
+class IdType(NameType):
     """
     The id of a deployment or a job.
 
@@ -177,7 +177,7 @@ class IdType(click.ParamType[str]):
     """
 
     def __init__(self, kind: str, listing: str) -> None:
-        self.name = kind.upper()
+        super().__init__(kind.upper())
         self._kind = kind
         self._listing = listing
 
@@ -195,15 +195,6 @@ class IdType(click.ParamType[str]):
             return check_id(self._kind, value)
         except NameInvalid as error:
             self.fail(f"{error}; '{self._listing}' shows them", param, ctx)
-
-    def shell_complete(
-        self,
-        ctx: click.Context,
-        param: click.Parameter,  # noqa: ARG002  (click's signature)
-        incomplete: str,
-    ) -> list[CompletionItem]:
-        """Return the newest ids that begin so."""
-        return _live_items(self.name, ctx, incomplete)
 
 
 DEPLOYMENT = IdType("deployment", "fairlead deployments list APP/ENV")
