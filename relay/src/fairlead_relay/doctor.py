@@ -26,14 +26,15 @@ from cryptography import x509
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from fairlead_relay.errors import AuthorityDamaged, RelayError, StoreError
+from fairlead_relay.errors import AuditBroken, AuthorityDamaged, RelayError, StoreError
 from fairlead_relay.pki.authority import CertificateAuthority
 from fairlead_relay.pki.generations import authority_files
 from fairlead_relay.settings import Settings, parse_listen
+from fairlead_relay.store.audit import check_chain
 from fairlead_relay.store.blobs import open_blobs
 from fairlead_relay.store.engines import check_place, parse_url, reader_engine, translate
 from fairlead_relay.store.migrate import knows_schema, newest_schema, schema_of
-from fairlead_relay.store.schema import agents, bundles
+from fairlead_relay.store.schema import agents, bundles, organizations
 from fairlead_shared.findings import Finding
 
 FREE_BYTES: Final = 256 << 20
@@ -182,6 +183,7 @@ class Doctor:
         self._pass("database", found)
         if schema == newest_schema():
             self._examine_content(connection)
+            self._examine_audit(connection)
 
     def _examine_server(self, connection: Connection, found: str) -> bool:
         """Look at what PostgreSQL alone can have wrong; tell whether it is well."""
@@ -226,6 +228,22 @@ class Doctor:
             )
         ).one()
         self._pass("agents", f"{counts[0]} enrolled, {counts[1]} connected, {counts[2]} with a certificate that lapsed")
+
+    def _examine_audit(self, connection: Connection) -> None:
+        """Prove the audit log, organization by organization, as far as the time allows."""
+        names = connection.scalars(select(organizations.c.name).order_by(organizations.c.name)).all()
+        until, records, proved = time.monotonic() + LOOK_SECONDS, 0, 0
+        try:
+            for name in names:
+                if time.monotonic() < until:
+                    records += check_chain(connection, name)[0]
+                    proved += 1
+        except AuditBroken as error:
+            remedy = "somebody wrote into the database: compare it with a backup, and change who may do so"
+            self._fail("audit log", str(error), remedy)
+            return
+        left = f"; {len(names) - proved} organizations were not looked at" if proved < len(names) else ""
+        self._pass("audit log", f"{records:,} records, each as it was written{left}")
 
     # The ports.
 

@@ -47,7 +47,7 @@ def test_before_the_first_start_all_is_well(tmp_path: Path) -> None:
 
 
 def test_beside_a_relay_that_serves(own_relay: RelayProcess) -> None:
-    """Folder, keys, authority, database, bundles, agents, and both ports with their certificates."""
+    """Folder, keys, authority, database, bundles, agents, audit log, and both ports with their certificates."""
     make_tenant(own_relay)
     findings = examined(settings_of(own_relay))
     assert failed(findings) == {}
@@ -55,19 +55,24 @@ def test_beside_a_relay_that_serves(own_relay: RelayProcess) -> None:
     assert findings["keys"].found.startswith("4 files")
     assert "is ready, with a certificate for 29 days" in findings["API"].found
     assert "answers, with a certificate for 29 days" in findings["agent port"].found
+    assert findings["audit log"].found.endswith("records, each as it was written")
+    assert not findings["audit log"].found.startswith("0 ")
     assert findings["agents"].found == "0 enrolled, 0 connected, 0 with a certificate that lapsed"
 
 
 def test_what_is_wrong_is_found_all_at_once(own_relay: RelayProcess) -> None:
-    """Keys that others may read, a bundle that is gone, and a relay that was killed."""
+    """Keys that others may read, a bundle that is gone, a record that was changed, and a relay that was killed."""
     tenant, bundle = make_tenant(own_relay), config_maps()
     upload(tenant.deployer, tenant.organization, bundle)
     (own_relay.data_dir / "blobs" / bundle.sha256[:2] / f"{bundle.sha256}.z").unlink()
     key = own_relay.data_dir / "pki" / "root.key"
     key.chmod(0o644)
     own_relay.kill()
+    with sqlite3.connect(own_relay.data_dir / "relay.db") as database:
+        database.execute("UPDATE audit_records SET actor_name = 'nobody' WHERE number = 2")
     findings = examined(settings_of(own_relay))
-    assert set(failed(findings)) == {"keys", "bundles", "API", "agent port"}
+    assert set(failed(findings)) == {"keys", "bundles", "audit log", "API", "agent port"}
+    assert "record 2 in the audit log" in findings["audit log"].found
     assert findings["keys"].remedy == f"chmod 600 {key}"
     assert findings["bundles"].found == f"1 of 1 are gone: {bundle.sha256[:12]}"
     assert "Connection refused" in findings["API"].found
