@@ -147,6 +147,7 @@ async def _ask(relay: RelayProcess, token: str, count: int) -> dict[str, tuple[f
         began = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for turn in range(count):
+                # The rate itself: nothing is waited for.
                 await asyncio.sleep(max(0.0, began + turn / RATE - time.perf_counter()))
                 group.create_task(ask(dice.randrange(AGENTS)))
     return asked

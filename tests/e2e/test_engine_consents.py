@@ -1,11 +1,14 @@
 """The deploy engine on a real API server, where it needs consent: to take over, to make again, to delete much."""
 
 import json
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.resources import Resource
 from fairlead_agent.policy import Policy
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.progress import Outcome
@@ -252,3 +255,65 @@ async def test_an_annotation_keeps_an_object(
         await place.kubectl("annotate", "configmap", "kept", "-n", place.namespace, f"{annotation}-")
         result, _ = await place.deploy([config_map("other")])
         assert result.counts == {"unchanged": 1, "pruned": 1}
+
+
+@pytest.mark.parametrize(
+    ("command", "outcome"),
+    [
+        (("annotate", "moved=yes"), Outcome.SUCCEEDED),
+        (("delete",), Outcome.SUCCEEDED),
+        (("label", "fairlead.dev/owner=0123456789ab"), Outcome.FAILED),
+    ],
+)
+@pytest.mark.parametrize("kind", ["configmap", "deployment"])
+async def test_what_happens_before_an_object_changes_hands_is_seen(
+    control_plane: Cluster, tmp_path: Path, kind: str, command: tuple[str, ...], outcome: Outcome
+) -> None:
+    """Taken over or deleted to be made again: what moved meanwhile is no hindrance, another's object is left alone."""
+    async with world(control_plane, tmp_path, client_type=MeddledClient) as place:
+        place.policy = rules(adopt=["kubectl"], recreate=[{"group": "apps", "kind": "Deployment"}])
+        place.consents = (Consent.ADOPT, Consent.RECREATE)
+        theirs, ours = config_map("web", colour="blue"), config_map("web", colour="red")
+        if kind == "deployment":
+            theirs, ours = deployment("web"), deployment("web")
+            ours["spec"]["selector"]["matchLabels"] = ours["spec"]["template"]["metadata"]["labels"] = {"app": "moved"}
+        await apply_by_hand(place, theirs)
+        verb, *changes = command
+
+        async def meddle() -> None:
+            await place.kubectl(verb, kind, "web", "-n", place.namespace, *changes)
+
+        MeddledClient.waiting = [meddle]
+        result, _ = await place.deploy([ours])
+        assert MeddledClient.waiting == [], "nothing was written"
+        assert result.outcome is outcome, result.cause
+        live = await place.live(kind, "web")
+        if outcome is Outcome.FAILED:
+            assert "another environment" in result.cause
+            assert live["metadata"]["labels"]["fairlead.dev/owner"] == "0123456789ab"
+            assert "fairlead" not in {entry["manager"] for entry in live["metadata"]["managedFields"]}
+        else:
+            assert live["metadata"]["labels"]["fairlead.dev/owner"] == place.environment.owner
+
+
+class MeddledClient(KubeClient):
+    """A client to whose object something happens once all of it was proved, right before it is read for the write."""
+
+    waiting: ClassVar[list[Callable[[], Awaitable[None]]]] = []
+    proved = False
+
+    async def update(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Update the inventory or a checkpoint: the proof is over."""
+        self.proved = True
+        return await super().update(resource, manifest)
+
+    async def create(self, resource: Resource, manifest: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """Create, as `update`."""
+        self.proved = self.proved or not dry_run
+        return await super().create(resource, manifest, dry_run=dry_run)
+
+    async def find(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
+        """Meddle once, then read."""
+        if self.proved and name == "web" and self.waiting:
+            await self.waiting.pop()()
+        return await super().find(resource, namespace, name)

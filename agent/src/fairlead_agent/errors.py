@@ -167,10 +167,11 @@ class FieldConflict(KubeError):
 class InvalidObject(KubeError):
     """The object breaks the rules of its kind. Permanent."""
 
-    def __init__(self, message: str, causes: Sequence[FieldCause], *, immutable: bool) -> None:
+    code = ErrorCode.INVALID_OBJECT
+
+    def __init__(self, message: str, causes: Sequence[FieldCause]) -> None:
         self.message = message
         self.causes = tuple(causes)
-        self.code = ErrorCode.IMMUTABLE if immutable else ErrorCode.INVALID_OBJECT
         super().__init__(message, self.causes)
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 from fairlead_agent.apply.findings import Finding, folded
 from fairlead_agent.apply.graph import Graph
-from fairlead_agent.apply.inventory import InventoryStore, replace_uid
+from fairlead_agent.apply.inventory import InventoryStore
 from fairlead_agent.apply.preflight import Preflight, Proof
 from fairlead_agent.apply.prune import Pruner, prunable
 from fairlead_agent.apply.wanted import WantedObjects
@@ -185,10 +185,13 @@ class _Deployment:
         """Save the plan, and list the bundle's objects in the inventory, before the first write."""
         planned = proved.proof.planned
         await self._save_plan(proved)
-        intended = [OwnedObject(ref=ref, uid=planned[place].uid) for place, ref in enumerate(self._wanted.refs)]
         # What is made again gets a UID that nobody knows yet; the old one must not stand for it.
-        again = [own for place, own in enumerate(intended) if planned[place].action is Action.RECREATED]
-        intended = [replace_uid(own, "") if own in again else own for own in intended]
+        recreated = {place for place, one in planned.items() if one.action is Action.RECREATED}
+        intended = [
+            OwnedObject(ref=ref, uid="" if place in recreated else planned[place].uid)
+            for place, ref in enumerate(self._wanted.refs)
+        ]
+        again = [intended[place] for place in recreated]
         await self._inventory.change(
             self._work.environment,
             lambda inventory: inventory.without(again).owns(intended).begun(self._mark(finished=False)),

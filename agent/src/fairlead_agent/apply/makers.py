@@ -56,16 +56,15 @@ def maker_of(live: Mapping[str, Any]) -> Maker:
         return Maker.ARGOCD
     if "meta.helm.sh/release-name" in annotations or labels.get(_MANAGED_BY) == "Helm":
         return Maker.HELM
-    managers = set(_managers(live))
     if labels.get(_MANAGED_BY) or metadata.get("ownerReferences"):
         return Maker.OTHER
-    is_by_hand = all(is_manager_of(Maker.KUBECTL, manager) or manager in _NEUTRAL for manager in managers)
+    is_by_hand = all(is_manager_of(Maker.KUBECTL, manager) or manager in _NEUTRAL for manager in _managers(live))
     return Maker.KUBECTL if is_by_hand else Maker.OTHER
 
 
 def is_manager_of(maker: Maker, manager: str) -> bool:
     """Tell whether a field manager is one that a maker writes as."""
-    return manager.startswith(_MANAGERS[maker]) if _MANAGERS[maker] else False
+    return manager.startswith(_MANAGERS[maker])
 
 
 def _managers(live: Mapping[str, Any]) -> Iterator[str]:

@@ -100,16 +100,20 @@ class ObjectPlanner:
         verdict = judge(standing, ref, self._work)
         if isinstance(verdict, Finding):
             return None, [verdict]
-        if isinstance(error, InvalidObject):
-            if not await is_immutable_alone(self._client, resource, manifest):
+        if isinstance(error, FieldConflict):
+            if verdict is None or not all(is_manager_of(verdict, manager) for manager in error.managers):
                 raise error
-            findings, is_allowed = judge_recreation(error, ref, self._work, standing, manifest)
-            uid = standing["metadata"]["uid"]
-            return (Planned(Action.RECREATED, write=True, uid=uid) if is_allowed else None), findings
-        if verdict is None or not all(is_manager_of(verdict, manager) for manager in error.managers):
+            try:
+                await self._client.apply(resource, manifest, dry_run=True, force=True)
+            except InvalidObject as invalid:
+                error = invalid
+            else:
+                return _take_over(standing, verdict), []
+        if not await is_immutable_alone(self._client, resource, manifest):
             raise error
-        await self._client.apply(resource, manifest, dry_run=True, force=True)
-        return _take_over(standing, verdict), []
+        findings, is_allowed = judge_recreation(error, ref, self._work, standing, manifest)
+        uid = standing["metadata"]["uid"]
+        return (Planned(Action.RECREATED, write=True, uid=uid) if is_allowed else None), findings
 
 
 def _take_over(live: Mapping[str, Any], maker: Maker) -> Planned:

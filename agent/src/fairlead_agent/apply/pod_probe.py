@@ -40,8 +40,8 @@ class PodProbe:
     """
 
     def __init__(self, client: KubeClient, wanted: WantedObjects) -> None:
-        self.missing: dict[str, MissingRight] = {}
-        """Namespace → the right without which its pods were not tried."""
+        self.untried: set[str] = set()
+        """Namespaces where the agent may not create pods, so that none was tried."""
         self._client = client
         self._wanted = wanted
 
@@ -73,7 +73,7 @@ class PodProbe:
     async def _try_all(self, ones: Sequence[_Try]) -> list[Finding]:
         """Try the pods of one namespace: one alone first, for where the right is missing it is missing for all."""
         findings = await self._try(*ones[0])
-        if ones[0][0].namespace not in self.missing:
+        if ones[0][0].namespace not in self.untried:
             for more in await asyncio.gather(*(self._try(*one) for one in ones[1:])):
                 findings += more
         return findings
@@ -81,8 +81,8 @@ class PodProbe:
     async def _try(self, ref: ObjectRef, planned: Planned, pod: Mapping[str, Any]) -> list[Finding]:
         try:
             await self._client.create(PODS, pod, dry_run=True)
-        except MissingRight as error:
-            self.missing[ref.namespace] = error
+        except MissingRight:
+            self.untried.add(ref.namespace)
             return []
         except AdmissionDenied as error:
             # Pods that a change replaces make room in a quota as they go.
@@ -99,7 +99,7 @@ class PodProbe:
 
 def _finding(ref: ObjectRef, message: str, severity: Severity) -> Finding:
     where = ".".join(POD_TEMPLATES[ref.group, ref.kind][:-1])
-    text = message.replace(f'pods "{_NAME}', 'pods "').removeprefix("admission webhook ")
+    text = message.replace(f'pods "{_NAME}', 'pods "')
     return Finding(ErrorCode.INVALID_OBJECT, f"its pods would be refused: {text}", ref, field=where, severity=severity)
 
 

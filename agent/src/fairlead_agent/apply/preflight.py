@@ -113,9 +113,9 @@ class Preflight:
     @property
     def untried_pods(self) -> str:
         """Say where no pod was tried, and what the agent needs for it; empty if there is no such place."""
-        if not self._pods.missing:
+        if not self._pods.untried:
             return ""
-        return f"no pods tried in {', '.join(sorted(self._pods.missing))}, where the agent may not create them"
+        return f"no pods tried in {', '.join(sorted(self._pods.untried))}, where the agent may not create them"
 
     async def prove_deferred(self, proof: Proof) -> list[Finding]:
         """

@@ -9,12 +9,14 @@ there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fairlead_agent.apply.findings import Finding, findings_of
 from fairlead_agent.apply.graph import Graph
 from fairlead_agent.apply.inventory import OWNER_LABEL
+from fairlead_agent.apply.makers import Maker
 from fairlead_agent.apply.ownership import taken_over
 from fairlead_agent.apply.planning import Planned
 from fairlead_agent.apply.wanted import WantedObjects
@@ -43,6 +45,10 @@ class Written:
     action: Action
     uid: str = ""
     """Of the live object, where it is known."""
+
+
+class _NotTheOne(Conflict):
+    """The live object is not the one that was judged: trying again would not change that."""
 
 
 class _Queue:
@@ -168,17 +174,17 @@ class Writer:
         """
         Delete an object that is to be made again, and wait until it is gone.
 
-        Raises: Conflict: another one of its name is there. TimeoutError: its finalizers take too long.
+        Raises: Conflict: it belongs to somebody else by now. TimeoutError: its finalizers take too long.
         """
         ref = self._wanted.refs[place]
         for _ in range(_TRIES):
             live = await self._client.find(resource, ref.namespace, ref.name)
             if live is None:
                 return
+            self._hold_not_anothers(live, place)
             metadata = live["metadata"]
             if metadata["uid"] != uid:
-                # An earlier attempt of this very job made it again; whose it is the write will see.
-                return
+                return  # made again already, by an earlier attempt of this very job
             try:
                 await self._client.delete(
                     resource, ref.namespace, ref.name, uid=uid, resource_version=metadata["resourceVersion"]
@@ -195,13 +201,21 @@ class Writer:
             return
         raise Conflict(f"{ref} changed {_TRIES} times while it was being deleted")
 
-    async def _take_over(self, resource: Resource, place: int, planned: Planned) -> str:
-        """Move the fields of the live object's maker to Fairlead. Returns: The version it has then."""
+    async def _take_over(self, resource: Resource, place: int, planned: Planned, maker: Maker) -> str:
+        """
+        Move the fields of the live object's maker to Fairlead.
+
+        Returns: The version it has then; empty if it is gone.
+        Raises: Conflict: it changed at that moment, or is not the one that was judged.
+        """
         ref = self._wanted.refs[place]
-        live = await self._client.get(resource, ref.namespace, ref.name)
-        if planned.taken_from is None or live["metadata"]["uid"] != planned.uid:
-            raise Conflict(f"{ref} was made anew")
-        managed = await self._client.manage(resource, live, taken_over(live, planned.taken_from))
+        live = await self._client.find(resource, ref.namespace, ref.name)
+        if live is None:
+            return ""
+        self._hold_not_anothers(live, place)
+        if live["metadata"]["uid"] != planned.uid:
+            raise _NotTheOne(f"{ref} was made anew")
+        managed = await self._client.manage(resource, live, taken_over(live, maker))
         return str(managed["metadata"]["resourceVersion"])
 
     async def _write(self, resource: Resource, place: int, planned: Planned) -> Applied:
@@ -210,24 +224,31 @@ class Writer:
 
         A write of a process that no longer leads comes too late for its version, and changes nothing.
         """
-        ref, version = self._wanted.refs[place], planned.resource_version
-        force = self._wanted.may_force(place)
-        if planned.taken_from is not None:
-            version = await self._take_over(resource, place, planned)
+        ref, version, maker = self._wanted.refs[place], planned.resource_version, planned.taken_from
         for _ in range(_TRIES):
-            manifest = self._wanted.prepared(place)
-            if version:
-                manifest["metadata"]["resourceVersion"] = version
             try:
-                return await self._client.apply(resource, manifest, force=force)
+                if maker is not None:
+                    version = await self._take_over(resource, place, planned, maker)
+                manifest = self._wanted.prepared(place)
+                if version:
+                    manifest["metadata"]["resourceVersion"] = version
+                return await self._client.apply(resource, manifest, force=self._wanted.may_force(place))
+            except _NotTheOne:
+                raise
             except Conflict:
                 live = await self._client.find(resource, ref.namespace, ref.name)
                 metadata = {} if live is None else live["metadata"]
                 owner = (metadata.get("labels") or {}).get(OWNER_LABEL)
-                if live is not None and owner != self._wanted.owner:
+                if live is not None and owner != self._wanted.owner and (owner or maker is None):
                     raise
                 version = metadata.get("resourceVersion", "")
         raise Conflict(f"{ref} changed {_TRIES} times while it was being written")
+
+    def _hold_not_anothers(self, live: Mapping[str, Any], place: int) -> None:
+        """Refuse what another environment took since it was judged. Raises: _NotTheOne."""
+        owner = (live["metadata"].get("labels") or {}).get(OWNER_LABEL)
+        if owner not in {None, self._wanted.owner}:
+            raise _NotTheOne(f"{self._wanted.refs[place]} belongs to another environment by now")
 
     def _failed(self, place: int) -> bool:
         written = self.written.get(place)

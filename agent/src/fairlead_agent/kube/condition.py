@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fairlead_agent.errors import Unreachable, WatchExpired
@@ -32,22 +33,13 @@ async def until(
     Raises: TimeoutError: not in time. KubeError: it may not be watched, or is gone.
     """
     namespace, name = manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]
+
+    def is_last(event: Mapping[str, Any]) -> bool:
+        return has_condition(event.get("object") or {}, condition)
+
     async with asyncio.timeout(seconds):
         while not has_condition(manifest, condition):
-            try:
-                async with client.watch(
-                    resource,
-                    namespace,
-                    resource_version=manifest["metadata"]["resourceVersion"],
-                    server_seconds=int(seconds) + 1,
-                    silence_seconds=seconds,
-                    field_selector=f"metadata.name={name}",
-                ) as events:
-                    async for event in events:
-                        if has_condition(event.get("object") or {}, condition):
-                            return
-            except (Unreachable, WatchExpired):
-                pass  # the next look tells where it stands
+            await _watch(client, resource, manifest, seconds, is_last)
             manifest = await client.get(resource, namespace, name)
 
 
@@ -66,17 +58,28 @@ async def until_gone(client: KubeClient, resource: Resource, manifest: Mapping[s
     uid = manifest["metadata"]["uid"]
     async with asyncio.timeout(seconds):
         while (live := await client.find(resource, namespace, name)) is not None and live["metadata"]["uid"] == uid:
-            try:
-                async with client.watch(
-                    resource,
-                    namespace,
-                    resource_version=live["metadata"]["resourceVersion"],
-                    server_seconds=int(seconds) + 1,
-                    silence_seconds=seconds,
-                    field_selector=f"metadata.name={name}",
-                ) as events:
-                    async for event in events:
-                        if event.get("type") == "DELETED":
-                            break
-            except (Unreachable, WatchExpired):
-                pass  # the next look tells where it stands
+            await _watch(client, resource, live, seconds, lambda event: event.get("type") == "DELETED")
+
+
+async def _watch(
+    client: KubeClient,
+    resource: Resource,
+    manifest: Mapping[str, Any],
+    seconds: float,
+    is_last: Callable[[Mapping[str, Any]], bool],
+) -> None:
+    """Watch one object from where it was seen, until an event is the last that is wanted or the watch ends."""
+    metadata = manifest["metadata"]
+    # Whatever ends the watch: the next look tells where it stands.
+    with contextlib.suppress(Unreachable, WatchExpired):
+        async with client.watch(
+            resource,
+            metadata.get("namespace", ""),
+            resource_version=metadata["resourceVersion"],
+            server_seconds=int(seconds) + 1,
+            silence_seconds=seconds,
+            field_selector=f"metadata.name={metadata['name']}",
+        ) as events:
+            async for event in events:
+                if is_last(event):
+                    return

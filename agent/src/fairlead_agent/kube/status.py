@@ -34,11 +34,6 @@ _DENIED = re.compile(
 )
 """RBAC's refusal, as k8s.io/apiserver/pkg/endpoints/handlers/responsewriters.ForbiddenMessage writes it."""
 _MANAGER = re.compile(r'conflict with "(?P<manager>[^"]*)"')
-_IMMUTABLE = re.compile(
-    r"field is immutable|is immutable after|is immutable once|may not change once set|"
-    r"Forbidden: updates to \w+ spec for fields other than|cannot change roleRef|primary clusterIP can not be unset",
-)
-"""Sentences by which validation refuses a change that a new object would pass."""
 _UNTYPED = "failed to create typed patch object"
 """How the API server refuses to apply what does not fit the schema: with 500, though nothing of it broke."""
 _UNTYPED_CAUSE = re.compile(r"(?:^|: |\n) *\.(?P<field>[^\s:]+): (?P<message>[^\n]+)")
@@ -73,10 +68,9 @@ def error_of(status: int, body: bytes, what: str, retry_after_seconds: float) ->
         case HTTPStatus.TOO_MANY_REQUESTS:
             error = Throttled(retry_after_seconds)
         case HTTPStatus.BAD_REQUEST | HTTPStatus.UNPROCESSABLE_ENTITY:
-            causes = _causes(answer) or _strict_causes(message)
-            error = InvalidObject(message, causes, immutable=bool(_IMMUTABLE.search(message)))
+            error = InvalidObject(message, _causes(answer) or _strict_causes(message))
         case HTTPStatus.INTERNAL_SERVER_ERROR if message.startswith(_UNTYPED):
-            error = InvalidObject(message, _untyped_causes(message), immutable=False)
+            error = InvalidObject(message, _untyped_causes(message))
         case HTTPStatus.INTERNAL_SERVER_ERROR if "webhook" in message:
             error = AdmissionDenied(message)
         case _:

@@ -11,7 +11,7 @@ REF = ObjectRef(api_version="v1", kind="ConfigMap", namespace="shop", name="a")
 def test_each_blamed_field_is_a_finding() -> None:
     """A reader wants to see all of them, each at its place."""
     causes = [FieldCause("spec.a", "bad"), FieldCause("spec.b", "worse")]
-    found = list(findings_of(InvalidObject("is invalid", causes, immutable=False), REF))
+    found = list(findings_of(InvalidObject("is invalid", causes), REF))
     assert [(one.field, one.message) for one in found] == [("spec.a", "bad"), ("spec.b", "worse")]
     conflict = FieldConflict([FieldCause("data.x", 'conflict with "editor"')], ["editor"])
     assert [one.field for one in findings_of(conflict, REF)] == ["data.x"]
