@@ -39,7 +39,8 @@ async def until(
 
     async with asyncio.timeout(seconds):
         while not has_condition(manifest, condition):
-            await _watch(client, resource, manifest, seconds, is_last)
+            if await _watch(client, resource, manifest, seconds, is_last):
+                return
             manifest = await client.get(resource, namespace, name)
 
 
@@ -67,8 +68,8 @@ async def _watch(
     manifest: Mapping[str, Any],
     seconds: float,
     is_last: Callable[[Mapping[str, Any]], bool],
-) -> None:
-    """Watch one object from where it was seen, until an event is the last that is wanted or the watch ends."""
+) -> bool:
+    """Watch one object from where it was seen; tell whether the event that is wanted came before the watch ended."""
     metadata = manifest["metadata"]
     # Whatever ends the watch: the next look tells where it stands.
     with contextlib.suppress(Unreachable, WatchExpired):
@@ -82,4 +83,5 @@ async def _watch(
         ) as events:
             async for event in events:
                 if is_last(event):
-                    return
+                    return True
+    return False
