@@ -21,9 +21,10 @@ def settings(version: str, count: int = 3) -> list[dict[str, Any]]:
 
 
 def never_ready() -> dict[str, Any]:
-    """Return a Deployment that waits for a node for ever: this cluster has none."""
-    labels = {"app": "web"}
-    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}}
+    """Return a Deployment whose pod waits at a gate for ever: that it found no node would be a failure after 20 s."""
+    labels, gates = {"app": "web"}, [{"name": "fairlead.dev/test"}]
+    containers = [{"name": "web", "image": "web:1"}]
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": containers, "schedulingGates": gates}}
     spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": pod}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec}
 
