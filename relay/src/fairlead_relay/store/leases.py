@@ -287,6 +287,9 @@ def lose_overdue(connection: Connection, grace_seconds: float, now: float) -> li
 
 
 _IS_QUEUED: Final = jobs.c.state == str(JobState.QUEUED)
+_IS_CONNECTED: Final = exists().where(
+    agents.c.organization == jobs.c.organization, agents.c.cluster == jobs.c.cluster, agents.c.session_id.is_not(None)
+)
 _EXPIRE: Final = Transition(
     JobEvent.EXPIRE,
     jobs.c.deadline <= NOW,
@@ -294,7 +297,8 @@ _EXPIRE: Final = Transition(
     outcome=case((_IS_QUEUED, jobs.c.outcome), else_=str(Outcome.FAILED)),
     code=str(ErrorCode.DEADLINE),
     cause=case(
-        (_IS_QUEUED, "its deadline passed before an agent took it"),
+        (and_(_IS_QUEUED, _IS_CONNECTED), "its deadline passed before its agent took it"),
+        (_IS_QUEUED, "its deadline passed while it waited for agent: not connected"),
         else_="its agent did not come back before the deadline, so how it ended is not known",
     ),
 )

@@ -263,7 +263,16 @@ async def test_a_queued_job_expires_at_its_deadline(store: Store) -> None:
     await store.write(lambda c: expire_overdue(c, agent.now))
     job = await agent.look(deployment.job)
     assert (job.state, job.outcome, job.code) == (JobState.EXPIRED, None, "deadline")
-    assert job.cause == "its deadline passed before an agent took it"
+    assert job.cause == "its deadline passed before its agent took it"
+
+
+async def test_a_job_that_expires_while_its_agent_is_away_says_so(store: Store) -> None:
+    """Whose absence it was stays known after it ended."""
+    deployment = await store.write(lambda c: deploy(c, deadline_seconds=60))
+    expired = await store.write(lambda c: expire_overdue(c, START + 60))
+    assert [(job.id, job.cause) for job in expired] == [
+        (deployment.job.id, "its deadline passed while it waited for agent: not connected")
+    ]
 
 
 async def test_a_running_job_long_after_its_deadline_fails_with_an_unknown_end(store: Store) -> None:
