@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import re
 
@@ -20,3 +21,21 @@ def test_each_revision_follows_the_one_before_it() -> None:
     numbers = [f"v{number:04}" for number in range(1, len(files) + 1)]
     assert found[0] == (numbers[0], numbers[0])
     assert found[1:] == [(number, number, before) for before, number in itertools.pairwise(numbers)]
+
+
+def test_revisions_that_are_said_to_add_only_add() -> None:
+    """A relay that does not know them goes on writing its rows: new columns have a value without it."""
+    for file in sorted((SCRIPTS / "versions").glob("v*_pre_*.py")):
+        (upgrade,) = [
+            node
+            for node in ast.parse(file.read_text()).body
+            if isinstance(node, ast.FunctionDef) and node.name == "upgrade"
+        ]
+        calls = [node for node in ast.walk(upgrade) if isinstance(node, ast.Call)]
+        called = {node.func.attr: node for node in calls if isinstance(node.func, ast.Attribute)}
+        assert not {name for name in called if name.startswith(("drop_", "alter_", "rename_"))}, file.name
+        for call in calls:
+            if isinstance(call.func, ast.Attribute) and call.func.attr == "add_column":
+                (made,) = [word for word in call.args if isinstance(word, ast.Call)]
+                words = {word.arg: ast.unparse(word.value) for word in made.keywords}
+                assert words.get("nullable") == "True" or "server_default" in words, f"{file.name}: {ast.unparse(made)}"

@@ -33,7 +33,7 @@ from fairlead_relay.settings import Settings, parse_listen
 from fairlead_relay.store.audit import check_chain
 from fairlead_relay.store.blobs import open_blobs
 from fairlead_relay.store.engines import check_place, parse_url, reader_engine, translate
-from fairlead_relay.store.migrate import knows_schema, newest_schema, schema_of
+from fairlead_relay.store.migrate import can_use, knows_schema, newest_schema, schema_of
 from fairlead_relay.store.schema import agents, bundles, organizations
 from fairlead_shared.findings import Finding
 
@@ -169,7 +169,7 @@ class Doctor:
         if schema is None:
             self._pass("database", f"{found}; the first start makes its tables")
             return
-        if not knows_schema(schema):
+        if not can_use(connection):
             remedy = "run the version that made it, or restore an older backup"
             self._fail("database", f"{found}, of a newer relay", remedy)
             return
@@ -180,7 +180,7 @@ class Doctor:
                 return
         elif not self._examine_server(connection, found):
             return
-        self._pass("database", found)
+        self._pass("database", found if knows_schema(schema) else f"{found}, of a newer relay, which only added to it")
         if schema == newest_schema():
             self._examine_content(connection)
             self._examine_audit(connection)

@@ -97,6 +97,10 @@ def test_a_damaged_database_is_found(tmp_path: Path) -> None:
     with sqlite3.connect(data / "relay.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'v9999'")
     connection.close()
+    assert failed(examined(settings)) == {}, "the newer one only added"
+    with sqlite3.connect(data / "relay.db") as connection:
+        connection.execute("UPDATE meta SET value = 'v9999' WHERE key = 'usable_from'")
+    connection.close()
     assert "schema v9999" in failed(examined(settings))["database"]
     for leftover in ("relay.db-wal", "relay.db-shm"):
         (data / leftover).unlink(missing_ok=True)

@@ -35,7 +35,7 @@ from fairlead_relay.errors import StoreOverloaded, StoreUnavailable
 from fairlead_relay.store.announcements import announce
 from fairlead_relay.store.engines import check_place, parse_url, reader_engine, translate, writer_engine
 from fairlead_relay.store.meta import ensure_store_epoch
-from fairlead_relay.store.migrate import migrate
+from fairlead_relay.store.migrate import migrate, note_usable_from
 from fairlead_relay.store.outbox import Notice, outbox
 
 T = TypeVar("T")
@@ -243,6 +243,7 @@ def _prepare(engine: Engine) -> str:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
             migrate(connection)
+            note_usable_from(connection)
             return ensure_store_epoch(connection)
     except SQLAlchemyError as error:
         raise translate(error) from error
