@@ -182,7 +182,9 @@ class DispatchMachine(RuleBasedStateMachine):
 
     def dispatcher(self, relay: int, store: Store, bus: LocalBus) -> Dispatcher:
         """Return a dispatcher whose rounds the machine runs itself."""
-        return Dispatcher(store, bus, f"relay-{relay}", lambda: self.now, LIMITS, structlog.get_logger())
+        return Dispatcher(
+            store, bus, f"relay-{relay}", lambda: self.now, LIMITS, structlog.get_logger(), monotonic=lambda: self.now
+        )
 
     def jobs(self) -> dict[str, Job]:
         """Return all jobs as stored, read in one snapshot."""

@@ -31,6 +31,7 @@ from fairlead_relay.store.access import (
     check_rejoin,
     is_approved,
     needs_approval,
+    newest_made,
     note_presented,
 )
 from fairlead_relay.store.clusters import (
@@ -40,6 +41,7 @@ from fairlead_relay.store.clusters import (
     create_enrolment_token,
     enrol_agent,
     find_cluster,
+    renew_certificate,
     use_enrolment_token,
 )
 from fairlead_relay.store.organizations import ensure_organization
@@ -98,6 +100,15 @@ class IdentityMachine(RuleBasedStateMachine):
         self.now += 1
         return self.loop.run_until_complete(self.store.write(work))
 
+    def next_made(self, connection: Connection) -> float:
+        """Return when the next certificate counts as made, as the authority has it."""
+        return max(self.now, newest_made(connection, IDENTITY) + 1)
+
+    @rule(seconds=st.sampled_from([-86_400, -5, 86_400]))
+    def set_clock(self, seconds: float) -> None:
+        """Somebody sets the relay's clock."""
+        self.now += seconds
+
     @rule()
     def make_token(self) -> None:
         """An administrator makes a token."""
@@ -108,6 +119,7 @@ class IdentityMachine(RuleBasedStateMachine):
     @rule(key=st.sampled_from(KEYS))
     def enrol(self, key: str) -> None:
         """A key enrols, as the gateway has it done."""
+        made_at: list[float] = []
 
         def work(connection: Connection) -> bool:
             use_enrolment_token(connection, self.token, "hash", key, self.now)
@@ -116,7 +128,8 @@ class IdentityMachine(RuleBasedStateMachine):
                 connection, IDENTITY, "enrol", key, self.now
             ):
                 return False
-            enrol_agent(connection, IDENTITY, Enrolled("k", key, "01", self.now, self.now + 100), self.now)
+            made_at.append(self.next_made(connection))
+            enrol_agent(connection, IDENTITY, Enrolled("k", key, "01", made_at[0], self.now + 100), self.now)
             return True
 
         try:
@@ -134,7 +147,7 @@ class IdentityMachine(RuleBasedStateMachine):
             model.enrolments += 1
             model.newest_seen = 0.0
         model.holder, model.revoked = key, False
-        model.certificates.append((self.now, model.enrolments))
+        model.certificates.append((made_at[0], model.enrolments))
 
     @rule(key=st.sampled_from(KEYS))
     def approve(self, key: str) -> None:
@@ -174,13 +187,20 @@ class IdentityMachine(RuleBasedStateMachine):
         model = self.model
         allowed = not model.disabled and not model.revoked and enrolment == model.enrolments
         allowed = allowed and made_at >= model.newest_seen
+
+        def work(connection: Connection) -> float:
+            check_rejoin(connection, IDENTITY, made_at)
+            issued = self.next_made(connection)
+            renew_certificate(connection, IDENTITY, "02", issued, self.now + 100)
+            return issued
+
         try:
-            self.write(lambda c: check_rejoin(c, IDENTITY, made_at))
+            issued = self.write(work)
         except AgentRefused:
             assert not allowed
             return
         assert allowed
-        model.certificates.append((self.now, enrolment))
+        model.certificates.append((issued, enrolment))
 
     @rule()
     def disable(self) -> None:

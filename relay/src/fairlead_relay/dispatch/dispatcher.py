@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import secrets
 import time
 from collections import deque
@@ -24,6 +25,7 @@ import structlog
 from sqlalchemy import Connection
 
 from fairlead_relay.bus import LAGGED, WORK, LocalBus
+from fairlead_relay.dispatch.clock_watch import ClockWatch
 from fairlead_relay.dispatch.link import AgentLink, Connected, DispatchLimits
 from fairlead_relay.dispatch.turns import Turns
 from fairlead_relay.errors import AgentRefused, SessionReplaced, StoreError
@@ -41,6 +43,7 @@ from fairlead_relay.store.leases import (
     hand_back_unanswered,
     lease_next,
     lose_overdue,
+    pull_back,
     refuse_job,
     stopping_jobs,
 )
@@ -85,7 +88,7 @@ class _Linked:
     woken_at: float | None = None
     """Since when it waits for a round, monotonic seconds; None while it does not."""
     told_to_stop: dict[str, float] = field(default_factory=dict)
-    """Job id → when the cancel was last sent."""
+    """Job id → when the cancel was last sent, monotonic seconds."""
 
     @property
     def cluster(self) -> tuple[str, str]:
@@ -115,6 +118,7 @@ class Dispatcher:
         limits: Numbers.
         logger: Bound by the owner; gets no secrets.
         observe: Called for each job that was leased, with the seconds since its agent was woken.
+        monotonic: Seconds that only grow.
     """
 
     def __init__(
@@ -126,12 +130,15 @@ class Dispatcher:
         limits: DispatchLimits,
         logger: structlog.typing.FilteringBoundLogger,
         observe: Callable[[float], None] = lambda _: None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._observe = observe
         self._store = store
         self._bus = bus
         self._relay_id = relay_id
         self._clock = clock
+        self._monotonic = monotonic
+        self._watch = ClockWatch(clock, monotonic, limits.jump_seconds, limits.settle_seconds)
         self._limits = limits
         self._logger = logger
         self._sessions: dict[str, _Linked] = {}
@@ -162,7 +169,12 @@ class Dispatcher:
         Raises: StoreUnavailable: the store does not answer.
         """
         now = self._clock()
-        await self._store.write(lambda c: close_sessions_of_relay(c, self._relay_id, now))
+
+        def close(connection: Connection) -> None:
+            close_sessions_of_relay(connection, self._relay_id, now)
+            pull_back(connection, self._limits.busy_seconds, now)
+
+        await self._store.write(close)
 
     @property
     def connected(self) -> int:
@@ -290,14 +302,20 @@ class Dispatcher:
 
         Raises: StoreUnavailable: try again later.
         """
+        jumped, is_settled = self._watch.look(), self._watch.is_settled
+        if jumped:
+            self._logger.warning("clock_jumped", seconds=round(jumped), settle_seconds=self._limits.settle_seconds)
         now, seen, self._seen = self._clock(), self._seen, {}
         before = list(self._sessions.values())
 
         def look(connection: Connection) -> dict[str, AgentRefused | None]:
             note_seen(connection, seen)
-            hand_back_unanswered(connection, self._limits.answer_seconds, now)
-            lose_overdue(connection, self._limits.overdue_seconds, now)
-            expire_overdue(connection, now)
+            if jumped < 0:
+                pull_back(connection, self._limits.busy_seconds, now)
+            if is_settled:
+                hand_back_unanswered(connection, self._limits.answer_seconds, now)
+                lose_overdue(connection, self._limits.overdue_seconds, now)
+                expire_overdue(connection, now)
             current = sessions_of_relay(connection, self._relay_id)
             return {one.session_id: _refusal(connection, one) for one in before if one.session_id not in current}
 
@@ -336,7 +354,7 @@ class Dispatcher:
 
     def _wake(self, linked: _Linked) -> None:
         self._due.add(linked.identity.organization, linked.session_id)
-        linked.woken_at = linked.woken_at or time.monotonic()
+        linked.woken_at = linked.woken_at or self._monotonic()
         self._woken.set()
 
     async def _offer(self) -> None:
@@ -367,7 +385,7 @@ class Dispatcher:
         now = self._clock()
         limits = self._limits
         targets = [linked for linked in batch if linked.takes_offers]
-        since = [linked.woken_at or time.monotonic() for linked in targets]
+        since = [linked.woken_at or self._monotonic() for linked in targets]
         for linked in batch:
             linked.woken_at = None
         to = [LeaseTo(one.session_id, *one.cluster, limits.lease_seconds, limits.jobs_per_agent) for one in targets]
@@ -379,7 +397,7 @@ class Dispatcher:
                 self._observe(time.monotonic() - woken_at)
                 await self._send_offer(linked, leased)
             for job in found.stopping:
-                self._send_cancel(linked, job, now)
+                self._send_cancel(linked, job)
 
     async def _send_offer(self, linked: _Linked, leased: LeasedJob) -> None:
         try:
@@ -391,9 +409,10 @@ class Dispatcher:
                 lambda c: hand_back_job(c, holding, self._limits.busy_seconds, reason, self._clock())
             )
 
-    def _send_cancel(self, linked: _Linked, job: Job, now: float) -> None:
+    def _send_cancel(self, linked: _Linked, job: Job) -> None:
+        now = self._monotonic()
         # Every round looks at all jobs that must stop; the agent need not hear of each every time.
-        if now - linked.told_to_stop.get(job.id, 0.0) < self._limits.lease_seconds:
+        if now - linked.told_to_stop.get(job.id, -math.inf) < self._limits.lease_seconds:
             return
         with contextlib.suppress(QueueFull):
             linked.link.cancel(JobCancel(job_id=job.id, token=job.token, superseded=job.stop == "supersede"))

@@ -55,6 +55,10 @@ class DispatchLimits:
     """Jobs that one agent holds at the same time: enough to hide waiting for pods, few enough for its memory."""
     sweep_seconds: float = 1.0
     """How often leases and deadlines are looked at; also how long a lost notice can delay a job."""
+    jump_seconds: float = 30.0
+    """A clock that parts by so much from one that cannot be set, within one sweep, was set, or the machine slept."""
+    settle_seconds: float = 300.0
+    """How long after that nothing ends by time: agents are back within a minute or two, and clocks set right."""
     agents_per_commit: int = 64
     """Agents served in one transaction, so that one with a long queue does not delay the others."""
     leases_per_commit: int = 64

@@ -19,9 +19,9 @@ from sqlalchemy import Connection
 from fairlead_relay.errors import AgentRefused, SigningRequestInvalid
 from fairlead_relay.gateway.enrolment import Enrolment
 from fairlead_relay.gateway.rejoin import Rejoining
-from fairlead_relay.pki.authority import AgentCertificate, CertificateAuthority
+from fairlead_relay.pki.authority import AgentCertificate, CertificateAuthority, IssuedCertificate
 from fairlead_relay.store import Store
-from fairlead_relay.store.access import Presented, check_agent, note_presented
+from fairlead_relay.store.access import Presented, check_agent, newest_made, note_presented
 from fairlead_relay.store.clusters import renew_certificate
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import (
@@ -212,18 +212,18 @@ class Credentials:
         if self._certificate is None:
             return
         identity, authority = self._certificate.identity, self._identities.authority
+
+        def write(connection: Connection) -> IssuedCertificate:
+            check_agent(connection, identity)
+            issued = authority.issue_agent(message.csr_pem, identity, newest_made(connection, identity))
+            renew_certificate(connection, identity, issued.serial, issued.made_at, issued.not_after)
+            return issued
+
         try:
-            issued = authority.issue_agent(message.csr_pem, identity)
+            issued = await self._identities.store.write(write)
         except SigningRequestInvalid as error:
             self._close(str(error), ErrorCode.MALFORMED)
             return
-
-        def write(connection: Connection) -> None:
-            check_agent(connection, identity)
-            renew_certificate(connection, identity, issued.serial, issued.not_after)
-
-        try:
-            await self._identities.store.write(write)
         except AgentRefused as error:
             self._close(error.reason, error.code)
             return

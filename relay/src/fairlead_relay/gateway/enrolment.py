@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from fairlead_relay.errors import AgentRefused, EnrolmentRefused, SigningRequestInvalid
 from fairlead_relay.pki.authority import CertificateAuthority, IssuedCertificate, request_key
 from fairlead_relay.store import Store
-from fairlead_relay.store.access import check_enabled, is_approved, needs_approval
+from fairlead_relay.store.access import check_enabled, is_approved, needs_approval, newest_made
 from fairlead_relay.store.audit import Actor, Entry, append_records
 from fairlead_relay.store.clusters import Enrolled as NewlyEnrolled
 from fairlead_relay.store.clusters import enrol_agent, use_enrolment_token
@@ -74,7 +74,7 @@ class Enrolment:
             ):
                 # A result, not an error: the wish must be committed.
                 return identity, None
-            issued = self._authority.issue_agent(request.csr_pem, identity)
+            issued = self._authority.issue_agent(request.csr_pem, identity, newest_made(connection, identity))
             keys = (request.sealing_key, key_sha256)
             enrolled = NewlyEnrolled(*keys, issued.serial, issued.made_at, issued.not_after)
             enrol_agent(connection, identity, enrolled, now)

@@ -17,7 +17,7 @@ from fairlead_relay.errors import AgentRefused, SigningRequestInvalid
 from fairlead_relay.gateway.enrolment import awaiting_approval, note_certificate
 from fairlead_relay.pki.authority import CertificateAuthority, IssuedCertificate, read_agent_certificate
 from fairlead_relay.store import Store
-from fairlead_relay.store.access import check_rejoin, is_approved
+from fairlead_relay.store.access import check_rejoin, is_approved, newest_made
 from fairlead_relay.store.clusters import renew_certificate
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import Rejoin
@@ -73,8 +73,8 @@ class Rejoining:
             ):
                 # A result, not an error: the wish must be committed.
                 return None
-            issued = self._authority.issue_agent(request.csr_pem, identity)
-            renew_certificate(connection, identity, issued.serial, issued.not_after)
+            issued = self._authority.issue_agent(request.csr_pem, identity, newest_made(connection, identity))
+            renew_certificate(connection, identity, issued.serial, issued.made_at, issued.not_after)
             note_certificate(connection, "agent.rejoin", identity, issued, now, {"old_serial": shown.serial})
             return issued
 

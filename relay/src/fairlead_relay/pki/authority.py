@@ -10,6 +10,7 @@ Certificate lives: root 20 years, issuing CA 5 years, servers 30 days, agents 24
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,11 +27,13 @@ from fairlead_relay.pki.certificates import (
     certificate_builder,
     certificate_pem,
     common_name,
+    counts_as_made,
     from_epoch,
     host_name,
     issued_by,
     key_pem,
     key_usage,
+    made_at,
 )
 from fairlead_relay.pki.generations import (
     Generation,
@@ -41,7 +44,7 @@ from fairlead_relay.pki.generations import (
     stamp,
 )
 from fairlead_shared.errors import NameInvalid
-from fairlead_shared.identity import AgentIdentity, certificate_fingerprint, issued_at
+from fairlead_shared.identity import AgentIdentity, certificate_fingerprint
 
 Clock = Callable[[], float]
 """Seconds since the epoch."""
@@ -61,7 +64,7 @@ class IssuedCertificate:
     issuer: str
     """Fingerprint of the issuing CA, lower-case hex."""
     made_at: float
-    """Seconds since the epoch, to the second."""
+    """When it counts as made, seconds since the epoch, to the second; later than its clock said if that went back."""
     not_after: float
     """Seconds since the epoch."""
 
@@ -74,7 +77,7 @@ class AgentCertificate:
     serial: str
     """Lower-case hex."""
     made_at: float
-    """Seconds since the epoch, to the second."""
+    """When it counts as made, seconds since the epoch, to the second."""
     expires_at: float
     """Seconds since the epoch."""
     content: bytes
@@ -216,7 +219,7 @@ class CertificateAuthority:
         chain = [certificate, self.issuing, *([] if cross is None else [cross])]
         return key_pem(key) + b"".join(map(certificate_pem, chain))
 
-    def issue_agent(self, csr_pem: str, identity: AgentIdentity) -> IssuedCertificate:
+    def issue_agent(self, csr_pem: str, identity: AgentIdentity, newer_than: float = 0.0) -> IssuedCertificate:
         """
         Make an agent's client certificate.
 
@@ -225,13 +228,16 @@ class CertificateAuthority:
         Args:
             csr_pem: PKCS #10 request, from the agent.
             identity: Whom the certificate shall speak for.
+            newer_than: When the newest certificate of the agent was made, seconds since the epoch. This one counts as
+                made later even if the clock went back since: else it would be taken for one that was replaced.
 
         Raises: SigningRequestInvalid: no request, a bad signature, or a key that is too weak or of an unknown kind.
 
         """
         csr = read_request(csr_pem)
         now = from_epoch(self._clock())
-        certificate = (
+        counts_from = max(now.timestamp(), math.floor(newer_than) + 1.0)
+        builder = (
             certificate_builder(
                 common_name(identity.agent), self.issuing.subject, _strong_key(csr), now, self._agent_life
             )
@@ -243,13 +249,15 @@ class CertificateAuthority:
             .add_extension(key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
             .add_extension(issued_by(self.issuing), critical=False)
-            .sign(self._issuing_key, hashes.SHA256())
         )
+        if counts_from != now.timestamp():
+            builder = builder.add_extension(counts_as_made(counts_from), critical=False)
+        certificate = builder.sign(self._issuing_key, hashes.SHA256())
         return IssuedCertificate(
             chain_pem=(certificate_pem(certificate) + certificate_pem(self.issuing)).decode(),
             serial=f"{certificate.serial_number:x}",
             issuer=self.issuer,
-            made_at=now.timestamp(),
+            made_at=counts_from,
             not_after=certificate.not_valid_after_utc.timestamp(),
         )
 
@@ -310,7 +318,7 @@ def read_agent_certificate(content: bytes | str) -> AgentCertificate | None:
         return AgentCertificate(
             AgentIdentity.from_certificate(certificate),
             f"{certificate.serial_number:x}",
-            issued_at(certificate),
+            made_at(certificate),
             certificate.not_valid_after_utc.timestamp(),
             certificate.public_bytes(serialization.Encoding.DER),
         )

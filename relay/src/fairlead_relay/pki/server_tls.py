@@ -36,7 +36,7 @@ class ServerTls:
         self._names = tuple(names)
         self._file = file
         self._clock = clock
-        self._renew_at = 0.0
+        self._made_at = self._renew_at = 0.0
         self.agent_port = _context()
         # CERT_REQUIRED would turn away agents that come to enrol.
         self.agent_port.verify_mode = ssl.CERT_OPTIONAL
@@ -59,16 +59,19 @@ class ServerTls:
         """
         Issue and load a certificate at the first call, and again when two thirds of its life are over.
 
+        Also when the clock went back behind its making: to everybody whose clock is right it is not valid yet.
+
         Returns: Whether a new one was loaded.
         Raises: OSError: the file cannot be written; the certificate in use stays.
         """
         now = self._clock()
-        if now < self._renew_at:
+        if self._made_at <= now < self._renew_at:
             return False
         pem = self._authority.issue_server(self._names)
         write_private(self._file, pem)
         for context in (self.agent_port, self.api):
             context.load_cert_chain(self._file)
+        self._made_at = now
         self._renew_at = now + SERVER_LIFE.total_seconds() * RENEW_AFTER
         return True
 

@@ -5,6 +5,9 @@ An agent is let in unless its cluster is disabled, it was revoked, or another ag
 certificate's own validity is checked before: by TLS for connections, by the authority for rejoins. Two floors make old
 certificates worthless: the last enrolment's, for everything, and that of the newest certificate that was in use, for
 rejoins, so that a key that leaked once is of no use after its successor was seen.
+
+Both are times at which certificates count as made, and only ever compared with each other: a new certificate counts as
+made after all before it (`newest_made`), also while the relay's clock is behind.
 """
 
 from __future__ import annotations
@@ -99,6 +102,13 @@ def check_agent(connection: Connection, identity: AgentIdentity, made_at: float 
             f"another agent enrolled for cluster '{identity.cluster}' at {iso_time(row.enrolled_at)}, "
             "after this certificate was made; enrol again with a new token if this one shall serve it",
         )
+
+
+def newest_made(connection: Connection, identity: AgentIdentity) -> float:
+    """Return when the newest certificate of an agent counts as made; 0 before its first. The next must be newer."""
+    floors = (agents.c.enrolled_from, agents.c.presented_from, agents.c.issued_from)
+    row = connection.execute(select(*floors).where(_is(agents, identity))).one_or_none()
+    return 0.0 if row is None else max(row)
 
 
 def check_rejoin(connection: Connection, identity: AgentIdentity, made_at: float) -> None:

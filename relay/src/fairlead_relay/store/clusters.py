@@ -287,7 +287,7 @@ class Enrolled:
     serial: str
     """The certificate's serial, lower-case hex."""
     made_at: float
-    """When the certificate was made, seconds since the epoch."""
+    """When the certificate counts as made, seconds since the epoch."""
     expires_at: float
     """The certificate's end, seconds since the epoch."""
 
@@ -311,6 +311,7 @@ def enrol_agent(connection: Connection, identity: AgentIdentity, enrolled: Enrol
         "enrolled_key_sha256": enrolled.key_sha256,
         "certificate_serial": enrolled.serial,
         "certificate_expires_at": enrolled.expires_at,
+        "issued_from": enrolled.made_at,
     }
     is_repeated = and_(agents.c.enrolled_key_sha256 == enrolled.key_sha256, agents.c.revoked_at.is_(None))
     floors = {
@@ -333,14 +334,24 @@ def enrol_agent(connection: Connection, identity: AgentIdentity, enrolled: Enrol
         )
 
 
-def renew_certificate(connection: Connection, identity: AgentIdentity, serial: str, expires_at: float) -> None:
+def renew_certificate(
+    connection: Connection, identity: AgentIdentity, serial: str, made_at: float, expires_at: float
+) -> None:
     """
     Note an agent's renewed certificate.
 
+    Args:
+        connection: In a write.
+        identity: Whom it names.
+        serial: Lower-case hex.
+        made_at: When it counts as made, seconds since the epoch.
+        expires_at: Seconds since the epoch.
     Raises: NotFound: no such agent.
     """
     changed = connection.execute(
-        update(agents).where(_is(identity)).values(certificate_serial=serial, certificate_expires_at=expires_at)
+        update(agents)
+        .where(_is(identity))
+        .values(certificate_serial=serial, issued_from=made_at, certificate_expires_at=expires_at)
     )
     if changed.rowcount == 0:
         raise NotFound("agent", str(identity))

@@ -249,6 +249,31 @@ def hand_back_unanswered(connection: Connection, answer_seconds: float, now: flo
     return _UNANSWERED.apply(connection, now, of_leased_before=now - answer_seconds, new_reason=reason)
 
 
+_PULL_BACK: Final = (
+    update(jobs)
+    .where(
+        jobs.c.finished_at.is_(None),
+        or_(jobs.c.runnable_at > bindparam("of_runnable_before"), jobs.c.leased_at > NOW),
+    )
+    .values(
+        runnable_at=case((jobs.c.runnable_at > NOW, NOW), else_=jobs.c.runnable_at),
+        leased_at=case((jobs.c.leased_at > NOW, NOW), else_=jobs.c.leased_at),
+    )
+)
+
+
+def pull_back(connection: Connection, busy_seconds: float, now: float) -> None:
+    """
+    Let no job wait for a time that is far away because the clock went back.
+
+    Args:
+        connection: In a write.
+        busy_seconds: The longest that a job is put off.
+        now: Seconds since the epoch.
+    """
+    connection.execute(_PULL_BACK, {"now": now, "of_runnable_before": now + busy_seconds})
+
+
 _IS_OVERDUE: Final = or_(jobs.c.lease_expires_at <= NOW, jobs.c.deadline <= bindparam("of_deadline"))
 _OVERDUE_HOLDERS: Final = (
     select(jobs.c.holder).where(jobs.c.holder.is_not(None), jobs.c.finished_at.is_(None), _IS_OVERDUE).distinct()

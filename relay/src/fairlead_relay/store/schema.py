@@ -149,6 +149,7 @@ agents = Table(
     Column("enrolled_key_sha256", Text),
     Column("enrolled_from", Double, nullable=False, server_default=text("0")),
     Column("presented_from", Double, nullable=False, server_default=text("0")),
+    Column("issued_from", Double, nullable=False, server_default=text("0")),
     Column("revoked_at", Double),
     Column("session_id", Text),
     Column("relay_id", Text),

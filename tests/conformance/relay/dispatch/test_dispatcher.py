@@ -54,9 +54,15 @@ class Clock:
     """A clock that a test moves."""
 
     now: float = START
+    ahead: float = 0.0
+    """By how much it was set."""
 
     def __call__(self) -> float:
         """Return seconds since the epoch."""
+        return self.now + self.ahead
+
+    def steady(self) -> float:
+        """Return seconds that nobody sets."""
         return self.now
 
 
@@ -109,7 +115,7 @@ async def make_dispatcher(clock: Clock) -> AsyncIterator[MakeDispatcher]:
     async def make(
         store: Store, bus: LocalBus, relay_id: str = "relay-1", limits: DispatchLimits = LIMITS
     ) -> Dispatcher:
-        dispatcher = Dispatcher(store, bus, relay_id, clock, limits, structlog.get_logger())
+        dispatcher = Dispatcher(store, bus, relay_id, clock, limits, structlog.get_logger(), monotonic=clock.steady)
         dispatchers.append(dispatcher)
         await dispatcher.start()
         return dispatcher
@@ -148,6 +154,18 @@ def _answer(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
 def accepting(offer: JobOffer) -> JobAccept:
     """Return the answer that takes an offer."""
     return JobAccept(job_id=offer.job_id, attempt=offer.attempt, token=offer.token)
+
+
+def busy(offer: JobOffer) -> JobRefuse:
+    """Return the answer that puts an offer off."""
+    return JobRefuse(
+        job_id=offer.job_id,
+        attempt=offer.attempt,
+        token=offer.token,
+        code=ErrorCode.OVERLOADED,
+        message="busy",
+        temporary=True,
+    )
 
 
 async def test_a_job_is_offered_as_soon_as_it_is_queued(dispatcher: Dispatcher, store: Store) -> None:
@@ -408,7 +426,7 @@ async def test_a_greedy_organization_does_not_delay_another(make_store: MakeStor
 
     await store.write(seed_modest)
     limits = replace(LIMITS, agents_per_commit=8, leases_per_commit=10)
-    dispatcher = Dispatcher(store, bus, "relay-1", clock, limits, structlog.get_logger())
+    dispatcher = Dispatcher(store, bus, "relay-1", clock, limits, structlog.get_logger(), monotonic=clock.steady)
     links = [Link() for _ in clusters]
     for identity, link in [*zip(map(identity_of, clusters), links, strict=True), (modest, last := Link())]:
         opened = await dispatcher.connect(identity, hello(), link)
@@ -453,3 +471,57 @@ async def test_a_defect_with_one_offer_does_not_stop_the_dispatch_of_others(
     await eventually(_answer(lambda: broken.was_asked), "the defect")
     await store.write(lambda c: deploy(c, "two-a"))
     await offered(whole)
+
+
+@pytest.mark.parametrize("jump", [86_400.0, -86_400.0])
+async def test_a_clock_that_jumps_ends_nothing_until_it_settled(
+    make_dispatcher: MakeDispatcher, store: Store, clock: Clock, bus: LocalBus, jump: float
+) -> None:
+    """Then it counts again: what is overdue by the new time ends."""
+    dispatcher = await make_dispatcher(store, bus, limits=replace(LIMITS, sweep_seconds=3600))
+    link = Link()
+    session = await connect(dispatcher, link)
+    running, waiting = [(await store.write(lambda c, e=f"one-{name}": deploy(c, e))).job for name in ("staging",) * 2]
+    offer = await offered(link)
+    clock.ahead = jump
+    await dispatcher.sweep()
+    assert await dispatcher.accept(session, accepting(offer))
+    clock.now += LIMITS.settle_seconds - 1
+    await dispatcher.sweep()
+    states = [(await store.read(lambda c, i=job.id: find_job(c, ORGANIZATION, i))).state for job in (running, waiting)]
+    assert (states, link.closed) == ([JobState.RUNNING, JobState.QUEUED], [])
+    clock.now += 1
+    await dispatcher.sweep()
+    states = [(await store.read(lambda c, i=job.id: find_job(c, ORGANIZATION, i))).state for job in (running, waiting)]
+    if jump > 0:
+        assert (states, len(link.closed)) == ([JobState.FAILED, JobState.EXPIRED], 1)
+    else:
+        assert (states, link.closed) == ([JobState.RUNNING, JobState.QUEUED], [])
+
+
+async def test_a_job_that_was_put_off_does_not_wait_for_a_clock_that_went_back(
+    make_dispatcher: MakeDispatcher, store: Store, clock: Clock, bus: LocalBus
+) -> None:
+    """Neither while the relay serves nor after its start; and an offer without an answer is given up in time."""
+    dispatcher = await make_dispatcher(store, bus)
+    link = Link()
+    session = await connect(dispatcher, link)
+    await store.write(deploy)
+    offer = await offered(link)
+    await dispatcher.refuse(session, busy(offer))
+    clock.ahead -= 86_400
+    offer = await offered(link, 2)
+    await dispatcher.refuse(session, busy(offer))
+    await dispatcher.stop()
+    clock.ahead -= 86_400
+    again = await make_dispatcher(store, bus)
+    link = Link()
+    await connect(again, link)
+    offer = await offered(link)
+    clock.ahead -= 86_400
+
+    async def is_mended() -> bool:
+        leased_at = (await store.read(lambda c: find_job(c, ORGANIZATION, offer.job_id))).leased_at
+        return leased_at is not None and leased_at <= clock()
+
+    await eventually(is_mended, "the offer to be of a time that has been")

@@ -14,9 +14,10 @@ from fairlead_relay.store.access import (
     check_rejoin,
     is_approved,
     needs_approval,
+    newest_made,
     note_presented,
 )
-from fairlead_relay.store.clusters import create_cluster, enrol_agent, find_cluster
+from fairlead_relay.store.clusters import create_cluster, enrol_agent, find_cluster, renew_certificate
 from fairlead_relay.store.revocation import revoke_agent
 from fairlead_shared.identity import identity_fingerprint
 from tests.conformance.domain import ORGANIZATION, START, enrolled, identity_of
@@ -84,3 +85,17 @@ async def test_an_approval_is_of_one_key_and_for_one_purpose(store: Store) -> No
     await store.write(lambda c: note_presented(c, vault, presented(START + 2)))
     assert (await store.read(lambda c: find_cluster(c, ORGANIZATION, "vault"))).approval is None
     assert not await store.write(lambda c: is_approved(c, vault, "rejoin", OTHER_KEY, START + 3))
+
+
+async def test_the_next_certificate_is_newer_than_every_one_before(store: Store) -> None:
+    """Also than one that was issued and never seen: a clock that goes back must not bring it to life again."""
+    assert await store.read(lambda c: newest_made(c, identity_of("nowhere"))) == 0
+    assert await store.read(lambda c: newest_made(c, ONE)) == START
+    await store.write(lambda c: note_presented(c, ONE, presented(START + 10)))
+    assert await store.read(lambda c: newest_made(c, ONE)) == START + 10
+    await store.write(lambda c: renew_certificate(c, ONE, "0d", START + 20, START + 99))
+    assert await store.read(lambda c: newest_made(c, ONE)) == START + 20
+    await store.write(lambda c: enrol_agent(c, ONE, enrolled(key_sha256=OTHER_KEY, made_at=START + 21), START))
+    with pytest.raises(AgentRefused, match="another agent enrolled"):
+        await store.read(lambda c: check_agent(c, ONE, START + 20))
+    assert await store.read(lambda c: newest_made(c, ONE)) == START + 21

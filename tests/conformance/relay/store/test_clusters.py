@@ -33,12 +33,12 @@ async def test_a_cluster_is_pending_until_its_agent_enrols(store: Store) -> None
 async def test_an_agent_that_enrols_again_replaces_its_key(store: Store) -> None:
     """A reinstalled agent has new keys and stays the same agent."""
     await store.write(lambda c: enrol_agent(c, identity_of("one"), enrolled(sealing_key="new-key"), START))
-    await store.write(lambda c: renew_certificate(c, identity_of("one"), "0c", START + 99))
+    await store.write(lambda c: renew_certificate(c, identity_of("one"), "0c", START, START + 99))
     agent = (await store.read(lambda c: find_cluster(c, ORGANIZATION, "one"))).agent
     assert agent is not None
     assert (agent.sealing_key, agent.certificate_serial, agent.certificate_expires_at) == ("new-key", "0c", START + 99)
     with pytest.raises(NotFound, match="no agent is named 'acme/nowhere/default'"):
-        await store.write(lambda c: renew_certificate(c, identity_of("nowhere"), "0c", START))
+        await store.write(lambda c: renew_certificate(c, identity_of("nowhere"), "0c", START, START))
 
 
 async def test_an_enrolment_token_serves_one_key(store: Store) -> None:

@@ -64,6 +64,22 @@ def test_an_agents_certificate_names_it_and_lives_for_a_day(authority: Certifica
     assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
+def test_a_certificate_counts_as_newer_than_those_before_it_whatever_the_clock_says(
+    authority: CertificateAuthority,
+) -> None:
+    """Its life is the clock's; within the same second, too, it is the newer one."""
+    request = signing_request(ec.generate_private_key(ec.SECP256R1()))
+    for newest, counts_from in ((clock() - 1, clock()), (clock(), clock() + 1), (clock() + 86_400.5, clock() + 86_401)):
+        issued = authority.issue_agent(request, IDENTITY, newest)
+        found = read_agent_certificate(issued.chain_pem)
+        assert found is not None
+        assert (issued.made_at, found.made_at) == (counts_from, counts_from)
+        assert (issued.not_after, found.expires_at) == ((NOW + AGENT_LIFE).timestamp(),) * 2
+        leaf, intermediate = x509.load_pem_x509_certificates(issued.chain_pem.encode())
+        verifier = PolicyBuilder().store(Store([authority.root])).time(NOW).build_client_verifier()
+        assert verifier.verify(leaf, [intermediate]).chain[-1] == authority.root
+
+
 def test_a_server_certificate_is_good_for_every_name_it_was_made_for(authority: CertificateAuthority) -> None:
     """DNS names and addresses alike, and for servers only."""
     pem = authority.issue_server(["relay.example.com", "127.0.0.1", "::1"])

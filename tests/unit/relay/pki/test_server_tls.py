@@ -45,3 +45,15 @@ def test_both_ports_speak_tls_1_3_without_tickets_and_only_agents_are_asked_for_
         assert context.num_tickets == 0
     assert tls.agent_port.verify_mode is ssl.CERT_OPTIONAL
     assert tls.api.verify_mode is ssl.CERT_NONE
+
+
+def test_a_certificate_of_a_time_that_is_yet_to_come_is_made_anew(tmp_path: Path) -> None:
+    """The clock went back: to clients whose clock is right it is not valid yet."""
+    clock = Clock()
+    file = tmp_path / "server.pem"
+    tls = ServerTls(CertificateAuthority.open(tmp_path / "pki", clock), ["localhost"], file, clock)
+    assert tls.renew_if_due()
+    clock.now -= 86_400
+    assert tls.renew_if_due()
+    assert x509.load_pem_x509_certificates(file.read_bytes())[0].not_valid_before_utc.timestamp() < clock.now
+    assert not tls.renew_if_due()
