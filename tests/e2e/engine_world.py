@@ -76,8 +76,16 @@ class Story:
         return [event for event in self.events.values() if event.type == kind]
 
     def actions(self) -> dict[str, str]:
-        """Map object to what became of it."""
-        return {str(event.object): str(event.action) for event in self.of("object")}
+        """Map object to what became of it, or would."""
+        return {str(event.object): str(event.action) for event in (*self.of("object"), *self.of("planned"))}
+
+    def fields(self) -> dict[str, tuple[str | None, str | None]]:
+        """Map `object pointer` to what a plan says it is and would be."""
+        return {
+            f"{event.object} {one.pointer}": (one.before, one.after)
+            for event in self.of("planned")
+            for one in event.fields
+        }
 
 
 @dataclass(slots=True)
@@ -135,6 +143,14 @@ class World:
         story = Story()
         work = self.work(manifests, wait_seconds=wait_seconds, namespaces=namespaces)
         return await self.engine().run(work, story.report, Checkpoint()), story
+
+    async def plan(
+        self, manifests: Iterable[Mapping[str, Any]], *, namespaces: Sequence[str] = ()
+    ) -> tuple[DeployResult, Story]:
+        """Plan one deployment."""
+        story = Story()
+        work = self.work(manifests, namespaces=namespaces)
+        return await self.engine().plan(work, story.report), story
 
     async def owned(self) -> Inventory:
         """Return the environment's inventory."""

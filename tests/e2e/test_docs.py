@@ -237,7 +237,7 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
     agent.start()
     until("connected")
     terminal.type_section(CLI, "Deploy")
-    assert "+  a: '2'" in terminal.type_section(CLI, "Compare", exits=EXIT_CHANGES)
+    assert 'data.a: "1" → "2"' in terminal.type_section(CLI, "Compare", exits=EXIT_CHANGES)
     rolled_back, overlay, first = terminal.run("fairlead deployments list shop/staging -o name").split()
     terminal.replacements[EXAMPLE_ID] = overlay
     seen = terminal.type_section(CLI, "See")

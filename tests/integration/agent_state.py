@@ -22,7 +22,7 @@ from fairlead_agent.ports import (
 )
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.objects import ObjectRef
-from fairlead_shared.progress import Action, HealthEvent, HealthStatus, ObjectEvent, Outcome
+from fairlead_shared.progress import Action, HealthEvent, HealthStatus, ObjectEvent, Outcome, PlannedEvent
 
 
 class MemoryState:
@@ -113,6 +113,17 @@ class MemoryEngine:
     """Index of the object before which to fail, once."""
     running: int = 0
     most_running: int = 0
+
+    planned: list[str] = field(default_factory=list)
+    """Ids of the statements whose plans were asked for."""
+
+    async def plan(self, work: DeployWork, report: Report) -> DeployResult:
+        """Say of each object that it would be created."""
+        self.planned.append(work.statement.deployment_id)
+        refs = [ObjectRef.of(manifest) for manifest in work.bundle.objects()]
+        for ref in refs:
+            await report(PlannedEvent(key=f"planned/{ref}", at=0, object=ref, action=Action.CREATED))
+        return DeployResult(Outcome.SUCCEEDED, counts={Action.CREATED: len(refs)})
 
     async def run(self, work: DeployWork, report: Report, checkpoint: CheckpointPort) -> DeployResult:
         """Write each object that this deployment has not written."""

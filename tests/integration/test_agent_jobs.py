@@ -396,6 +396,50 @@ async def test_an_environment_is_destroyed_only_by_what_was_signed_for_that(
         assert (await relay.until_refused(f"job000000000000000{number}")).code is ErrorCode.REPLAY
 
 
+async def test_a_plan_changes_nothing_and_is_good_for_nothing_else(relay: ScriptedRelay, agent: AgentUnderTest) -> None:
+    """No checkpoint and no mark; its statement deploys nothing, and what was signed to deploy is no plan."""
+    bundle = bundle_of(2)
+    signed = relay.statement(bundle, "d0000000000000000000000001", strategy=Strategy.PLAN)
+    job = relay.deploy("job0000000000000001", bundle, signed, job_kind="plan")
+    result = await relay.until_result("job0000000000000001")
+    assert (result.outcome, result.counts) == (Outcome.SUCCEEDED, {Action.CREATED: 2})
+    steps = ["step/verify/started", "step/verify/finished", "step/fetch/started", "step/fetch/finished"]
+    assert job.keys() == [*steps, *(f"planned/ConfigMap shop/part-{number:05d}" for number in range(2)), "result"]
+    await until_forgotten(agent)
+    assert (agent.engine.writes, agent.engine.marked, agent.state.names(StateKind.CONFIG_MAP)) == ([], {}, [])
+    for number, kind, statement in (
+        (2, "deploy", signed),
+        (3, "plan", relay.statement(bundle, "d0000000000000000000000002")),
+    ):
+        relay.deploy(f"job000000000000000{number}", bundle, statement, job_kind=kind)
+        refused = await relay.until_refused(f"job000000000000000{number}")
+        assert refused.code is ErrorCode.STATEMENT_MISMATCH
+    forged = sign(PAYLOAD_TYPE, signed.to_bytes(), Ed25519PrivateKey.generate())
+    relay.offer(job.offer.model_copy(update={"job_id": "job0000000000000004", "token": 9, "statement": forged}))
+    assert (await relay.until_refused("job0000000000000004")).code is ErrorCode.SIGNATURE
+    assert agent.engine.planned == [signed.deployment_id]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"namespaces": ("kube-system",)}, ErrorCode.NOT_BOUND),
+        ({"environment_type": "production"}, ErrorCode.NOT_BOUND),
+        ({"cluster": "another"}, ErrorCode.STATEMENT_MISMATCH),
+        ({"not_before": 1, "expires": 2}, ErrorCode.STATEMENT_EXPIRED),
+    ],
+)
+async def test_a_plan_is_held_to_the_rules_of_a_deployment(
+    relay: ScriptedRelay, agent: AgentUnderTest, changes: dict[str, object], code: ErrorCode
+) -> None:
+    """Binding, addressee and validity: who may not deploy something learns nothing of it either."""
+    bundle = bundle_of(1)
+    signed = relay.statement(bundle, "d0000000000000000000000001", strategy=Strategy.PLAN, **changes)
+    relay.deploy(JOB, bundle, signed, job_kind="plan")
+    assert (await relay.until_refused(JOB)).code is code
+    assert agent.engine.planned == []
+
+
 async def test_policy_change_holds_for_the_next_offer(relay: ScriptedRelay, agent: AgentUnderTest) -> None:
     """The file is read again when it changed; one that cannot be used leaves the rules as they were."""
     agent.policy_file.write_text("bindings: []\n")

@@ -13,19 +13,22 @@ import pytest
 
 from fairlead_shared.bundle import Bundle, BundleHash, read_bundle
 from fairlead_shared.errors import ErrorCode
-from fairlead_shared.frames import JobCancel
+from fairlead_shared.frames import JobCancel, JobRefuse
 from fairlead_shared.jobs import JobKind
 from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import (
     Action,
+    FieldChange,
     FindingEvent,
     HealthEvent,
     HealthStatus,
     ObjectEvent,
     Outcome,
+    PlannedEvent,
     Step,
 )
 from fairlead_shared.sealing import SealContext, unseal
+from fairlead_shared.statement import Strategy
 from tests.integration.developer import ENDS_SECONDS, Developer, screen
 from tests.integration.relay_process import RelayProcess
 from tests.integration.scripted_agent import AgentConnection, ScriptedAgent, step
@@ -295,6 +298,76 @@ async def test_status_asks_the_cluster(relay: RelayProcess, team: Team) -> None:
     lines = ended.stdout.splitlines()
     assert lines[:2] == ["shop/staging: Degraded", f"cause: {cause}"]
     assert lines[-1] == f"└── ConfigMap shop/web (k8s/web.yaml:1)  Degraded: {cause}"
+
+
+async def test_a_diff_is_the_agents_answer(relay: RelayProcess, team: Team) -> None:
+    """Field by field, exit code 1; a dry-run tells the same, and neither deploys anything."""
+    developer, agent = team.developer, await team.enrol(relay)
+    developer.write("k8s/db.yaml", SECRET)
+    fields = (
+        FieldChange(pointer="/data/version", before='"0"', after='"1"'),
+        FieldChange(pointer="/metadata/labels/app.kubernetes.io~1name", after='"web"'),
+    )
+    secret = WEB_REF.model_copy(update={"kind": "Secret", "name": "db"})
+    told = (
+        PlannedEvent(key="planned/1", at=1, object=WEB_REF, action=Action.CHANGED, fields=fields),
+        PlannedEvent(key="planned/2", at=1, object=secret, action=Action.UNCHANGED),
+    )
+    async with agent.connect() as connection:
+        for command, code in ((("diff", *DEPLOY[1:]), 1), ((*DEPLOY, "--dry-run"), 0)):
+            async with developer.start(*command) as asking:
+                offer = await connection.wait_offer()
+                assert (offer.job_kind, connection.statement(offer).strategy) == (JobKind.PLAN, Strategy.PLAN)
+                await connection.accept(offer)
+                content = await connection.fetch(connection.statement(offer).bundle_sha256)
+                assert b"hunter2" not in content
+                await connection.report(offer.job_id, offer.token, *told)
+                await connection.finish(offer.job_id, offer.token)
+                ended = await asking.end()
+            assert ended.code == code, ended
+            assert ended.stdout.splitlines()[:3] == [
+                "~ ConfigMap shop/web (k8s/web.yaml:1) changed",
+                '    data.version: "0" → "1"',
+                '    metadata.labels["app.kubernetes.io/name"]: (none) → "web"',
+            ]
+        assert "  Secret shop/db (k8s/db.yaml:1) unchanged" in ended.stdout.splitlines()
+    assert (await developer.must("deployments", "list", "shop/staging", "-o", "json")).json()["items"] == []
+
+
+async def test_a_plan_without_an_agent_ends_with_the_reason(relay: RelayProcess, team: Team) -> None:
+    """Exit code 8 once the time is over, and no job is left that would be done later."""
+    await team.enrol(relay)
+    ended = await team.developer.run("diff", *DEPLOY[1:], "--timeout", "2s")
+    assert (ended.code, ended.stdout) == (8, "")
+    assert "no plan after 2 s: waits for agent" in ended.stderr
+    jobs = (await team.developer.must("jobs", "list", "-o", "json")).json()["items"]
+    assert [(job["kind"], job["state"]) for job in jobs] == [("plan", "cancelled")]
+
+
+async def test_an_agent_of_the_version_before_makes_no_plan(relay: RelayProcess, team: Team) -> None:
+    """It says that it knows no such job; compared is what was deployed last, and that is said."""
+    agent = await team.enrol(relay)
+    async with agent.connect() as connection:
+        await asyncio.gather(team.developer.must(*DEPLOY, "--watch"), deploy_through(connection))
+        team.developer.write("k8s/web.yaml", WEB.format(version=2))
+        async with team.developer.start("diff", *DEPLOY[1:]) as asking:
+            offer = await connection.wait_offer()
+            words = "this agent knows no job of kind 'plan'"
+            said = {"code": ErrorCode.UNSUPPORTED, "message": words, "temporary": False}
+            answered = {"job_id": offer.job_id, "attempt": offer.attempt, "token": offer.token}
+            await connection.wire.send(JobRefuse.model_validate(said | answered))
+            ended = await asking.end()
+    assert ended.code == 1
+    assert f"{words}. Compared with what was deployed last instead, which is not the cluster" in ended.stderr
+    assert "+  version: '2'" in ended.stdout.splitlines()
+
+
+async def test_who_may_only_look_compares_bundles(team: Team) -> None:
+    """The relay asks no agent for a viewer."""
+    viewer = (await team.developer.must("token", "create", "looks", "--role", "viewer")).stdout.strip()
+    ended = await team.developer.run("diff", *DEPLOY[1:], FAIRLEAD_TOKEN=viewer)
+    assert ended.code == 1
+    assert "this token may not ask for a plan" in ended.stderr
 
 
 async def test_bad_input_is_refused_before_anything_is_sent(team: Team) -> None:

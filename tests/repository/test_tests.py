@@ -10,6 +10,7 @@ MIRRORS = ("unit", "conformance", "integration")
 TESTED_ELSEWHERE: dict[str, str] = {
     "agent/src/fairlead_agent/app.py": "tests/e2e/test_deploy.py",
     "agent/src/fairlead_agent/apply/engine.py": "tests/e2e/test_engine_crash.py",
+    "agent/src/fairlead_agent/apply/plan.py": "tests/e2e/test_engine_plan.py",
     "agent/src/fairlead_agent/apply/planning.py": "tests/e2e/test_engine_consents.py",
     "agent/src/fairlead_agent/apply/pod_probe.py": "tests/e2e/test_engine_pods.py",
     "agent/src/fairlead_agent/apply/preflight.py": "tests/e2e/test_engine_refusals.py",

@@ -211,7 +211,7 @@ class Execution:
             if self.stop is not None:
                 raise asyncio.CancelledError
             async with timer:
-                return await (self._deploy() if self._is_stored else self._check_health())
+                return await self._carry_out()
         except asyncio.CancelledError:
             return self._stopped()
         except TimeoutError:
@@ -246,6 +246,20 @@ class Execution:
     def _defect(self) -> DeployResult:
         return DeployResult(Outcome.FAILED, ErrorCode.INTERNAL, f"a defect in the agent; its log has job {self.job_id}")
 
+    async def _carry_out(self) -> DeployResult:
+        match self.offer.job_kind:
+            case JobKind.HEALTH:
+                return await self._check_health()
+            case JobKind.PLAN:
+                return await self._plan()
+            case _:
+                return await self._deploy()
+
+    async def _plan(self) -> DeployResult:
+        """Beside whatever else works on the environment: a plan is about what is there now, and takes no turn."""
+        verified = await self._verify()
+        return await self._workshop.engine.plan(await self._work(verified.statement), self._report)
+
     async def _deploy(self) -> DeployResult:
         verified = await self._verify()
         self._statement = verified.statement
@@ -256,15 +270,17 @@ class Execution:
                 # One that was begun has its plan.
                 marks = await self._workshop.replay.marks(environment)
                 check_replay(verified.statement, marks, self.offer.attempt)
-            bundle = await self._fetch(verified.statement)
-            work = DeployWork(
-                statement=verified.statement,
-                bundle=bundle,
-                policy=self._workshop.policy.current,
-                unseal=self._unsealer(verified.statement),
-                wait_seconds=self.offer.wait_seconds,
-            )
-            return await self._workshop.engine.run(work, self._report, self)
+            return await self._workshop.engine.run(await self._work(verified.statement), self._report, self)
+
+    async def _work(self, statement: DeploymentStatement) -> DeployWork:
+        """Gather what the engine works with. Raises: BundleUnavailable."""
+        return DeployWork(
+            statement=statement,
+            bundle=await self._fetch(statement),
+            policy=self._workshop.policy.current,
+            unseal=self._unsealer(statement),
+            wait_seconds=self.offer.wait_seconds,
+        )
 
     async def _verify(self) -> Verified:
         """Check the statement again: the operator may have changed the rules since it was accepted."""

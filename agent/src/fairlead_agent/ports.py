@@ -133,6 +133,14 @@ class Engine(Protocol):
         Raises: asyncio.CancelledError: the task was cancelled; the inventory is true and no write is under way.
         """
 
+    async def plan(self, work: DeployWork, report: Report) -> DeployResult:
+        """
+        Say what a deployment would do, and change nothing: neither its objects nor the agent's own state.
+
+        Returns: Succeeded if it could be carried out, else failed with the cause; each object was reported.
+        Raises: asyncio.CancelledError: the task was cancelled.
+        """
+
 
 class HealthPort(Protocol):
     """Answers `health` jobs."""

@@ -257,6 +257,8 @@ class Runner:
         statement = verify_statement(offer.statement, policy, identities.agent, relay_key).statement
         check_kind(offer.job_kind, statement)
         check_validity(statement, now)
+        if offer.job_kind == JobKind.PLAN:
+            return  # changes nothing, so that carrying it out again does no harm either
         marks = await self._workshop.replay.marks(EnvironmentKey.of(statement))
         check_replay(statement, marks, offer.attempt)
 

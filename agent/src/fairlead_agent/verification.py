@@ -7,7 +7,7 @@ anything is written. Every refusal has a code of its own and one sentence for th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -24,6 +24,12 @@ from fairlead_shared.statement import EMPTY_BUNDLE, PAYLOAD_TYPE, DeploymentStat
 
 MAX_SKEW_SECONDS = 300
 """How far the clocks of signer and agent may differ: the customary five minutes of Kerberos and others."""
+_KINDS: Mapping[Strategy, JobKind] = {
+    Strategy.ALL_AT_ONCE: JobKind.DEPLOY,
+    Strategy.DESTROY: JobKind.DESTROY,
+    Strategy.PLAN: JobKind.PLAN,
+}
+"""The one kind of job that each strategy is signed for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +76,14 @@ def verify_statement(
 
 def check_kind(kind: str, statement: DeploymentStatement) -> None:
     """
-    Check that a job is of the kind that its statement was signed for: nobody destroys by what was signed to deploy.
+    Check that a job is of the kind that its statement was signed for.
+
+    Nobody destroys by what was signed to deploy, or does anything by what was signed to plan.
 
     Raises: OfferRefused: it is not; permanent.
     """
     destroys = statement.strategy is Strategy.DESTROY
-    if destroys != (kind == JobKind.DESTROY):
+    if kind != _KINDS[statement.strategy]:
         raise OfferRefused(
             ErrorCode.STATEMENT_MISMATCH,
             f"the job is of kind {kind}, and its statement is signed for strategy {statement.strategy}",

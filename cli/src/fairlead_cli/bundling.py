@@ -38,8 +38,6 @@ def prepare(
     environment: Environment,
     server: str,
     pins: Path,
-    *,
-    may_pin: bool = True,
 ) -> Prepared:
     """
     Make the bundle of some objects for one environment.
@@ -50,7 +48,6 @@ def prepare(
         environment: With its `application` named.
         server: The relay's base URL, part of the pin.
         pins: The file of pinned keys.
-        may_pin: Whether a key that is seen for the first time is pinned.
     Raises: ManifestInvalid: a Secret's values are wrong, or it is too much. NoRecipient: Secrets and no key.
         RecipientChanged: another key.
     """
@@ -62,7 +59,7 @@ def prepare(
         fingerprint = environment.sealing_key.fingerprint
         recipient = read_key(environment.sealing_key.public_key, fingerprint)
         cluster = f"{organization}/{environment.cluster}"
-        new_pin = f"{cluster} {fingerprint}" if pin(pins, server, cluster, fingerprint, may_write=may_pin) else ""
+        new_pin = f"{cluster} {fingerprint}" if pin(pins, server, cluster, fingerprint) else ""
     where = (organization, environment.application, environment.name)
     try:
         bundle = make_bundle(without_values(one, where, recipient) for one in located)

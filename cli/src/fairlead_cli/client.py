@@ -357,6 +357,17 @@ class Client:
         """Try a deployment again that did not succeed, as it was signed, while nothing newer was deployed."""
         return self._send(Deployment, "POST", f"{self._root}/deployments/{deployment_id}/retry", {})
 
+    def plan(self, application: str, environment: str, body: Mapping[str, Any]) -> Job:
+        """
+        Ask the agent what a deployment would do; follow the job's events for the answer.
+
+        Args:
+            application: The application.
+            environment: The environment.
+            body: `bundle_sha256`, and perhaps `deadline_seconds` and `consents`.
+        """
+        return self._send(Job, "POST", f"{self._environment(application, environment)}/plans", body)
+
     def check_health(self, application: str, environment: str, deadline_seconds: float) -> HealthCheck:
         """
         Ask the agent for the health of an environment's objects; follow the job's events for the answer.

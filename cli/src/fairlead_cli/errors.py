@@ -13,6 +13,8 @@ What can go wrong in the command, each with the exit code it ends with.
     ├── NotLoggedIn          no relay or no token to talk to it with
     ├── RecipientChanged     a cluster's sealing key is not the pinned one
     ├── NoRecipient          nobody to seal a Secret to
+    ├── PlanUnanswered       the agent did not say in time what a deployment would do
+    ├── PlanRefused          the agent's rules forbid even to plan it
     ├── RelayUnreachable     no answer
     ├── AnswerInvalid        an answer that is not the API's
     └── ApiError             the relay said no, as problem+json
@@ -211,6 +213,34 @@ class NoRecipient(CliError):
             f"the input has Secrets, and cluster {self.cluster} has no agent yet to seal their values to; install its "
             f"agent (see 'fairlead cluster show {self.cluster}'), then deploy again"
         )
+
+
+class PlanUnanswered(CliError):
+    """The agent did not say in time what a deployment would do."""
+
+    exit_code = ExitCode.PENDING
+
+    def __init__(self, seconds: float, reason: str) -> None:
+        self.seconds = seconds
+        self.reason = reason
+        super().__init__(seconds, reason)
+
+    def __str__(self) -> str:
+        return f"no plan after {self.seconds:g} s: {self.reason}; --timeout waits longer"
+
+
+class PlanRefused(CliError):
+    """The agent's rules forbid even to plan a deployment, or it could not."""
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, cluster: str, reason: str) -> None:
+        self.cluster = cluster
+        self.reason = reason
+        super().__init__(cluster, reason)
+
+    def __str__(self) -> str:
+        return f"the agent of cluster {self.cluster} made no plan: {self.reason}"
 
 
 class RelayUnreachable(CliError):

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from fairlead_cli.records import JobStateEvent, StoredEvent
 from fairlead_cli.story import Story
-from fairlead_shared.progress import FindingEvent, HealthEvent, ObjectEvent, ResultEvent, StepEvent
+from fairlead_shared.progress import FindingEvent, HealthEvent, ObjectEvent, PlannedEvent, ResultEvent, StepEvent
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
@@ -41,6 +41,9 @@ def line_of(stored: StoredEvent, story: Story) -> str:
             where = f"{event.object}: " if event.object else ""
             field_path = f"{event.field}: " if event.field else ""
             text = f"{event.severity}: {where}{field_path}{event.message} ({event.code})"
+        case PlannedEvent():
+            fields = f", {len(event.fields) + event.fields_left_out} fields" if event.fields else ""
+            text = f"would be {event.action}: {event.object}{fields}" + (f": {event.detail}" if event.detail else "")
         case ResultEvent():
             text = f"result: {event.outcome}" + (f": {event.cause}" if event.cause else "")
         case _:

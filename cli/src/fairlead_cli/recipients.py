@@ -46,7 +46,7 @@ def read_key(public_key: str, fingerprint: str) -> X25519PublicKey:
     return key
 
 
-def pin(file: Path, server: str, cluster: str, fingerprint: str, *, may_write: bool = True) -> bool:
+def pin(file: Path, server: str, cluster: str, fingerprint: str) -> bool:
     """
     Compare a cluster's fingerprint with the pinned one; pin it if there is none.
 
@@ -55,7 +55,6 @@ def pin(file: Path, server: str, cluster: str, fingerprint: str, *, may_write: b
         server: Base URL of the relay: two relays may both have a cluster of this name.
         cluster: `ORGANIZATION/CLUSTER`.
         fingerprint: What the key that is about to be used has.
-        may_write: Whether it may be pinned; otherwise it is compared only.
     Returns: Whether it is seen for the first time, which the user should see.
     Raises: RecipientChanged: another is pinned. ConfigInvalid: the file cannot be read or written.
     """
@@ -69,8 +68,7 @@ def pin(file: Path, server: str, cluster: str, fingerprint: str, *, may_write: b
                 if parts[2] == fingerprint:
                     return False
                 raise RecipientChanged(cluster, parts[2], fingerprint, str(file), number)
-            if may_write:
-                write_private(file, "\n".join([*lines, f"{server} {cluster} {fingerprint}"]) + "\n")
+            write_private(file, "\n".join([*lines, f"{server} {cluster} {fingerprint}"]) + "\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise ConfigInvalid(str(file), f"cannot be used to pin sealing keys: {reason}") from error

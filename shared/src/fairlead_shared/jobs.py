@@ -21,6 +21,8 @@ class JobKind(StrEnum):
     DESTROY = "destroy"
     """Deletes all that an environment's inventory holds."""
     HEALTH = "health"
+    PLAN = "plan"
+    """Says what a deployment would do, by the API server's own dry-run, and changes nothing."""
 
 
 class JobState(StrEnum):

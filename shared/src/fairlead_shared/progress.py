@@ -17,6 +17,11 @@ from fairlead_shared.errors import ReceivedCode
 from fairlead_shared.objects import ObjectRef
 
 _Text = Annotated[str, Field(max_length=4096)]
+MAX_FIELDS = 50
+"""Field changes of one object that a plan shows; more of them nobody reads, and one event must stay small."""
+MAX_POINTER_CHARACTERS = 512
+MAX_VALUE_CHARACTERS = 256
+"""Of one value in a field change, before and after."""
 
 
 class Step(StrEnum):
@@ -114,6 +119,34 @@ class FindingEvent(_Event):
     """What would make it work, e.g. the missing RBAC rule as YAML."""
 
 
+class FieldChange(BaseModel):
+    """One field of one object that a deployment would change."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    pointer: Annotated[str, Field(max_length=MAX_POINTER_CHARACTERS)]
+    """JSON pointer (RFC 6901) into the object as it is; what is added to a list, into the object as it would be."""
+    before: Annotated[str, Field(max_length=MAX_VALUE_CHARACTERS)] | None = None
+    """JSON of the value, cut off with `…` where it is long; None if the field is not there."""
+    after: Annotated[str, Field(max_length=MAX_VALUE_CHARACTERS)] | None = None
+    """The same of what it would be."""
+    masked: bool = False
+    """Whether the values are secret: that they differ is all that is said, and both are None."""
+
+
+class PlannedEvent(_Event):
+    """What would be done to one object. Only in jobs of kind `plan`, which only a relay that knows this type makes."""
+
+    type: Literal["planned"] = "planned"
+    object: ObjectRef
+    action: Action
+    detail: _Text = ""
+    fields: Annotated[tuple[FieldChange, ...], Field(max_length=MAX_FIELDS)] = ()
+    """For `changed`: what would differ from the live object."""
+    fields_left_out: int = Field(default=0, ge=0)
+    """How many more there are."""
+
+
 class ResultEvent(_Event):
     """The last event of a job."""
 
@@ -126,5 +159,5 @@ class ResultEvent(_Event):
 
 
 ProgressEvent = Annotated[
-    StepEvent | ObjectEvent | HealthEvent | FindingEvent | ResultEvent, Field(discriminator="type")
+    StepEvent | ObjectEvent | HealthEvent | FindingEvent | PlannedEvent | ResultEvent, Field(discriminator="type")
 ]

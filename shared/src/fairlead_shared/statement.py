@@ -33,6 +33,8 @@ class Strategy(StrEnum):
     ALL_AT_ONCE = "all-at-once"
     DESTROY = "destroy"
     """Nothing is to be left: the bundle is the empty one, and everything that the environment owns is pruned."""
+    PLAN = "plan"
+    """Nothing is to change: what is signed so is good for jobs of kind `plan` and for no other."""
 
 
 class Consent(StrEnum):

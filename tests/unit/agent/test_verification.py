@@ -155,13 +155,19 @@ def test_five_minutes_of_skew_are_tolerated(now: float, *, valid: bool) -> None:
 
 
 def test_a_job_is_of_the_kind_that_was_signed() -> None:
-    """A relay that was taken over turns no deployment into a destruction, nor the other way round."""
+    """A relay that was taken over turns no deployment into a destruction, and no plan into either."""
     destroys = statement(strategy=Strategy.DESTROY, bundle_sha256=EMPTY_BUNDLE.sha256)
     check_kind(JobKind.DEPLOY, statement())
     check_kind(JobKind.DESTROY, destroys)
+    plans = statement(strategy=Strategy.PLAN)
+    check_kind(JobKind.PLAN, plans)
     for kind, wrong in (
         (JobKind.DESTROY, statement()),
         (JobKind.DEPLOY, destroys),
+        (JobKind.DEPLOY, plans),
+        (JobKind.DESTROY, plans),
+        (JobKind.PLAN, statement()),
+        (JobKind.PLAN, destroys),
         (JobKind.DESTROY, statement(strategy=Strategy.DESTROY)),
     ):
         with pytest.raises(OfferRefused) as caught:

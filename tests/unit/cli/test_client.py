@@ -67,6 +67,7 @@ def test_reads_and_writes(relay: ScriptedRelay) -> None:
     relay.answer(f"GET {ORGANIZATION}/deployments/{DEPLOYMENT_ID}", deployment("running"))
     relay.answer(f"POST {ORGANIZATION}/deployments/{DEPLOYMENT_ID}/cancel", deployment("cancelling"))
     relay.answer(f"POST {ENVIRONMENT}/health-checks", {"job_id": "job1"})
+    relay.answer(f"POST {ENVIRONMENT}/plans", {"id": "job2", "kind": "plan", "state": "queued"})
     relay.answer(f"GET {ORGANIZATION}/jobs/job1", {"id": "job1", "kind": "health", "state": "queued"})
     client = relay.client()
     assert client.version().api_version == "v1"
@@ -88,6 +89,7 @@ def test_reads_and_writes(relay: ScriptedRelay) -> None:
     assert client.cancel(DEPLOYMENT_ID).state == "cancelling"
     assert client.check_health("shop", "staging", 30).job_id == "job1"
     assert relay.bodies(f"POST {ENVIRONMENT}/health-checks") == [{"deadline_seconds": 30}]
+    assert client.plan("shop", "staging", {"bundle_sha256": "x"}).kind == "plan"
     assert not client.job("job1").is_final
 
 

@@ -11,6 +11,8 @@ from fairlead_cli.errors import (
     ManifestInvalid,
     NoRecipient,
     NotLoggedIn,
+    PlanRefused,
+    PlanUnanswered,
     RecipientChanged,
     RelayUnreachable,
 )
@@ -25,6 +27,8 @@ from fairlead_cli.errors import (
         (NotLoggedIn("no relay is named"), 4, ["no relay is named", "fairlead login"]),
         (NoRecipient("prod"), 1, ["cluster prod", "install its agent"]),
         (RecipientChanged("acme/prod", "SHA256:a", "SHA256:b", "/pins", 4), 1, ["SHA256:a", "SHA256:b", "line 4 of /"]),
+        (PlanUnanswered(60, "no agent"), 8, ["no plan after 60 s: no agent", "--timeout"]),
+        (PlanRefused("prod", "not bound"), 5, ["cluster prod made no plan: not bound"]),
         (RelayUnreachable("https://r", "refused"), 1, ["https://r", "refused"]),
         (AnswerInvalid("GET /v1", "is no JSON"), 1, ["GET /v1: is no JSON"]),
         (ApiError(401, "unauthenticated", "", "unknown token"), 4, ["unknown token (unauth", "fairlead login"]),

@@ -33,6 +33,18 @@ from tests.unit.cli.scripted_relay import WEB, stored
         ),
         ({"type": "finding", "severity": "warning", "code": "internal", "message": "m"}, "warning: m (internal)"),
         ({"type": "result", "outcome": "failed", "cause": "why"}, "result: failed: why"),
+        ({"type": "planned", "object": WEB, "action": "created"}, "would be created: {ref}"),
+        (
+            {
+                "type": "planned",
+                "object": WEB,
+                "action": "changed",
+                "fields": [{"pointer": "/a"}],
+                "fields_left_out": 2,
+            },
+            "would be changed: {ref}, 3 fields",
+        ),
+        ({"type": "planned", "object": WEB, "action": "skipped", "detail": "kept"}, "would be skipped: {ref}: kept"),
         ({"type": "fanfare"}, "fanfare (this version of fairlead cannot show it; -o json can)"),
     ],
 )

@@ -43,16 +43,6 @@ def test_first_use_pins_and_a_change_is_an_error(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_look_pins_nothing(tmp_path: Path) -> None:
-    """And still sees that a key changed."""
-    file = tmp_path / "known_recipients"
-    assert pin(file, SERVER, "acme/prod", "SHA256:a", may_write=False)
-    assert not file.exists()
-    pin(file, SERVER, "acme/prod", "SHA256:a")
-    with pytest.raises(RecipientChanged):
-        pin(file, SERVER, "acme/prod", "SHA256:b", may_write=False)
-
-
 def test_a_pin_file_that_cannot_be_used_stops_the_deployment(tmp_path: Path) -> None:
     """Sealing to an unpinned key is what pinning prevents."""
     (tmp_path / "known_recipients").mkdir()

@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from fairlead_agent.apply.findings import Finding, folded
+from fairlead_agent.apply.findings import Finding, and_others, folded
 from fairlead_agent.apply.graph import Graph
 from fairlead_agent.apply.inventory import InventoryStore
+from fairlead_agent.apply.plan import plan_deployment
 from fairlead_agent.apply.preflight import Preflight, Proof
 from fairlead_agent.apply.prune import Pruner, prunable
 from fairlead_agent.apply.wanted import WantedObjects
@@ -95,6 +96,15 @@ class DeployEngine:
                 cause = f"everything was applied, but the inventory could not be kept: {error}"
                 return DeployResult(Outcome.FAILED, error.code, cause, result.counts)
         return result
+
+    async def plan(self, work: DeployWork, report: Report) -> DeployResult:
+        """
+        Say what a deployment would do, and change nothing: neither its objects nor the agent's own state.
+
+        Returns: Succeeded if it could be carried out, else failed with the cause; each object was reported.
+        Raises: asyncio.CancelledError: the task was cancelled.
+        """
+        return await plan_deployment(self._client, self._inventory, self._clock, work, report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +222,7 @@ class _Deployment:
         failed = [self._wanted.refs[at] for at, one in sorted(writer.written.items()) if one.action is Action.FAILED]
         if failed:
             first = writer.findings[0]
-            cause = f"{first.sentence}{_and_others(len(failed))}"
+            cause = f"{first.sentence}{and_others(len(failed))}"
             await self.report_step("failed", cause)
             raise _Failed(Step.APPLY, first.code, cause)
         await self.report_step("finished")
@@ -252,7 +262,7 @@ class _Deployment:
         waiting = HealthWait(self._client, self._report, self._clock, failure_grace_seconds=grace_seconds)
         unhealthy = await waiting.wait(targets, self._work.wait_seconds)
         if unhealthy:
-            cause = f"{unhealthy[0].sentence}{_and_others(len(unhealthy))}"
+            cause = f"{unhealthy[0].sentence}{and_others(len(unhealthy))}"
             await self.report_step("failed", cause)
             raise _Failed(Step.WAIT, ErrorCode.UNHEALTHY, cause)
         await self.report_step("finished")
@@ -300,7 +310,7 @@ class _Deployment:
             await self._report(finding.event(self._clock()))
         errors = [finding for finding in findings if finding.severity == "error"]
         if errors:
-            cause = f"{errors[0].sentence}{_and_others(len(errors))}"
+            cause = f"{errors[0].sentence}{and_others(len(errors))}"
             if self._writer is not None:
                 made = ", ".join(str(self._wanted.refs[place]) for place in sorted(self._writer.written))
                 cause += f"; already there are {made}"
@@ -331,7 +341,3 @@ def _needed_by(places: set[int], graph: Graph) -> set[int]:
             found.add(place)
             left.extend(graph.needs[place])
     return found
-
-
-def _and_others(count: int) -> str:
-    return f" (and {count - 1} more)" if count > 1 else ""

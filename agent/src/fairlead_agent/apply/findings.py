@@ -94,3 +94,8 @@ def folded(findings: Iterable[Finding]) -> list[Finding]:
             what = "objects need it" if kept[place].code is ErrorCode.FORBIDDEN else "objects"
             kept[place] = replace(kept[place], message=f"{message} ({counts[message]} {what})")
     return kept
+
+
+def and_others(count: int) -> str:
+    """Say after the first of some findings that there are more."""
+    return f" (and {count - 1} more)" if count > 1 else ""

@@ -8,9 +8,10 @@ and what all of them need is preflight's. Writes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from fairlead_agent.apply.field_changes import field_changes
 from fairlead_agent.apply.findings import Finding
 from fairlead_agent.apply.live import Live, LiveObjects, digest_of, live_of
 from fairlead_agent.apply.makers import Maker, is_manager_of
@@ -22,7 +23,7 @@ from fairlead_agent.kube.resources import Resource
 from fairlead_agent.ports import DeployWork
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.objects import ObjectRef
-from fairlead_shared.progress import Action
+from fairlead_shared.progress import Action, FieldChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +39,30 @@ class Planned:
     """Of the live object that is to be changed, as it was compared: the write is bound to it."""
     taken_from: Maker | None = None
     """Who made the live object, where it is to be taken over."""
+    fields: tuple[FieldChange, ...] = ()
+    """What would differ from the live object; only where that was asked for."""
+    fields_left_out: int = 0
 
 
 _CREATED = Planned(Action.CREATED, write=True)
 
 
 class ObjectPlanner:
-    """Plans the objects of one deployment, each for itself."""
+    """
+    Plans the objects of one deployment, each for itself.
 
-    def __init__(self, client: KubeClient, work: DeployWork, live: LiveObjects) -> None:
+    Args:
+        client: The API server.
+        work: The deployment.
+        live: What is known of live objects.
+        tells_fields: Whether to say which fields change: that takes the whole live object.
+    """
+
+    def __init__(self, client: KubeClient, work: DeployWork, live: LiveObjects, *, tells_fields: bool = False) -> None:
         self._client = client
         self._work = work
         self._live = live
+        self._tells_fields = tells_fields
 
     async def plan(
         self, resource: Resource, ref: ObjectRef, manifest: Mapping[str, Any]
@@ -81,13 +94,22 @@ class ObjectPlanner:
             if isinstance(verdict, Finding):
                 return None, [verdict]
             if verdict is not None:
-                return _take_over(found, verdict), []
+                return self._with_fields(_take_over(found, verdict), found, applied), []
             live = live_of(found)
         if live.deleted:
             return None, [_being_deleted(live, ref)]
         if live.digest == digest_of(applied.manifest):
             return Planned(Action.UNCHANGED, write=False, uid=live.uid), []
-        return Planned(Action.CHANGED, write=True, uid=live.uid, resource_version=live.resource_version), []
+        planned = Planned(Action.CHANGED, write=True, uid=live.uid, resource_version=live.resource_version)
+        if self._tells_fields and (whole := await self._client.find(resource, ref.namespace, ref.name)) is not None:
+            planned = self._with_fields(planned, whole, applied)
+        return planned, []
+
+    def _with_fields(self, planned: Planned, live: Mapping[str, Any], applied: Applied) -> Planned:
+        if not self._tells_fields:
+            return planned
+        fields, left_out = field_changes(live, applied.manifest)
+        return replace(planned, fields=fields, fields_left_out=left_out)
 
     async def _plan_refused(
         self, error: FieldConflict | InvalidObject, resource: Resource, ref: ObjectRef, manifest: Mapping[str, Any]
@@ -104,11 +126,11 @@ class ObjectPlanner:
             if verdict is None or not all(is_manager_of(verdict, manager) for manager in error.managers):
                 raise error
             try:
-                await self._client.apply(resource, manifest, dry_run=True, force=True)
+                forced = await self._client.apply(resource, manifest, dry_run=True, force=True)
             except InvalidObject as invalid:
                 error = invalid
             else:
-                return _take_over(standing, verdict), []
+                return self._with_fields(_take_over(standing, verdict), standing, forced), []
         if not await is_immutable_alone(self._client, resource, manifest):
             raise error
         findings, is_allowed = judge_recreation(error, ref, self._work, standing, manifest)

@@ -59,14 +59,24 @@ class Proof:
 
 
 class Preflight:
-    """Proves one deployment."""
+    """
+    Proves one deployment.
 
-    def __init__(self, client: KubeClient, work: DeployWork, wanted: WantedObjects) -> None:
+    Args:
+        client: The API server.
+        work: The deployment.
+        wanted: Its objects.
+        tells_fields: Whether the proof says which fields change.
+    """
+
+    def __init__(
+        self, client: KubeClient, work: DeployWork, wanted: WantedObjects, *, tells_fields: bool = False
+    ) -> None:
         self._client = client
         self._work = work
         self._wanted = wanted
         self._live = LiveObjects(client, work.environment.owner)
-        self._planner = ObjectPlanner(client, work, self._live)
+        self._planner = ObjectPlanner(client, work, self._live, tells_fields=tells_fields)
         self._pods = PodProbe(client, wanted)
 
     async def run(self) -> tuple[Proof, Graph]:

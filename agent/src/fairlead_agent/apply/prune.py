@@ -59,6 +59,8 @@ class Pruner:
 
     def __init__(self, client: KubeClient, work: DeployWork, report: Report, clock: Clock) -> None:
         self.pruned: list[Pruned] = []
+        self.foreseen: list[Pruned] = []
+        """What `check` found would become of each candidate, in their order; those with findings are missing."""
         self.findings: list[Finding] = []
         self._client = client
         self._work = work
@@ -81,7 +83,8 @@ class Pruner:
         Raises: KubeError: temporary ones.
         """
         found = await asyncio.gather(*(self._check(owned) for owned in candidates))
-        findings = [finding for findings in found for finding in findings]
+        self.foreseen = [one for one in found if isinstance(one, Pruned)]
+        findings = [finding for one in found if not isinstance(one, Pruned) for finding in one]
         statement = self._work.statement
         is_meant = statement.strategy is Strategy.DESTROY or Consent.PRUNE in statement.consents
         if not is_meant and self._work.policy.prune.needs_consent(len(candidates), held):
@@ -97,19 +100,24 @@ class Pruner:
             if not self._stopping:
                 await asyncio.gather(*(self._settle(by_ref[ref]) for ref in wave))
 
-    async def _check(self, owned: OwnedObject) -> list[Finding]:
+    async def _check(self, owned: OwnedObject) -> Pruned | list[Finding]:
         try:
             resource = await self._client.resolve(owned.ref.api_version, owned.ref.kind)
-            live = await self._ours(resource, owned)
-            if live is not None and self._allowed(resource, owned.ref) and not _keeper(live):
-                await self._delete(resource, owned.ref, live, dry_run=True)
-        except (UnknownKind, NotFound, Conflict):
-            return []  # gone, or changed just now: the real delete looks again
+            found = await self._candidate(resource, owned)
+            if isinstance(found, Pruned):
+                return found
+            await self._delete(resource, owned.ref, found, dry_run=True)
+        except UnknownKind:
+            return Pruned(owned, Action.SKIPPED, "its kind is no longer served")
+        except NotFound:
+            return Pruned(owned, Action.SKIPPED, "it is gone already")
+        except Conflict:
+            pass  # changed just now: the real delete looks again
         except KubeError as error:
             if error.temporary:
                 raise
             return list(findings_of(error, owned.ref))
-        return []
+        return Pruned(owned, Action.PRUNED)
 
     async def _settle(self, owned: OwnedObject) -> None:
         if self._stopping:
@@ -133,16 +141,12 @@ class Pruner:
             resource = await self._client.resolve(owned.ref.api_version, owned.ref.kind)
         except UnknownKind:
             return Pruned(owned, Action.PRUNED, "its kind is no longer served")
-        if not self._allowed(resource, owned.ref):
-            return Pruned(owned, Action.SKIPPED, "this environment may no longer write there", forget=False)
         for _ in range(_TRIES):
             try:
-                live = await self._ours(resource, owned)
-                if live is None:
-                    return Pruned(owned, Action.SKIPPED, "the live object is not the one this environment made")
-                if keeper := _keeper(live):
-                    return Pruned(owned, Action.SKIPPED, f"its annotation {keeper} keeps it", forget=False)
-                answer = await self._delete(resource, owned.ref, live)
+                found = await self._candidate(resource, owned)
+                if isinstance(found, Pruned):
+                    return found
+                answer = await self._delete(resource, owned.ref, found)
             except NotFound:
                 # Without a UID only the intent was listed: its deployment failed before it wrote this object.
                 return Pruned(owned, Action.PRUNED) if owned.uid else Pruned(owned, Action.SKIPPED, "it was never made")
@@ -151,6 +155,17 @@ class Pruner:
             finalizers = (answer.get("metadata") or {}).get("finalizers") or []
             return Pruned(owned, Action.PRUNED, f"waits for {', '.join(finalizers)}" if finalizers else "")
         raise Conflict(f"{owned.ref} changed {_TRIES} times while it was being deleted")
+
+    async def _candidate(self, resource: Resource, owned: OwnedObject) -> dict[str, Any] | Pruned:
+        """Return the live object if it may be deleted, else why it stays. Raises: NotFound: there is none."""
+        if not self._allowed(resource, owned.ref):
+            return Pruned(owned, Action.SKIPPED, "this environment may no longer write there", forget=False)
+        live = await self._ours(resource, owned)
+        if live is None:
+            return Pruned(owned, Action.SKIPPED, "the live object is not the one this environment made")
+        if keeper := _keeper(live):
+            return Pruned(owned, Action.SKIPPED, f"its annotation {keeper} keeps it", forget=False)
+        return live
 
     async def _ours(self, resource: Resource, owned: OwnedObject) -> dict[str, Any] | None:
         """Return the live object if this environment made it, else None. Raises: NotFound: there is none."""

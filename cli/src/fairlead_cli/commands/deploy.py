@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.option("--timeout", type=DurationType(), help="How long it may take to become healthy, e.g. 5m; then it fails.")
 @with_precedence
 @with_consents
-@click.option("--dry-run", "is_dry", is_flag=True, help="Say what it would change, and send nothing.")
+@click.option("--dry-run", "is_dry", is_flag=True, help="Ask the cluster what it would change; nothing is.")
 @with_output
 def deploy(
     content: ContentNames,
@@ -61,8 +61,8 @@ def deploy(
 
     A folder with a kustomization.yaml is built by your kustomize or kubectl, a Helm chart rendered by your helm.
 
-    --dry-run checks all that this machine can check and compares with what was deployed last. The cluster's own
-    checks, and what it has drifted to, only the agent sees: before the first write, in every deployment.
+    --dry-run has the agent check all that it checks before a deployment's first write, and say of each object what
+    would be done and which fields would change; nothing is. --timeout is then how long to wait for its answer.
     """
     if is_watched and is_dry:
         raise click.UsageError("--watch and --dry-run exclude each other: nothing would happen that could be watched")
@@ -89,12 +89,11 @@ def deploy(
         chart = chart_options(content, address.application, environment.namespace, version)
         texts = read_content(content.names, sys.stdin, chart, terminal.say)
         located = read_manifests(texts, environment.namespace)
-        prepared = prepare(located, client.organization, environment, client.context.server, pins, may_pin=not is_dry)
-        if is_dry:
-            _show_dry_run(client, terminal, environment, located, prepared)
-            return ExitCode.OK
+        prepared = prepare(located, client.organization, environment, client.context.server, pins)
         if prepared.new_pin:
             terminal.say(f"pinned the sealing key {prepared.new_pin} at its first use, in {pins}")
+        if is_dry:
+            return _dry_run(client, terminal, environment, located, prepared, consents, timeout)
         bundle = prepared.bundle
         if not client.has_bundle(bundle.sha256):
             client.put_bundle(bundle.sha256, bundle.content)
@@ -115,7 +114,31 @@ def deploy(
     return ExitCode.OK
 
 
-def _show_dry_run(
+def _dry_run(
+    client: Client,
+    terminal: Terminal,
+    environment: Environment,
+    located: Sequence[Located],
+    prepared: Prepared,
+    consents: dict[str, object],
+    timeout: float | None,
+) -> int:
+    """Show what the agent plans, or else how the bundle differs from the last; return the exit code."""
+    from fairlead_cli.errors import ExitCode
+    from fairlead_cli.planning import TIMEOUT_SECONDS, Unplanned, ask_for_plan, show_plan, summary
+
+    try:
+        plan = ask_for_plan(client, environment, prepared, consents, timeout or TIMEOUT_SECONDS)
+    except Unplanned as reason:
+        terminal.say(f"{reason}. Compared with what was deployed last instead, which is not the cluster")
+        _show_comparison(client, terminal, environment, located, prepared)
+        return ExitCode.OK
+    show_plan(terminal, plan, is_whole=True)
+    terminal.say(summary(plan))
+    return ExitCode.OK if plan.is_possible else ExitCode.FAILED
+
+
+def _show_comparison(
     client: Client, terminal: Terminal, environment: Environment, located: Sequence[Located], prepared: Prepared
 ) -> None:
     from fairlead_cli.comparing import compare_with_current, remark
@@ -141,4 +164,4 @@ def _show_dry_run(
         f"compared with deployment {changes.compared_with}" if changes.compared_with else "nothing runs there yet"
     )
     bundle = f"bundle {sha256}" if sha256 else "a bundle whose hash is another each time, for its Secrets"
-    terminal.say(f"{counts_text(changes.counts())}; {compared}; {bundle}, {size_bytes:,} bytes. Nothing was sent.")
+    terminal.say(f"{counts_text(changes.counts())}; {compared}; {bundle}, {size_bytes:,} bytes. Nothing was changed.")

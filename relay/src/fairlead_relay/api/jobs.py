@@ -1,4 +1,4 @@
-"""Routes of jobs, and of the health checks that are jobs without a deployment."""
+"""Routes of jobs, and of the plans and health checks that are jobs without a deployment."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ from fairlead_relay.store.outbox import iso_time
 from fairlead_relay.store.tokens import Role
 from fairlead_shared.jobs import JobKind, JobState
 from fairlead_shared.progress import Outcome
+from fairlead_shared.statement import Consent
 
 router = APIRouter(prefix="/v1/organizations/{organization}", tags=["jobs"])
 
 NameQuery = Annotated[str | None, Query(max_length=63)]
+PLAN_SECONDS = 60.0
+"""How long a plan may wait for its agent, and take: some thousand objects are dry-run in ten seconds."""
 HEALTH_SECONDS = 60.0
 """How long a health check may wait for its agent: who asks, looks at the answer now."""
 
@@ -59,6 +62,18 @@ class JobShown(Shown):
     started_at: str | None
     finished_at: str | None
     deadline: str
+
+
+class PlanCreate(Asked):
+    """A plan of an uploaded bundle."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"bundle_sha256": "e3b0" * 16}]})
+
+    bundle_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    deadline_seconds: Annotated[float, Field(ge=1, le=3600)] = PLAN_SECONDS
+    """How long the agent may take, and may be away."""
+    consents: frozenset[Consent] = frozenset()
+    """What the deployment would be allowed to do that it does not do unasked."""
 
 
 class HealthCheckCreate(Asked):
@@ -141,6 +156,27 @@ async def cancel(
         return show_job(services, connection, stopped)
 
     return await services.store.write(write)
+
+
+@router.post("/applications/{application}/environments/{environment}/plans", status_code=202)
+@needs(Role.DEPLOYER, audit="plan.create")
+async def plan(
+    organization: OrganizationPath,
+    application: Annotated[str, Path(max_length=63)],
+    environment: Annotated[str, Path(max_length=63)],
+    body: PlanCreate,
+    services: ServicesOf,
+    trail: TrailOf,
+) -> JobShown:
+    """
+    Ask the agent what a deployment of an uploaded bundle would do; nothing is changed.
+
+    The answer is in the job's events: `planned` for each object, `finding` for what stands against it, and the result,
+    which is `succeeded` if the deployment could be carried out.
+    """
+    place = Place(organization, application, environment)
+    job = await services.planner.plan(place, trail, body.bundle_sha256, body.consents, body.deadline_seconds)
+    return JobShown.model_validate(job_fields(job, job.reason))
 
 
 @router.post("/applications/{application}/environments/{environment}/health-checks", status_code=202)

@@ -1,8 +1,8 @@
 """
 Creating deployments: idempotent by the client's id, statement fixed and signed, job queued, all in one transaction.
 
-A rollback is a deployment of an older bundle, marked as such. Health checks are jobs without a deployment. This module
-decides what is stored; how it gets to an agent is the dispatcher's business.
+A rollback is a deployment of an older bundle, marked as such. Plans and health checks are jobs without a deployment.
+This module decides what is stored; how it gets to an agent is the dispatcher's business.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from fairlead_relay.store.deployments import (
     running_bundles,
 )
 from fairlead_relay.store.jobs import Job, NewJob, enqueue_jobs, supersede_earlier
+from fairlead_relay.store.plans import NewPlan, ask_for_plan
 from fairlead_relay.store.retries import retry_deployment
 from fairlead_shared.canonical import canonical_json
 from fairlead_shared.jobs import JobKind
@@ -106,7 +107,7 @@ NamespacesOf = Callable[[str, str], Awaitable[tuple[str, ...]]]
 
 class Planner:
     """
-    Makes deployments and health checks.
+    Makes deployments, plans and health checks.
 
     Args:
         store: Where they are kept.
@@ -233,6 +234,59 @@ class Planner:
             }
             trail.note(connection, before=before, after={"deployment": made.id})
             return made
+
+        return await self._store.write(write)
+
+    async def plan(
+        self, place: Place, trail: Trail, bundle_sha256: str, consents: frozenset[Consent], deadline_seconds: float
+    ) -> Job:
+        """
+        Queue a job that says what a deployment of a bundle would do, and changes nothing.
+
+        Its statement is signed for the strategy `plan`, and expires with the job.
+
+        Args:
+            place: The environment.
+            trail: Who asks, and how that is recorded.
+            bundle_sha256: A bundle that the organization has uploaded.
+            consents: What the deployment would be allowed to do.
+            deadline_seconds: How long the agent may take.
+
+        Raises: NotFound: no such environment or bundle.
+
+        """
+        namespaces = await self._namespaces_of(place.organization, bundle_sha256)
+
+        def write(connection: Connection) -> Job:
+            now = self._clock()
+            running = running_bundles(connection, {place.names}).get(place.names)
+            if running is None:
+                raise missing_environment(connection, *place.names)
+            environment, deadline = running.environment, now + deadline_seconds
+            statement = make_statement(
+                random_base32(JOB_ID_LENGTH),
+                Target(*place.names, environment.type, environment.cluster),
+                Change(bundle_sha256, running.bundle_sha256, strategy=Strategy.PLAN, consents=consents),
+                namespaces,
+                now=now,
+                expires=deadline,
+            )
+            job = NewJob(
+                id=random_base32(JOB_ID_LENGTH),
+                organization=place.organization,
+                cluster=environment.cluster,
+                kind=JobKind.PLAN,
+                application=place.application,
+                environment=place.environment,
+                deployment_id=None,
+                exclusive=False,
+                wait_seconds=deadline_seconds,
+                deadline=deadline,
+                created_by=trail.actor.id,
+            )
+            envelope = sign_statement(statement, self._signer).model_dump_json(by_alias=True)
+            trail.note(connection, after={"job": job.id, "bundle": bundle_sha256, "consents": sorted(consents)})
+            return ask_for_plan(connection, NewPlan(job, bundle_sha256, envelope), now)
 
         return await self._store.write(write)
 

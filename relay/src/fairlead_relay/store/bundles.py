@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, literal, select
 
-from fairlead_relay.store.schema import bundles, deployments, jobs
+from fairlead_relay.store.schema import bundles, deployments, jobs, plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,12 @@ def add_bundle(connection: Connection, bundle: Bundle) -> bool:
 
 
 def serves_cluster(connection: Connection, organization: str, cluster: str, sha256: str) -> bool:
-    """Tell whether an unfinished job of a cluster deploys this bundle: only then may the cluster's agent fetch it."""
-    query = (
-        select(literal(1))
-        .select_from(deployments.join(jobs, jobs.c.deployment_id == deployments.c.id))
-        .where(
-            jobs.c.organization == organization,
-            jobs.c.cluster == cluster,
-            jobs.c.finished_at.is_(None),
-            deployments.c.bundle_sha256 == sha256,
-        )
+    """Tell whether an unfinished job of a cluster offers this bundle: only then may the cluster's agent fetch it."""
+    theirs = (jobs.c.organization == organization, jobs.c.cluster == cluster, jobs.c.finished_at.is_(None))
+    deployed = deployments.join(jobs, jobs.c.deployment_id == deployments.c.id)
+    planned = plans.join(jobs, jobs.c.id == plans.c.job_id)
+    offers = (
+        select(literal(1)).select_from(deployed).where(*theirs, deployments.c.bundle_sha256 == sha256),
+        select(literal(1)).select_from(planned).where(*theirs, plans.c.bundle_sha256 == sha256),
     )
-    return connection.scalar(query.limit(1)) is not None
+    return any(connection.scalar(offer.limit(1)) is not None for offer in offers)

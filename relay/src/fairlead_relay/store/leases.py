@@ -16,9 +16,10 @@ from typing import Final
 from sqlalchemy import Connection, and_, bindparam, case, exists, false, func, literal, or_, select, update
 
 from fairlead_relay.store.jobs import JOB_COLUMNS, NOW, Job, Stop, Transition, is_one_of, job_of
+from fairlead_relay.store.plans import plan_content
 from fairlead_relay.store.schema import agents, bundles, deployments, jobs
 from fairlead_shared.errors import ErrorCode
-from fairlead_shared.jobs import HELD_STATES, JobEvent, JobState
+from fairlead_shared.jobs import HELD_STATES, JobEvent, JobKind, JobState
 from fairlead_shared.progress import Outcome
 
 
@@ -148,6 +149,8 @@ def lease_next(connection: Connection, to: LeaseTo, now: float) -> LeasedJob | N
 
 
 def _with_content(connection: Connection, job: Job) -> LeasedJob:
+    if job.kind is JobKind.PLAN:
+        return LeasedJob(job, *plan_content(connection, job.id))
     if job.deployment_id is None:
         return LeasedJob(job, None, 0)
     envelope, size = connection.execute(_CONTENT, {"deployment_id": job.deployment_id}).one()

@@ -2,7 +2,7 @@
 Retention: which history may be forgotten, and forgetting it, some at a time.
 
 Kept whatever its age: what an environment runs (its newest success), its newest deployments, everything that has not
-ended. Bundles go with the last deployment that names them. The content of bundles is the blob port's to forget.
+ended. Bundles go with the last deployment or plan that names them. The content of bundles is the blob port's to forget.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select
 
-from fairlead_relay.store.schema import bundles, deployments, job_events, jobs
+from fairlead_relay.store.schema import bundles, deployments, job_events, jobs, plans
 from fairlead_shared.jobs import JobState
 
 KEPT_DEPLOYMENTS: Final = 20
 """Of each environment: far more than anybody rolls back over."""
 LOOSE_SECONDS: Final = 7 * 86_400.0
-"""Life of jobs without a deployment, such as health checks: their answer was read when it came."""
+"""Life of jobs without a deployment, such as health checks and plans: their answer was read when it came."""
 BUNDLE_GRACE_SECONDS: Final = 86_400.0
-"""Between the upload of a bundle and the first deployment of it."""
+"""Between the upload of a bundle and the first deployment or plan of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,15 @@ _LOOSE_JOBS: Final = (
     .where(jobs.c.deployment_id.is_(None), jobs.c.finished_at < bindparam("of_finished_before"))
     .limit(bindparam("of_limit"))
 )
-_IS_DEPLOYED: Final = exists().where(
-    deployments.c.organization == bundles.c.organization, deployments.c.bundle_sha256 == bundles.c.sha256
+_IS_NEEDED: Final = or_(
+    exists().where(
+        deployments.c.organization == bundles.c.organization, deployments.c.bundle_sha256 == bundles.c.sha256
+    ),
+    exists().where(plans.c.organization == bundles.c.organization, plans.c.bundle_sha256 == bundles.c.sha256),
 )
 _LOOSE_BUNDLES: Final = (
     select(bundles.c.organization, bundles.c.sha256)
-    .where(bundles.c.created_at < bindparam("of_created_before"), ~_IS_DEPLOYED)
+    .where(bundles.c.created_at < bindparam("of_created_before"), ~_IS_NEEDED)
     .limit(bindparam("of_limit"))
 )
 
@@ -123,11 +126,12 @@ def forget(connection: Connection, what: Forgettable, now: float) -> Forgettable
 
 def _forget_jobs(connection: Connection, ids: Sequence[str]) -> None:
     connection.execute(delete(job_events).where(job_events.c.job_id.in_(ids)))
+    connection.execute(delete(plans).where(plans.c.job_id.in_(ids)))
     connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
 
 
 def _forget_bundle(connection: Connection, organization: str, sha256: str, now: float) -> bool:
-    this = (bundles.c.organization == organization, bundles.c.sha256 == sha256, ~_IS_DEPLOYED)
+    this = (bundles.c.organization == organization, bundles.c.sha256 == sha256, ~_IS_NEEDED)
     old = bundles.c.created_at < now - BUNDLE_GRACE_SECONDS
     return connection.execute(delete(bundles).where(*this, old)).rowcount > 0
 

@@ -368,6 +368,19 @@ Index(
 )
 Index(None, jobs.c.organization, jobs.c.sequence)
 
+plans = Table(
+    "plans",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("organization", Text, nullable=False),
+    Column("bundle_sha256", Text, nullable=False),
+    Column("envelope", Text, nullable=False),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"]),
+    ForeignKeyConstraint(["organization", "bundle_sha256"], ["bundles.organization", "bundles.sha256"]),
+)
+# Whether a bundle may be forgotten is asked for each.
+Index(None, plans.c.organization, plans.c.bundle_sha256)
+
 job_events = Table(
     "job_events",
     metadata,

@@ -17,7 +17,7 @@ VIEWER_MAY_POST = {
 }
 ADMINS_ALONE = re.compile(r"/tokens$|/audit$")
 """Even to read."""
-DEPLOYER_MAY = re.compile(r"/bundles/|/deployments|/rollback|/cancel")
+DEPLOYER_MAY = re.compile(r"/bundles/|/deployments|/plans|/rollback|/cancel")
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,25 @@ import asyncio
 import json
 import time
 
+from fairlead_shared.bundle import make_bundle
 from fairlead_shared.frames import JobCancel
 from fairlead_shared.jobs import JobKind
 from fairlead_shared.objects import ObjectRef
-from fairlead_shared.progress import HealthEvent, HealthStatus, Outcome, Step
+from fairlead_shared.progress import (
+    Action,
+    FieldChange,
+    HealthEvent,
+    HealthStatus,
+    Outcome,
+    PlannedEvent,
+    Step,
+)
+from tests.integration.bundles import upload
 from tests.integration.conftest import Tenant
 from tests.integration.scripted_agent import step
 from tests.polling import eventually
+
+CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "shop"}}
 
 
 async def test_a_health_check_asks_the_agent_and_keeps_its_answer(tenant: Tenant) -> None:
@@ -46,6 +58,52 @@ def test_a_health_check_of_an_absent_agent_waits_and_says_so(tenant: Tenant) -> 
     shown = tenant.viewer.ask("GET", f"{tenant.path}/jobs/{made['id']}")
     assert (shown["state"], shown["kind"], shown["deployment_id"]) == ("queued", "health", None)
     assert shown["reason"].startswith("waits for agent")
+
+
+async def test_a_plan_is_offered_with_what_it_plans_and_its_answer_is_kept(tenant: Tenant) -> None:
+    """The statement is signed for a plan; what the agent says of each object are the job's events; none is deployed."""
+    agent, bundle = await tenant.enrol(), make_bundle([CONFIG])
+    await asyncio.to_thread(upload, tenant.deployer, tenant.organization, bundle)
+    body = {"bundle_sha256": bundle.sha256, "consents": ["recreate"], "deadline_seconds": 50}
+    made = await tenant.ask("POST", f"{tenant.environment}/plans", body, 202)
+    assert isinstance(made, dict)
+    assert (made["kind"], made["state"], made["deployment_id"]) == ("plan", "queued", None)
+    ref = ObjectRef.of(CONFIG)
+    field = FieldChange(pointer="/data/a", before='"1"', after='"2"')
+    async with agent.connect() as connection:
+        offer = await connection.wait_offer()
+        statement = connection.statement(offer)
+        assert (offer.job_kind, statement.strategy, statement.consents) == (JobKind.PLAN, "plan", ("recreate",))
+        await connection.accept(offer)
+        assert await connection.fetch(bundle.sha256) == bundle.content
+        event = PlannedEvent(key="planned/a", at=1, object=ref, action=Action.CHANGED, fields=(field,))
+        await connection.report(offer.job_id, offer.token, event)
+        await connection.finish(offer.job_id, offer.token)
+    answer = tenant.viewer.get(
+        f"{tenant.path}/jobs/{made['id']}/events?follow=false", headers={"Accept": "application/x-ndjson"}
+    )
+    told = [json.loads(line)["event"] for line in answer.text.splitlines()]
+    (planned,) = [event for event in told if event["type"] == "planned"]
+    assert planned["fields"] == [{"pointer": "/data/a", "before": '"1"', "after": '"2"', "masked": False}]
+    assert tenant.viewer.ask("GET", f"{tenant.environment}/deployments")["items"] == []
+    assert tenant.viewer.ask("GET", tenant.environment)["latest"] is None
+
+
+def test_who_may_not_deploy_may_not_plan(tenant: Tenant) -> None:
+    """A plan has the agent read the cluster with what somebody chose; it is in the audit log, as its denial is."""
+    bundle = make_bundle([CONFIG])
+    upload(tenant.deployer, tenant.organization, bundle)
+    body = {"bundle_sha256": bundle.sha256}
+    tenant.viewer.ask("POST", f"{tenant.environment}/plans", body, 403)
+    tenant.deployer.ask("POST", f"{tenant.environment}/plans", {"bundle_sha256": "b" * 64}, 404)
+    tenant.deployer.ask("POST", f"{tenant.environment}/plans", {**body, "deadline_seconds": 0}, 422)
+    tenant.deployer.ask("POST", f"{tenant.environment}/plans", {**body, "consents": ["everything"]}, 422)
+    made = tenant.deployer.ask("POST", f"{tenant.environment}/plans", body, 202)
+    records = tenant.admin.ask("GET", f"{tenant.path}/audit?verb=plan.create")["items"]
+    assert sorted(record["outcome"] for record in records) == ["denied", "failed", "failed", "failed", "succeeded"]
+    assert made["id"] in {(record["after"] or {}).get("job") for record in records}
+    (listed,) = tenant.viewer.ask("GET", f"{tenant.path}/jobs?kind=plan")["items"]
+    assert listed["reason"].startswith("waits for agent")
 
 
 def test_an_unknown_job_is_not_found(tenant: Tenant) -> None:

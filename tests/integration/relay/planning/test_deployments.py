@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from fairlead_relay.store.audit import Actor, Trail
 from fairlead_relay.store.bundles import Bundle, add_bundle
 from fairlead_relay.store.clusters import create_cluster
 from fairlead_relay.store.organizations import ensure_organization
-from fairlead_relay.store.schema import deployments
+from fairlead_relay.store.plans import plan_content
+from fairlead_relay.store.schema import audit_records, deployments
 from fairlead_shared.envelope import Envelope, verify
 from fairlead_shared.jobs import JobKind, JobState
-from fairlead_shared.statement import PAYLOAD_TYPE, DeploymentStatement
+from fairlead_shared.statement import PAYLOAD_TYPE, Consent, DeploymentStatement, Strategy
 
 NOW = 1_800_000_000.0
 PLACE = Place("acme", "shop", "staging")
@@ -134,6 +136,27 @@ async def test_a_rollback_without_a_success_has_nowhere_to_go(planner: Planner) 
     await planner.deploy(request(), BUNDLE, {})
     with pytest.raises(Conflict):
         await planner.roll_back(request("e" * 26), None)
+
+
+async def test_a_plan_is_signed_for_nothing_else(store: Store, planner: Planner) -> None:
+    """Its statement says so and ends with the job; no deployment is stored, and the audit log knows who asked."""
+    job = await planner.plan(PLACE, TRAIL, BUNDLE, frozenset({Consent.PRUNE}), 60.0)
+    assert (job.kind, job.exclusive, job.deadline, job.deployment_id) == (JobKind.PLAN, False, NOW + 60, None)
+    content, size = await store.read(lambda c: plan_content(c, job.id))
+    payload, _ = verify(Envelope.model_validate_json(content), PAYLOAD_TYPE, {"relay": KEY.public_key()}, 1)
+    statement = DeploymentStatement.from_bytes(payload)
+    assert (statement.strategy, statement.namespaces, statement.bundle_sha256) == (
+        Strategy.PLAN,
+        ("shop", "web"),
+        BUNDLE,
+    )
+    assert (statement.consents, statement.not_before, statement.expires, size) == ((Consent.PRUNE,), NOW, NOW + 60, 10)
+    assert await store.read(lambda c: c.scalars(select(deployments.c.id)).all()) == []
+    records = await store.read(lambda c: c.execute(select(audit_records.c.target, audit_records.c.after)).all())
+    assert [(target, json.loads(after)["job"]) for target, after in records] == [("environment/shop/staging", job.id)]
+    for place, bundle in ((Place("acme", "shop", "nowhere"), BUNDLE), (PLACE, "b" * 64)):
+        with pytest.raises(NotFound):
+            await planner.plan(place, TRAIL, bundle, frozenset(), 60.0)
 
 
 async def test_a_health_check_needs_only_its_environment(planner: Planner) -> None:

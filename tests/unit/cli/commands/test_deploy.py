@@ -25,6 +25,7 @@ from tests.unit.cli.scripted_relay import (
     stream,
 )
 from tests.unit.cli.test_bundling import CONFIG, SECRET, sealing_key
+from tests.unit.cli.test_planning import job, told
 from tests.unit.cli.test_programs import program
 
 Fairlead = Callable[..., Result]
@@ -169,7 +170,33 @@ def test_a_chart_is_rendered_for_its_environment(
     assert relay.bodies(CREATE)[0]["origins"] == {"ConfigMap shop/c": f"{home}/chart/t.yaml"}
 
 
-def test_a_dry_run_sends_nothing_and_pins_nothing(
+DRY_RUN = ("deploy", "-f", "-", "--env", "shop/staging", "--dry-run")
+
+
+def test_a_dry_run_asks_the_agent_and_deploys_nothing(fairlead: Fairlead, calls: Calls, relay: ScriptedRelay) -> None:
+    """The whole plan, with what stays as it is; the exit code says whether it could be done."""
+    sha256 = calls.accept_bundles(CONFIG)
+    web = {"api_version": "v1", "kind": "ConfigMap", "namespace": "shop", "name": "c"}
+    planned = {"type": "planned", "object": web, "action": "unchanged"}
+    relay.answer(f"POST {ENVIRONMENT}/plans", job())
+    refused = {"type": "result", "outcome": "failed", "cause": "no"}
+    relay.answer(
+        f"GET {ORGANIZATION}/jobs/plan1/events",
+        told(planned, {"type": "result", "outcome": "succeeded"}),
+        told(planned, refused),
+    )
+    plain = fairlead(*DRY_RUN, "--prune-many", "--timeout", "10s", stdin=CONFIG)
+    assert (plain.exit_code, plain.stdout) == (0, "  ConfigMap shop/c (<stdin>:1) unchanged\n")
+    assert plain.stderr == "1 unchanged; by the cluster's own dry-run. Nothing was changed.\n"
+    assert relay.bodies(f"POST {ENVIRONMENT}/plans") == [
+        {"bundle_sha256": sha256, "deadline_seconds": 15, "consents": ["prune"]}
+    ]
+    assert CREATE not in relay.calls()
+    refusal = fairlead(*DRY_RUN, "-o", "json", stdin=CONFIG)
+    assert (refusal.exit_code, json.loads(refusal.stdout)["is_possible"]) == (5, False)
+
+
+def test_a_dry_run_without_a_plan_compares_bundles(
     fairlead: Fairlead, calls: Calls, relay: ScriptedRelay, home: Path
 ) -> None:
     """What would be done to each object, with its place; the hash, unless sealing makes another each time."""
@@ -177,25 +204,23 @@ def test_a_dry_run_sends_nothing_and_pins_nothing(
     current = deployment("succeeded", bundle_sha256=old.sha256)
     relay.change(f"GET {ENVIRONMENT}", environment(sealing_key=calls.key.model_dump(), current=current, latest=current))
     relay.answer(f"GET {ORGANIZATION}/bundles/{old.sha256}", httpx.Response(200, content=old.content))
-    arguments = ("deploy", "-f", "-", "--env", "shop/staging", "--dry-run")
-    plain = fairlead(*arguments, stdin=CONFIG)
+    sha256 = calls.accept_bundles(CONFIG)
+    relay.answer(f"POST {ENVIRONMENT}/plans", problem(404, "not_found", "no such route"))
+    plain = fairlead(*DRY_RUN, stdin=CONFIG)
     assert plain.exit_code == 0
     assert [line.split() for line in plain.stdout.splitlines()] == [
         ["OBJECT", "ACTION", "ORIGIN"],
         ["ConfigMap", "shop/c", "created", "<stdin>:1"],
         ["ConfigMap", "shop/old", "pruned", "-"],
     ]
-    sha256 = make_bundle(one.manifest for one in read_manifests([Text("x", CONFIG)], "shop")).sha256
+    assert "knows no plans. Compared with what was deployed last instead" in plain.stderr
     assert f"1 created, 1 pruned; compared with deployment {DEPLOYMENT_ID}; bundle {sha256}, " in plain.stderr
-    assert json.loads(fairlead(*arguments, "-o", "json", stdin=CONFIG).stdout)["bundle_sha256"] == sha256
-    assert fairlead(*arguments, "-o", "name", stdin=CONFIG).stdout.splitlines() == [
+    assert json.loads(fairlead(*DRY_RUN, "-o", "json", stdin=CONFIG).stdout)["bundle_sha256"] == sha256
+    assert fairlead(*DRY_RUN, "-o", "name", stdin=CONFIG).stdout.splitlines() == [
         "ConfigMap shop/c",
         "ConfigMap shop/old",
     ]
-    sealed = json.loads(fairlead(*arguments, "-o", "json", stdin=SECRET).stdout)
-    assert (sealed["bundle_sha256"], sealed["objects"][1]["action"]) == (None, "created")
-    assert not (home / "known_recipients").exists()
-    assert {call.partition(" ")[0] for call in relay.calls()} == {"GET"}
+    assert CREATE not in relay.calls()
 
 
 def test_a_dry_run_cannot_be_watched(fairlead: Fairlead, relay: ScriptedRelay) -> None:

@@ -17,6 +17,6 @@ async def test_its_table_comes_and_goes(store: Store) -> None:
     """With those of later revisions, and nothing else."""
     made = await store.write(_tables)
     await downgrade(store, "v0006")
-    assert made - await store.write(_tables) == {"labels", "audit_records"}
+    assert made - await store.write(_tables) == {"labels", "audit_records", "plans"}
     await store.write(migrate)
     assert await store.write(_tables) == made
