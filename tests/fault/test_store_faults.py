@@ -1,24 +1,34 @@
-"""A disk that is full, a database that is gone or away: said clearly, nothing lost, and over without a restart."""
+"""A disk that is full, a database that is away, damaged or gone: said clearly, nothing lost, and mended as can be."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
 
+from fairlead_relay.commands.root import cli
+from fairlead_relay.errors import StoreDamaged
+from fairlead_relay.store import Store
+from fairlead_relay.store.meta import store_epoch
+from fairlead_relay.store.organizations import Organization, ensure_organization
 from fairlead_shared.frames import HelloJob
 from tests.conformance.postgresql import running_postgresql
 from tests.fault.scale import scaled
 from tests.integration.bundles import config_maps, deployment_id, upload
 from tests.integration.conftest import Tenant, make_tenant
 from tests.integration.relay_process import RelayProcess
-from tests.polling import eventually
+from tests.polling import eventually, wait_until
 
 DISK_MIB = 24
 AWAY_SECONDS = float(scaled(3, 30))
@@ -109,6 +119,89 @@ def test_a_disk_that_is_read_only(tenant: Tenant, disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True, timeout=10)
     tenant.relay.start()
     assert stored(tenant) == accepted
+
+
+def damage(file: Path) -> None:
+    """Write nonsense over everything in an SQLite file but its head."""
+    with sqlite3.connect(file) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    with file.open("r+b") as content:
+        content.seek(4096)
+        content.write(os.urandom(max(0, file.stat().st_size - 4096)))
+
+
+def test_a_file_that_is_damaged_while_the_relay_serves(tenant: Tenant, disk: Path, tmp_path: Path) -> None:
+    """It is said everywhere, nothing more is written, no start is allowed, and a backup brings back what it holds."""
+    bundle = config_maps()
+    upload(tenant.deployer, tenant.organization, bundle)
+    accepted = {ask(tenant, bundle.sha256)[1]["id"]}
+    data, backup = disk / "data", tmp_path / "relay.backup"
+    command = ["backup", "--data-dir", str(data), "--output", str(backup)]
+    assert CliRunner().invoke(cli, command).exit_code == 0
+    damage(data / "relay.db")
+
+    def is_found() -> bool:
+        # What SQLite has in its memory is good; a write has the readers look at the file again.
+        ask(tenant, bundle.sha256)
+        return tenant.viewer.get("/readyz").status_code == 503
+
+    wait_until(is_found, "the damage to be found", 30)
+    files = [data / "relay.db", data / "relay.db-wal"]
+    left = [file.read_bytes() for file in files]
+    for answer in (
+        tenant.viewer.get("/readyz"),
+        tenant.viewer.get(f"{tenant.environment}/deployments"),
+        tenant.deployer.post(f"{tenant.path}/applications", json={"name": "other"}),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert "database is damaged" in answer.json()["detail"]
+    assert tenant.relay.log.read_text().count("store damaged") == 1
+    found = CliRunner().invoke(cli, ["doctor", "--data-dir", str(data)])
+    assert found.exit_code == 1
+    assert "move the file away" in found.stdout
+    tenant.relay.kill()
+    assert [file.read_bytes() for file in files] == left
+    serve = [sys.executable, "-m", "fairlead_relay", "serve", "--data-dir", str(data), "--api-listen", ":0"]
+    ended = subprocess.run(serve, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr.count("the database is damaged")) == (1, 1)
+    for file in data.glob("relay.db*"):
+        file.unlink()
+    restored = CliRunner().invoke(cli, ["restore", "--data-dir", str(data), str(backup)])
+    assert restored.exit_code == 0, restored.output
+    tenant.relay.start()
+    assert stored(tenant) == accepted
+
+
+async def test_what_shares_a_commit_with_a_write_that_finds_damage_is_not_stored(tmp_path: Path) -> None:
+    """Nor is anything afterwards, nor read: each caller gets the error."""
+    store = Store(f"sqlite:///{tmp_path}/relay.db", lambda *_: None)
+    await store.start()
+    corrupt = sqlite3.DatabaseError("database disk image is malformed")
+    corrupt.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+    def find_damage(_: Connection) -> None:
+        raise DatabaseError("SELECT", {}, corrupt)
+
+    def add(name: str) -> Callable[[Connection], Organization]:
+        return lambda connection: ensure_organization(connection, name, 0.0)
+
+    try:
+        await store.write(add("before"))
+        writes = (store.write(add("beside")), store.write(find_damage), store.write(add("behind")))
+        answers = await asyncio.gather(*writes, return_exceptions=True)
+        # The first may have been on its way alone.
+        assert [type(answer) for answer in answers[1:]] == [StoreDamaged, StoreDamaged]
+        with pytest.raises(StoreDamaged):
+            await store.write(add("after"))
+        with pytest.raises(StoreDamaged):
+            await store.read(store_epoch)
+    finally:
+        await store.stop()
+    with sqlite3.connect(tmp_path / "relay.db") as database:
+        names = {name for (name,) in database.execute("SELECT name FROM organizations")}
+    database.close()
+    assert names == {"before"} | ({"beside"} if isinstance(answers[0], Organization) else set())
 
 
 async def test_a_database_that_is_away(tmp_path: Path) -> None:

@@ -26,13 +26,13 @@ from cryptography import x509
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from fairlead_relay.errors import AuditBroken, AuthorityDamaged, RelayError, StoreError
+from fairlead_relay.errors import AuditBroken, AuthorityDamaged, RelayError, StoreDamaged, StoreError
 from fairlead_relay.pki.authority import CertificateAuthority
 from fairlead_relay.pki.generations import authority_files
 from fairlead_relay.settings import Settings, parse_listen
 from fairlead_relay.store.audit import check_chain
 from fairlead_relay.store.blobs import open_blobs
-from fairlead_relay.store.engines import check_place, parse_url, reader_engine, translate
+from fairlead_relay.store.engines import check_file, check_place, parse_url, reader_engine, translate
 from fairlead_relay.store.migrate import can_use, knows_schema, newest_schema, schema_of
 from fairlead_relay.store.schema import agents, bundles, organizations
 from fairlead_shared.findings import Finding
@@ -157,10 +157,19 @@ class Doctor:
             began = time.monotonic()
             with engine.connect() as connection, connection.begin():
                 self._examine_schema(connection, time.monotonic() - began)
+        except StoreDamaged as error:
+            self._fail_damaged(error)
         except SQLAlchemyError as error:
-            self._fail("database", str(translate(error)), "see that it runs, and lets this relay's user in")
+            failed = translate(error)
+            if isinstance(failed, StoreDamaged):
+                self._fail_damaged(failed)
+            else:
+                self._fail("database", str(failed), "see that it runs, and lets this relay's user in")
         finally:
             engine.dispose()
+
+    def _fail_damaged(self, error: StoreDamaged) -> None:
+        self._fail("database", f"damaged: {error.reason}", error.remedy)
 
     def _examine_schema(self, connection: Connection, seconds: float) -> None:
         kind = connection.dialect.name
@@ -174,10 +183,7 @@ class Doctor:
             self._fail("database", f"{found}, of a newer relay", remedy)
             return
         if kind == "sqlite":
-            broken = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
-            if broken != "ok":
-                self._fail("database", f"{found}; damaged: {broken}", "restore it from a backup")
-                return
+            check_file(connection)
         elif not self._examine_server(connection, found):
             return
         self._pass("database", found if knows_schema(schema) else f"{found}, of a newer relay, which only added to it")

@@ -26,7 +26,8 @@ does. Tree:
     └── StoreError           store
         ├── StoreUnavailable the database did not answer; temporary
         ├── StoreOverloaded  too many writes wait; temporary
-        ├── StoreUnusable    wrong URL, unwritable directory, corrupt file, or a newer relay's schema; permanent
+        ├── StoreUnusable    wrong URL, unwritable directory, or a newer relay's schema; permanent
+        │   └── StoreDamaged the SQLite file is corrupt, or no database; nothing more is read or written
         └── BlobInvalid      content that is missing, or whose bytes are not those of its hash
 """
 
@@ -305,6 +306,16 @@ class StoreUnusable(StoreError):
     def __str__(self) -> str:
         """Render one sentence."""
         return f"the store cannot be used: {self.reason}"
+
+
+class StoreDamaged(StoreUnusable):
+    """The SQLite file is not what SQLite wrote. Permanent until it is restored and the relay started again."""
+
+    remedy = "stop the relay, move the file away with its -wal and -shm, and restore a backup"
+
+    def __str__(self) -> str:
+        """Render one sentence."""
+        return f"the database is damaged: {self.reason}; {self.remedy}"
 
 
 class BlobInvalid(StoreError):

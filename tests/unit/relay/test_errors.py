@@ -33,6 +33,10 @@ from fairlead_shared.errors import ErrorCode
         (errors.StoreUnavailable("why"), "the store is not available: why"),
         (errors.StoreOverloaded("10 writes wait"), "the store is not available: 10 writes wait"),
         (errors.StoreUnusable("why"), "the store cannot be used: why"),
+        (
+            errors.StoreDamaged("why"),
+            f"the database is damaged: why; {errors.StoreDamaged.remedy}",
+        ),
         (errors.BlobInvalid("ab" * 32, "it is not stored"), "content abababababab: it is not stored"),
     ],
 )

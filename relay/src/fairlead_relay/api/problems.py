@@ -19,7 +19,15 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fairlead_relay.errors import Conflict, NotFound, Outdated, RelayError, StoreUnavailable, StoreUnusable
+from fairlead_relay.errors import (
+    Conflict,
+    NotFound,
+    Outdated,
+    RelayError,
+    StoreDamaged,
+    StoreUnavailable,
+    StoreUnusable,
+)
 from fairlead_shared.errors import BundleInvalid, ErrorCode, NameInvalid
 
 MEDIA_TYPE = "application/problem+json"
@@ -177,7 +185,10 @@ def _on_relay(request: Request, error: Exception) -> JSONResponse:
 
 def store_failed(error: StoreUnavailable | StoreUnusable, method: str, path: str) -> Problem:
     """Return what a client gets when the store failed, and write the reason down, which is not for clients."""
-    if isinstance(error, StoreUnusable):
+    if isinstance(error, StoreDamaged):
+        # The store has said so once, with the reason: every request would say it again.
+        detail = "the relay's database is damaged; its operator must restore it from a backup"
+    elif isinstance(error, StoreUnusable):
         _log.error("store unusable", method=method, path=path, reason=error.reason)
         detail = "the relay's store cannot be used until its operator sees to it; try again later"
     else:

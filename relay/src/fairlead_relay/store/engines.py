@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from fairlead_relay.errors import StoreError, StoreUnavailable, StoreUnusable
+from fairlead_relay.errors import StoreDamaged, StoreError, StoreUnavailable, StoreUnusable
 
 _BUSY_SECONDS: Final = 5.0
 """How long a write waits for another process, e.g. `fairlead-relay token create` beside a running relay."""
@@ -29,14 +29,15 @@ _POSTGRESQL_OPTIONS: Final = {
     " -c synchronous_commit=on -c timezone=UTC",
 }
 _UNUSABLE: Final = (
-    "malformed",
-    "not a database",
     "unable to open",
     "readonly",
     "authentication failed",
     "does not exist",
 )
 """Words of drivers for what waiting does not mend."""
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_PRIMARY_CODE: Final = 0xFF
+"""SQLite's extended codes hold the primary one in their lowest byte."""
 
 
 def parse_url(url: str) -> URL:
@@ -147,10 +148,26 @@ def check_place(url: URL) -> None:
             raise StoreUnusable(f"the folder {folder} does not exist; create it")
 
 
+def check_file(connection: Connection) -> None:
+    """
+    Look through an SQLite file for damage, some seconds for each GiB; a server looks after its own.
+
+    Raises: StoreDamaged: it is not as SQLite wrote it.
+    """
+    if connection.dialect.name == "sqlite":
+        broken = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+        if broken != "ok":
+            raise StoreDamaged(" ".join(str(broken).split()))
+
+
 def translate(error: SQLAlchemyError) -> StoreError:
     """Return what a driver's error means for the relay, in one sentence."""
     words = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()
     sentence = words[0] if words else type(error).__name__
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    # Not by its words: a value may be malformed, too. The driver's own misuse has no code.
+    if isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorcode", 0) & _PRIMARY_CODE in _DAMAGED:
+        return StoreDamaged(sentence)
     if isinstance(error, DBAPIError) and any(word in sentence.lower() for word in _UNUSABLE):
         return StoreUnusable(sentence)
     if isinstance(error, OperationalError) and "locked" in sentence:

@@ -13,6 +13,9 @@ pays for it. Each commit announces itself to the other relays in its own transac
 
 **Reads** run on a small pool, each in one snapshot.
 
+**Damage** of an SQLite file, once it is seen, ends both: what is read may be wrong, and each write may spoil more of
+what could still be saved. A start looks through the whole file.
+
 Must not hold statements, and must not be given functions that wait for anything but the database.
 """
 
@@ -28,16 +31,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from fairlead_relay.errors import StoreOverloaded, StoreUnavailable
+from fairlead_relay.errors import StoreDamaged, StoreError, StoreOverloaded, StoreUnavailable
 from fairlead_relay.store.announcements import announce
-from fairlead_relay.store.engines import check_place, parse_url, reader_engine, translate, writer_engine
+from fairlead_relay.store.engines import check_file, check_place, parse_url, reader_engine, translate, writer_engine
 from fairlead_relay.store.meta import ensure_store_epoch
 from fairlead_relay.store.migrate import migrate, note_usable_from
 from fairlead_relay.store.outbox import Notice, outbox
 
+_log = structlog.get_logger(__name__)
 T = TypeVar("T")
 Item = TypeVar("Item")
 Together = Callable[[Connection, Sequence[Item]], Sequence[T | Exception]]
@@ -91,6 +96,8 @@ class Store:
         self._thread: threading.Thread | None = None
         self._readers: ThreadPoolExecutor | None = None
         self._reading = 0
+        self._damage: str | None = None
+        """What SQLite said of the file, once that was found to be damaged."""
         self.sender = secrets.token_hex(8)
         """Under this name its commits are announced to the other relays."""
         self.epoch = ""
@@ -138,7 +145,8 @@ class Store:
             run: Gets the connection; must be quick, and safe to be undone and never run again.
         Returns: What the function returned.
         Raises: Whatever the function raised; then nothing of it is stored. StoreOverloaded: nothing was run.
-            StoreUnavailable: the database failed; whether the write took effect is not known.
+            StoreUnavailable: the database failed; whether the write took effect is not known. StoreDamaged: it will
+            take no more.
         """
         # A function of its own for each call: it runs together with no other.
         return await self.write_together(lambda connection, _: [run(connection)], None)
@@ -159,6 +167,7 @@ class Store:
         loop = asyncio.get_running_loop()
         if self._thread is None:
             raise StoreUnavailable("it is stopped")
+        self._check_damage()
         future: asyncio.Future[T] = loop.create_future()
         try:
             self._waiting.put_nowait(_Write(together, item, loop, future))
@@ -171,7 +180,9 @@ class Store:
         Run a function that changes nothing, in one snapshot.
 
         Raises: Whatever the function raised. StoreOverloaded: nothing was run. StoreUnavailable: the database failed.
+            StoreDamaged: it is not to be relied upon.
         """
+        self._check_damage()
         if self._readers is None or self._reader is None or self._thread is None:
             raise StoreUnavailable("it is stopped")
         if self._reading >= _WAITING:
@@ -179,8 +190,21 @@ class Store:
         self._reading += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, _read, self._reader, run)
+        except StoreDamaged as error:
+            self._note_damage(error)
+            raise
         finally:
             self._reading -= 1
+
+    def _check_damage(self) -> None:
+        if self._damage is not None:
+            raise StoreDamaged(self._damage)
+
+    def _note_damage(self, error: StoreDamaged) -> None:
+        """Write it down once, and let nothing more be read or written."""
+        if self._damage is None:
+            self._damage = error.reason
+            _log.error("store damaged", reason=error.reason, remedy=error.remedy)
 
     def _write_loop(self, engine: Engine) -> None:
         stopping = False
@@ -208,6 +232,7 @@ class Store:
         notices: list[Notice] = []
         before = 0
         try:
+            self._check_damage()
             with engine.connect() as connection, connection.begin():
                 if connection.dialect.name == "postgresql":
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
@@ -218,10 +243,13 @@ class Store:
                 notices = list(outbox(connection))
                 if notices and connection.dialect.name == "postgresql":
                     before = announce(connection, self.sender, notices)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, StoreDamaged) as error:
             notices = []
+            failed = translate(error) if isinstance(error, SQLAlchemyError) else error
+            if isinstance(failed, StoreDamaged):
+                self._note_damage(failed)
             for write in batch:
-                write.result, write.error = None, translate(error)
+                write.result, write.error = None, _afresh(failed)
         # A loop that was closed meanwhile has nobody left who waits.
         for loop in {write.loop for write in batch if not write.loop.is_closed()}:
             loop.call_soon_threadsafe(self._answer, [write for write in batch if write.loop is loop], notices, before)
@@ -242,6 +270,7 @@ def _prepare(engine: Engine) -> str:
         with engine.connect() as connection, connection.begin():
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+            check_file(connection)
             migrate(connection)
             note_usable_from(connection)
             return ensure_store_epoch(connection)
@@ -255,6 +284,11 @@ def _read(engine: Engine, run: Callable[[Connection], T]) -> T:
             return run(connection)
     except SQLAlchemyError as error:
         raise translate(error) from error
+
+
+def _afresh(error: StoreError) -> StoreError:
+    """Return the same error for one more who waits: a traceback is each one's own."""
+    return type(error)(error.reason)
 
 
 def _gathered(batch: Sequence[_Write]) -> list[list[_Write]]:
@@ -273,6 +307,9 @@ def _run_in_savepoint(connection: Connection, writes: list[_Write]) -> None:
     except Exception as error:
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             raise
+        failed = translate(error) if isinstance(error, SQLAlchemyError) else error
+        if isinstance(failed, StoreDamaged):
+            raise failed from error  # nothing of this commit is to be written
         del outbox(connection)[told:]
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_write")
         if len(writes) > 1:
@@ -280,7 +317,7 @@ def _run_in_savepoint(connection: Connection, writes: list[_Write]) -> None:
             for write in writes:
                 _run_in_savepoint(connection, [write])
         else:
-            writes[0].error = translate(error) if isinstance(error, SQLAlchemyError) else error
+            writes[0].error = failed
     else:
         for statement in _NEXT_SAVEPOINT[connection.dialect.name]:
             connection.exec_driver_sql(statement)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from fairlead_relay.errors import StoreUnavailable, StoreUnusable
-from fairlead_relay.store.engines import check_place, parse_url, reader_engine, translate, writer_engine
+from fairlead_relay.errors import StoreDamaged, StoreUnavailable, StoreUnusable
+from fairlead_relay.store.engines import check_file, check_place, parse_url, reader_engine, translate, writer_engine
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,29 @@ def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
     other.dispose()
 
 
+def of_sqlite(words: str, code: int) -> sqlite3.DatabaseError:
+    """Return an error as the driver makes it."""
+    error = sqlite3.DatabaseError(words)
+    error.sqlite_errorcode = code
+    return error
+
+
+def test_a_file_is_looked_through_for_damage(tmp_path: Path) -> None:
+    """What no statement ever stored is found, though none fails."""
+    url = parse_url(f"sqlite:///{tmp_path}/relay.db")
+    engine = writer_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE t (a CHECK (a > 0))"))
+        connection.execute(text("INSERT INTO t VALUES (1), (2)"))
+        check_file(connection)
+        connection.execute(text("PRAGMA ignore_check_constraints = ON"))
+        connection.execute(text("UPDATE t SET a = 0"))
+        connection.execute(text("PRAGMA ignore_check_constraints = OFF"))
+        with pytest.raises(StoreDamaged, match="CHECK constraint failed in t"):
+            check_file(connection)
+    engine.dispose()
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
@@ -88,9 +112,24 @@ def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
             "the store is not available: disk I/O error",
         ),
         (
-            DatabaseError("SELECT", {}, Exception("database disk image is malformed")),
+            DatabaseError("SELECT", {}, of_sqlite("database disk image is malformed", sqlite3.SQLITE_CORRUPT)),
+            StoreDamaged,
+            str(StoreDamaged("database disk image is malformed")),
+        ),
+        (
+            DatabaseError("SELECT", {}, of_sqlite("corrupt index", sqlite3.SQLITE_CORRUPT | 3 << 8)),
+            StoreDamaged,
+            str(StoreDamaged("corrupt index")),
+        ),
+        (
+            DatabaseError("SELECT", {}, of_sqlite("malformed JSON", sqlite3.SQLITE_ERROR)),
+            StoreUnavailable,
+            "the store is not available: malformed JSON",
+        ),
+        (
+            DatabaseError("SELECT", {}, Exception("password authentication failed")),
             StoreUnusable,
-            "the store cannot be used: database disk image is malformed",
+            "the store cannot be used: password authentication failed",
         ),
         (PoolTimeoutError("QueuePool limit"), StoreUnavailable, "the store is not available: QueuePool limit"),
     ],
