@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import pty
 import signal
 import sys
+import termios
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +79,32 @@ class Running:
         return Ended(code, self.stdout.decode(), self.stderr.decode())
 
 
+@dataclass
+class AtTerminal:
+    """A program at a terminal of its own."""
+
+    keyboard: int
+    """Descriptor: what is written to it is typed."""
+    shown: bytearray = field(default_factory=bytearray)
+
+    def type(self, text: str) -> None:
+        """Press keys."""
+        os.write(self.keyboard, text.encode())
+
+    def look(self) -> None:
+        """Take what the program wrote."""
+        with contextlib.suppress(OSError):  # the program has ended
+            self.shown += os.read(self.keyboard, 65_536)
+
+    async def wait_for(self, text: str) -> None:
+        """Wait until the program has written something."""
+
+        async def is_there() -> bool:
+            return text.encode() in self.shown
+
+        await eventually(is_there, f"{text!r} in {bytes(self.shown)!r}", ENDS_SECONDS)
+
+
 @dataclass(frozen=True)
 class Developer:
     """Somebody with a home, who may be logged in."""
@@ -113,6 +141,30 @@ class Developer:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+    @contextlib.asynccontextmanager
+    async def at_terminal(self, program: str, *arguments: str, **variables: str) -> AsyncIterator[AtTerminal]:
+        """Start a program with a terminal of its own and further environment variables; it is killed at the end."""
+        with screen() as (keyboard, terminal):
+            process = await asyncio.create_subprocess_exec(
+                program,
+                *arguments,
+                stdin=terminal,
+                stdout=terminal,
+                stderr=terminal,
+                env=self.environment() | variables,
+                cwd=self.home,
+                start_new_session=True,
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            )
+            at_terminal = AtTerminal(keyboard)
+            asyncio.get_running_loop().add_reader(keyboard, at_terminal.look)
+            try:
+                yield at_terminal
+            finally:
+                asyncio.get_running_loop().remove_reader(keyboard)
+                process.kill()
+                await process.wait()
 
     async def run(self, *arguments: str, stdin: str = "", **variables: str) -> Ended:
         """Run a command to its end, with further environment variables."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from fairlead_shared.progress import (
 )
 from fairlead_shared.sealing import SealContext, unseal
 from fairlead_shared.statement import Strategy
+from tests.cluster.debian import ensure_packages
 from tests.integration.developer import ENDS_SECONDS, Developer, screen
 from tests.integration.relay_process import RelayProcess
 from tests.integration.scripted_agent import AgentConnection, ScriptedAgent, step
@@ -398,6 +400,37 @@ async def test_shells_complete_what_is_there(team: Team) -> None:
     assert await completed("fairlead status sh") == ["plain,shop/staging"]
     assert await completed("fairlead cluster show h") == ["plain,harbour"]
     assert await completed("fairlead status sh", FAIRLEAD_SERVER="http://127.0.0.1:9", FAIRLEAD_TOKEN="flt_a_b") == []
+
+
+@pytest.fixture(scope="module")
+def shells() -> None:
+    """Install the shells that people use beside bash."""
+    ensure_packages(["zsh", "fish"])
+
+
+@pytest.mark.parametrize(
+    ("shell", "arguments", "set_up"),
+    [
+        ("bash", ("--norc", "-i"), "source <(fairlead completion bash); echo set-$((20 + 2))"),
+        (
+            "zsh",
+            ("-f", "-i"),
+            "autoload -Uz compinit && compinit -u -D; source <(fairlead completion zsh); echo set-$((20 + 2))",
+        ),
+        ("fish", ("--no-config", "-i"), "fairlead completion fish | source; echo set-(math 20 + 2)"),
+    ],
+)
+@pytest.mark.usefixtures("shells")
+async def test_a_shell_completes_at_the_tab_key(
+    team: Team, shell: str, arguments: tuple[str, ...], set_up: str
+) -> None:
+    """The script that `completion` prints, in the shell itself: a name of the relay after half of it and a tab."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    async with team.developer.at_terminal(shell, *arguments, PATH=path, HOME=str(team.developer.home)) as terminal:
+        terminal.type(f"{set_up}\n")
+        await terminal.wait_for("set-22")
+        terminal.type("fairlead status sh\t")
+        await terminal.wait_for("shop/staging")
 
 
 async def test_wrong_tokens_and_relays(
