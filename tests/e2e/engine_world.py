@@ -202,6 +202,7 @@ async def world(
     *,
     rules: Sequence[Mapping[str, Any]] = APPLICATION_RULES,
     cluster_rules: Sequence[Mapping[str, Any]] = (),
+    own_rules: Sequence[Mapping[str, Any]] = STATE_RULES,
     client_type: type[KubeClient] = KubeClient,
 ) -> AsyncIterator[World]:
     """
@@ -212,12 +213,17 @@ async def world(
         directory: For the token, readable by nobody else.
         rules: What the agent may do in the application's namespace.
         cluster_rules: What it may do in the whole cluster.
+        own_rules: What it may do in its own namespace.
         client_type: Client to use; tests of crashes take one that fails.
     """
     suffix = secrets.token_hex(4)
     namespace, agent_namespace = f"shop-{suffix}", f"agent-{suffix}"
     text = json.dumps(
-        {"apiVersion": "v1", "kind": "List", "items": _grants(namespace, agent_namespace, rules, cluster_rules)}
+        {
+            "apiVersion": "v1",
+            "kind": "List",
+            "items": _grants(namespace, agent_namespace, rules, cluster_rules, own_rules),
+        }
     )
     await asyncio.to_thread(cluster.kubectl, "create", "-f", "-", input=text)
     directory.mkdir(parents=True, exist_ok=True)
@@ -257,6 +263,7 @@ def _grants(
     agent_namespace: str,
     rules: Sequence[Mapping[str, Any]],
     cluster_rules: Sequence[Mapping[str, Any]],
+    own_rules: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     subjects = [{"kind": "ServiceAccount", "name": "agent", "namespace": agent_namespace}]
     made: list[dict[str, Any]] = [
@@ -264,7 +271,7 @@ def _grants(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": agent_namespace}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "agent", "namespace": agent_namespace}},
     ]
-    roles = [("Role", namespace, rules), ("Role", agent_namespace, STATE_RULES)]
+    roles = [("Role", namespace, rules), ("Role", agent_namespace, own_rules)]
     if cluster_rules:
         roles.append(("ClusterRole", "", cluster_rules))
     for kind, where, granted in roles:

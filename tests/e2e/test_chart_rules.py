@@ -14,10 +14,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import structlog
 import yaml
 
+from fairlead_agent.checkpoint import Checkpoint, CheckpointStore
+from fairlead_agent.errors import MissingRight
+from fairlead_agent.identity_store import SECRET_NAME, IdentityStore
 from fairlead_agent.kube import resources
+from fairlead_agent.kube.state import StateObjects
+from fairlead_agent.leadership import Leadership
+from fairlead_agent.ports import StateKind
 from fairlead_shared.errors import ErrorCode
+from fairlead_shared.frames import JobOffer
 from fairlead_shared.progress import Outcome
 from tests.cluster.binaries import binary
 from tests.cluster.cluster import Cluster
@@ -96,12 +104,12 @@ def sample(resource: str, name: str) -> dict[str, Any]:
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
-def chart_rules() -> list[dict[str, Any]]:
-    """Return the rules of the Role that the chart makes in a bound namespace, by its defaults."""
+def role_of(template: str) -> list[dict[str, Any]]:
+    """Return the rules of the Role that a template of the chart makes, by its defaults, for one bound namespace."""
     environment = {"organization": "acme", "application": "shop", "environment": "*", "type": "*"}
     policy = {"bindings": [{"namespace": "shop", "environments": [environment]}]}
     values = {"relay": {"url": "wss://relay.invalid:7444"}, "policy": policy}
-    text = render("fairlead-agent", "one", "fairlead", values, "bound-roles.yaml")
+    text = render("fairlead-agent", "one", "fairlead", values, template)
     (role,) = [made for made in yaml.safe_load_all(text) if made and made["kind"] == "Role"]
     rules: list[dict[str, Any]] = role["rules"]
     return rules
@@ -127,7 +135,7 @@ def rules(control_plane: Cluster) -> list[dict[str, Any]]:
     """Render the chart's rules; helm is built here, which may take as long as it takes."""
     binary("helm")
     control_plane.kubectl("apply", "--filename=-", input=json.dumps(STORAGE_CLASS))
-    return chart_rules()
+    return role_of("bound-roles.yaml")
 
 
 @asynccontextmanager
@@ -220,6 +228,42 @@ async def test_evidence_that_cannot_be_read_is_a_warning(
             assert result.outcome is Outcome.SUCCEEDED, right
             expected = [] if right[2] == "get" else [("warning", rule_of(right, place.namespace))]
             assert missing(story) == expected, right
+
+
+async def use_own_rights(place: World) -> None:
+    """Do in the agent's own namespace what an agent does in its life. Raises: MissingRight."""
+    logger, namespace = structlog.get_logger(), place.agent_namespace
+    state = StateObjects(place.client, namespace)
+    for _ in ("its first start", "its container's restart"):
+        await Leadership(place.client, namespace, "one", logger).acquire()
+    identities = IdentityStore(state)
+    await identities.open()
+    kept = await state.read(StateKind.SECRET, SECRET_NAME)
+    assert kept is not None
+    await state.update(StateKind.SECRET, kept)
+    await place.inventory.load(place.environment)
+    checkpoints = CheckpointStore(state, logger)
+    offer = JobOffer(job_id="job1", attempt=1, token=1, job_kind="deploy", lease_seconds=30, deadline=0)
+    for _ in ("accepted", "ended"):
+        await checkpoints.save(Checkpoint(offer))
+    assert [one.offer for one in await checkpoints.load_all()] == [offer]
+    await checkpoints.delete("job1")
+
+
+async def test_a_missing_right_of_the_agents_own_is_named(control_plane: Cluster, tmp_path: Path) -> None:
+    """Each right on its own objects has a use, and without it the agent says which rule it lacks."""
+    rules = role_of("own-role.yaml")
+    single = [rule | {"verbs": [verb]} for rule in rules for verb in rule["verbs"]]
+    assert len(single) == 11
+    async with world(control_plane, tmp_path / "all", own_rules=rules) as place:
+        await use_own_rights(place)
+    for number, missing_rule in enumerate(single):
+        granted = [rule for rule in single if rule is not missing_rule]
+        async with world(control_plane, tmp_path / str(number), own_rules=granted) as place:
+            with pytest.raises(MissingRight) as caught:
+                await use_own_rights(place)
+            right = (missing_rule["apiGroups"][0], missing_rule["resources"][0], missing_rule["verbs"][0])
+            assert caught.value.rule_yaml() == rule_of(right, place.agent_namespace)
 
 
 def test_every_right_is_tried_or_has_another_user(rules: list[dict[str, Any]]) -> None:
