@@ -148,6 +148,7 @@ class Link:
         if self._is_open:
             self._session.expect_stream(message.job_id, message.acknowledged_seq)
             self._send(message)
+            self._log.info("job offered", job=message.job_id, job_kind=message.job_kind, attempt=message.attempt)
 
     def cancel(self, message: JobCancel) -> None:
         """Queue a cancel. Raises: QueueFull: too much waits to be written."""
@@ -214,6 +215,7 @@ class Link:
             case JobRefuse():
                 self._session.end_stream(message.job_id)
                 await self._ports.dispatcher.refuse(self._session_id, message)
+                self._log.info("job refused", job=message.job_id, code=message.code, temporary=message.temporary)
             case _ if await self._credentials.take(message):
                 pass
             case _:
@@ -260,6 +262,8 @@ class Link:
             if job_id not in stored or isinstance(message.event, ResultEvent):
                 # Ended, or no longer this agent's: its next heartbeat learns that from the leases that are not renewed.
                 self._session.end_stream(job_id)
+            if job_id in stored and isinstance(message.event, ResultEvent):
+                self._log.info("job ended", job=job_id, outcome=message.event.outcome)
 
     async def _on_transfer_wanted(self, wanted: TransferWanted) -> None:
         identity = self._identity
