@@ -12,6 +12,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from fairlead_agent.metrics import Metrics as AgentMetrics
 from fairlead_relay.metrics import Metrics
 from fairlead_relay.settings import Settings
 from tests.cluster.debian import ensure_packages
@@ -23,13 +24,18 @@ FILES: Final = CHARTS / "fairlead-relay" / "files"
 METRIC: Final = re.compile(r"\b(?:fairlead_relay|process)_[a-z_]+")
 
 
-def served() -> set[str]:
-    """List the names of all series of a relay that writes backups."""
+def relay_metrics() -> Metrics:
+    """Return the counts of a relay that writes backups, something of each kind counted."""
     metrics = Metrics()
     metrics.count_backups(lambda: 0.0, 1.0)
     metrics.answered("GET", "/v1/organizations", 200, 0.1)
     metrics.refused("busy")
-    families = text_string_to_metric_families(metrics.render({}).decode())
+    return metrics
+
+
+def served() -> set[str]:
+    """List the names of all series of a relay."""
+    families = text_string_to_metric_families(relay_metrics().render({}).decode())
     return {sample.name for family in families for sample in family.samples}
 
 
@@ -46,6 +52,19 @@ def test_alerts_and_dashboard_use_metrics_that_a_relay_has() -> None:
     used = {name for expression in [*shown, *(rule["expr"] for rule in rules())] for name in METRIC.findall(expression)}
     assert len(used) > 12
     assert used - served() == set()
+
+
+def test_the_operators_page_names_what_is_counted() -> None:
+    """Every name of a metric there is one of the relay's or the agent's, and none of them is left out."""
+    families = {
+        f"{family.name}_info" if family.type == "info" else family.name
+        for text in (AgentMetrics().render(), relay_metrics().render({}))
+        for family in text_string_to_metric_families(text.decode())
+        if not family.name.startswith("process_")
+    }
+    page = (ROOT / "docs" / "operate.md").read_text()
+    named = set(re.findall(r"`(fairlead_(?:relay|agent)_[a-z_]+)`", page))
+    assert {name.removesuffix("_total") for name in named} == families
 
 
 def test_every_alert_has_its_runbook() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cluster.errors import CommandFailed
 from tests.cluster.registry import Registry, session_registry
@@ -70,6 +72,7 @@ def test_both_are_upgraded_from_the_version_before_while_deployments_run(install
     assert hold_done_once(installed, first) == {"created": 2}
     second = begin_slow(installed, "second")
     installed.agent.kubectl("--namespace", RELEASE_NAMESPACE, "delete", "secret", "enrolment")
+    installed.values["agent"]["metrics"] = {"enabled": True}
     installed.release("agent")
     assert hold_done_once(installed, second) == {"changed": 1, "unchanged": 1}
     assert installed.identity() == before
@@ -97,6 +100,16 @@ def test_a_deployment_through_both_charts_reaches_healthy(installed: ChartInstal
     installed.fairlead("deploy", "-f", file, "--env", "shop/staging", "--watch")
     assert installed.live("deployment", "web")["status"]["readyReplicas"] == 1
     assert "Healthy" in installed.fairlead("status", "shop/staging")
+
+
+def test_the_agent_counts_for_prometheus(installed: ChartInstallation) -> None:
+    """The chart's Service leads to what the running agent counts."""
+    service = f"/api/v1/namespaces/{RELEASE_NAMESPACE}/services/fairlead-agent-metrics:metrics/proxy/metrics"
+    text = installed.agent.kubectl("get", "--raw", service)
+    counted = {sample.name: sample.value for kind in text_string_to_metric_families(text) for sample in kind.samples}
+    assert (counted["fairlead_agent_connected"], counted["fairlead_agent_leading"]) == (1, 1)
+    assert counted["fairlead_agent_certificate_expiry_timestamp_seconds"] > time.time()
+    assert counted["fairlead_agent_kube_request_seconds_count"] > 0
 
 
 def test_helms_own_test_proves_way_and_rights(installed: ChartInstallation) -> None:

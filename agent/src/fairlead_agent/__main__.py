@@ -79,6 +79,7 @@ def cli() -> None:
 @_setting("--spool-dir", "FAIRLEAD_SPOOL_DIR", "Directory for journals and bundles.", type=click.Path(path_type=Path))
 @_setting("--log-format", "FAIRLEAD_LOG_FORMAT", "json or console.", type=click.Choice(["json", "console"]))
 @_setting("--probe-port", "FAIRLEAD_PROBE_PORT", "Port of /healthz and /readyz; 0: none.", type=int)
+@_setting("--metrics-port", "FAIRLEAD_METRICS_PORT", "Port of /metrics, for Prometheus; 0: none.", type=int)
 @_setting("--token-hold-seconds", "FAIRLEAD_TOKEN_HOLD_SECONDS", "Wait so long for a new token.", type=float)
 @_cluster_settings
 def run(**values: Any) -> None:  # noqa: ANN401  (click's)

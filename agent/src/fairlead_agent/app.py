@@ -29,13 +29,14 @@ from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.gate import WriteGate
 from fairlead_agent.kube.state import StateObjects
-from fairlead_agent.kube.transport import PATIENCE_SECONDS
+from fairlead_agent.kube.transport import PATIENCE_SECONDS, Observe
 from fairlead_agent.leadership import Leadership, ReplicaName, Term
 from fairlead_agent.link import Link
 from fairlead_agent.logs import Logger
+from fairlead_agent.metrics import Metrics
+from fairlead_agent.pages import serve_metrics, serve_probes
 from fairlead_agent.patience import patiently
 from fairlead_agent.policy_file import PolicyFile
-from fairlead_agent.probes import serve_probes
 from fairlead_agent.runner import Runner
 from fairlead_agent.settings import Settings, variable_of
 from fairlead_agent.watchdog import Watchdog, end_process
@@ -48,7 +49,11 @@ T = TypeVar("T")
 
 
 def kube_client(
-    settings: Settings, *, gate: WriteGate | None = None, patience_seconds: float = PATIENCE_SECONDS
+    settings: Settings,
+    *,
+    gate: WriteGate | None = None,
+    patience_seconds: float = PATIENCE_SECONDS,
+    observe: Observe = lambda *_: None,
 ) -> KubeClient:
     """
     Return a client of this cluster's API server with the agent's own rights.
@@ -57,6 +62,7 @@ def kube_client(
         settings: Where it is.
         gate: What every write passes.
         patience_seconds: How long one request is tried again.
+        observe: Called after each try of a request.
     Raises: Unreachable: the settings are not those of a pod.
     """
     variables = {
@@ -64,7 +70,7 @@ def kube_client(
         "KUBERNETES_SERVICE_PORT": str(settings.kubernetes_port),
     }
     access = ClusterAccess.in_cluster(variables, settings.service_account_dir)
-    return KubeClient(access, patience_seconds=patience_seconds, gate=gate)
+    return KubeClient(access, patience_seconds=patience_seconds, gate=gate, observe=observe)
 
 
 def state_objects(client: KubeClient, settings: Settings) -> StateObjects:
@@ -93,7 +99,15 @@ class Agent:
         self._policy = PolicyFile(settings.policy_file, logger)
         self._link: Link | None = None
         self._leadership: Leadership | None = None
+        self._runner: Runner | None = None
+        self._identities: IdentityStore | None = None
         self._phase = "starting"
+        self._metrics = Metrics(
+            connected=lambda: self._link is not None and self._link.is_connected,
+            leading=lambda: self._link is not None,
+            jobs=lambda: 0 if self._runner is None else len(self._runner.hello_jobs()),
+            certificate_ends=lambda: 0.0 if self._identities is None else self._identities.certificate_ends,
+        )
 
     async def run(self) -> None:
         """
@@ -126,8 +140,9 @@ class Agent:
         try:
             async with (
                 serve_probes(self._settings.probe_port, self._readiness),
+                serve_metrics(self._settings.metrics_port, self._metrics.render),
                 # Renewals get a client of their own: they must never wait behind sixteen slow requests.
-                kube_client(self._settings, patience_seconds=0) as client,
+                kube_client(self._settings, patience_seconds=0, observe=self._metrics.kube_answered) as client,
             ):
                 namespace = own_namespace(self._settings)
                 leadership = self._leadership = Leadership(client, namespace, str(replica), self._logger)
@@ -150,7 +165,7 @@ class Agent:
             await asyncio.wait({work})
             holding.cancel()
             await asyncio.wait({holding})
-            self._link = None
+            self._link = self._runner = None
             await term.release()
         if holding.done() and not holding.cancelled():
             holding.result()
@@ -159,18 +174,25 @@ class Agent:
         self._phase = "standing by: the lease was lost"
 
     async def _serve(self, term: Term) -> None:
-        async with kube_client(self._settings, gate=term) as client:
+        async with kube_client(self._settings, gate=term, observe=self._metrics.kube_answered) as client:
             await self._work_with(client, term)
 
     async def _work_with(self, client: KubeClient, term: Term) -> None:
         state = state_objects(client, self._settings)
-        identities = IdentityStore(state)
+        identities = self._identities = IdentityStore(state)
         inventory = InventoryStore(state)
         self._phase = "reading the agent's identity from the API server"
         version = await self._patiently(client.version)
         await self._patiently(lambda: inventory.claim(term.name))
         await self._patiently(identities.open)
-        link = self._link = Link(self._settings, identities, version, self._logger, leading=term.opened)
+        link = self._link = Link(
+            self._settings,
+            identities,
+            version,
+            self._logger,
+            leading=term.opened,
+            welcomed=self._metrics.connection_opened,
+        )
         workshop = Workshop(
             policy=self._policy,
             identities=identities,
@@ -182,13 +204,14 @@ class Agent:
             courier=link,
             clock=time.time,
             logger=self._logger,
+            metrics=self._metrics,
             is_over=lambda: term.is_over,
         )
         spool = Spool(self._settings.spool_dir / "events")
         if not term.continues:
             # Another replica may have told other steps under the same numbers: what it left is derived again.
             spool.discard_others(set())
-        runner = Runner(workshop, spool)
+        runner = self._runner = Runner(workshop, spool)
         checkpoints = await self._patiently(workshop.checkpoints.load_all)
         async with asyncio.TaskGroup() as group:
             resumed = asyncio.Event()

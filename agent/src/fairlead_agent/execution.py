@@ -21,6 +21,7 @@ from fairlead_agent.exchange import Courier
 from fairlead_agent.identity_store import IdentityStore
 from fairlead_agent.journal import Journal
 from fairlead_agent.logs import Logger
+from fairlead_agent.metrics import Metrics
 from fairlead_agent.patience import patiently
 from fairlead_agent.policy_file import PolicyFile
 from fairlead_agent.ports import (
@@ -74,6 +75,7 @@ class Workshop:
     courier: Courier
     clock: Clock
     logger: Logger
+    metrics: Metrics = field(default_factory=Metrics)
     is_over: Callable[[], bool] = bool
     """Whether another replica may lead: nothing that happens here since is part of any job's story."""
     turns: dict[EnvironmentKey, asyncio.Lock] = field(default_factory=dict)
@@ -175,6 +177,7 @@ class Execution:
                 await self._persist(partial(self._close_deployment, succeeded=succeeded), "job.result_not_stored")
         await self._persist(lambda: self._report(result), "job.result_not_recorded")
         self.is_reported = True
+        self._workshop.metrics.job_ended(self.offer.job_kind, result.outcome)
         self._logger.info("job.ended", outcome=result.outcome, code=result.code, cause=result.cause)
 
     async def _close_deployment(self, *, succeeded: bool) -> None:

@@ -114,6 +114,12 @@ class IdentityStore:
         return self._identity
 
     @property
+    def certificate_ends(self) -> float:
+        """When the certificate ends, seconds since the epoch; 0 while there is none."""
+        held = None if self._identity is None else self._identity.certificate
+        return 0.0 if held is None else held.leaf.not_valid_after_utc.timestamp()
+
+    @property
     def agent(self) -> AgentIdentity:
         """Whom the certificate names. Raises: IdentityInvalid: there is none yet."""
         if self.current.certificate is None:

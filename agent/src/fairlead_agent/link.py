@@ -75,6 +75,7 @@ class Link:
         logger: Bound to nothing yet.
         clock: Seconds since the epoch.
         leading: Returns once this replica may speak for the agent; asked before each connection.
+        welcomed: Called for each connection on which the relay said welcome.
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class Link:
         logger: Logger,
         clock: Callable[[], float] = time.time,
         leading: Callable[[], Awaitable[None]] | None = None,
+        welcomed: Callable[[], None] = lambda: None,
     ) -> None:
+        self._say_welcomed = welcomed
         self._leading = leading
         self._settings = settings
         self._identities = identities
@@ -195,6 +198,7 @@ class Link:
         """Take the relay's welcome."""
         self._window_seconds = welcome.reconnect_window_seconds
         self._welcomed = True
+        self._say_welcomed()
         self._connected.set()
         self.state = "connected"
         self._logger.info(

@@ -263,6 +263,7 @@ class Runner:
         check_replay(statement, marks, offer.attempt)
 
     def _refuse(self, offer: JobOffer, refusal: OfferRefused) -> None:
+        self._workshop.metrics.offer_refused(refusal.code)
         self._logger.warning("offer.refused", job=offer.job_id, code=refusal.code, reason=refusal.reason)
         if self._offers.pop(offer.job_id, None) is offer:
             self._courier.send(

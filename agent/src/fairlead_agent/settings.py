@@ -75,6 +75,8 @@ class Settings(BaseModel):
     log_format: Literal["json", "console"] = "json"
     probe_port: int = Field(default=0, ge=0, le=65_535)
     """TCP port of /healthz and /readyz; 0 switches them off (for runs outside Kubernetes)."""
+    metrics_port: int = Field(default=0, ge=0, le=65_535)
+    """TCP port of /metrics, for Prometheus; 0: none."""
     token_hold_seconds: float = Field(default=30, ge=0, le=3600)
     """How long to wait for a new token after one was refused, before the process ends. 30 s keep a restart loop slow
     without hiding the failure; 0 ends at once, for runs by hand."""

@@ -19,7 +19,7 @@ from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.discovery import Discovery
 from fairlead_agent.kube.gate import WriteGate
 from fairlead_agent.kube.resources import ACCESS_REVIEWS, Resource, Right
-from fairlead_agent.kube.transport import PATIENCE_SECONDS, SocketFactory, Transport
+from fairlead_agent.kube.transport import PATIENCE_SECONDS, Observe, SocketFactory, Transport
 
 FIELD_MANAGER = "fairlead"
 PAGE_OBJECTS = 500
@@ -56,6 +56,7 @@ class KubeClient:
         socket_factory: Makes sockets; None: the usual ones.
         patience_seconds: How long one request is tried again.
         gate: What every write passes; None: this client writes whenever it is asked to.
+        observe: Called after each try of a request.
     """
 
     def __init__(
@@ -65,8 +66,11 @@ class KubeClient:
         socket_factory: SocketFactory | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
         gate: WriteGate | None = None,
+        observe: Observe = lambda *_: None,
     ) -> None:
-        self.transport = Transport(access, socket_factory=socket_factory, patience_seconds=patience_seconds, gate=gate)
+        self.transport = Transport(
+            access, socket_factory=socket_factory, patience_seconds=patience_seconds, gate=gate, observe=observe
+        )
         self._discovery = Discovery(self.transport)
 
     async def __aenter__(self) -> Self:

@@ -59,6 +59,8 @@ _WARNING = re.compile(r'299 \S+ "(?P<text>(?:[^"\\]|\\.)*)"')
 """RFC 9111 §5.5 took this header out; the API server goes on in the form of RFC 7234 §5.5."""
 _MOST_WARNINGS, _WARNING_CHARACTERS = 20, 1000
 
+Observe = Callable[[str, int, float], None]
+"""Takes method, status (0: no answer) and seconds of one try of a request."""
 SocketFactory = Callable[[tuple[Any, ...]], socket.socket]
 """Makes the socket for an address; tests put it into another network namespace."""
 
@@ -104,6 +106,7 @@ class Transport:
         patience_seconds: How long one request is tried again.
         gate: What writes pass; None: they need not ask. With a gate, a write is bounded by what the gate leaves it, on
             this side and by the API server.
+        observe: Called after each try of a request; not for watches.
     """
 
     def __init__(
@@ -114,7 +117,9 @@ class Transport:
         concurrency: int = CONCURRENCY,
         patience_seconds: float = PATIENCE_SECONDS,
         gate: WriteGate | None = None,
+        observe: Observe = lambda *_: None,
     ) -> None:
+        self._observe = observe
         self.server = access.server
         self._access = access
         self._gate = gate
@@ -183,14 +188,17 @@ class Transport:
         while True:
             retry_after = 0.0
             trouble: KubeError
+            await self._pass_gate(gate, ends)
+            began = time.monotonic()
             try:
-                await self._pass_gate(gate, ends)
                 status, answer, retry_after, warnings = await self._send(method, path, query, content, headers, gate)
             except _GateShut:
                 continue
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                self._observe(method, 0, time.monotonic() - began)
                 trouble = Unreachable(self.server, _reason(error))
             else:
+                self._observe(method, status, time.monotonic() - began)
                 if status < HTTPStatus.BAD_REQUEST:
                     return Answer(status, _object_of(answer, what), warnings)
                 trouble = error_of(status, answer, what, retry_after)

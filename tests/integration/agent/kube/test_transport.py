@@ -55,6 +55,29 @@ async def test_overload_is_waited_out_as_long_as_the_server_asks(tmp_path: Path)
         assert time.monotonic() - began >= 1.0
 
 
+async def test_every_try_is_counted_with_its_status(tmp_path: Path) -> None:
+    """What was tried again counts each time; a cut connection counts as status 0."""
+
+    async def cut(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    tries: list[tuple[str, int]] = []
+
+    def observe(method: str, status: int, _seconds: float) -> None:
+        tries.append((method, status))
+
+    async with (
+        scripted_api_server(tmp_path) as server,
+        KubeClient(server.access, patience_seconds=5, observe=observe) as client,
+    ):
+        # aiohttp itself tries once more after the first cut.
+        server.answers = [cut, cut, says(503, STATUS), says(200, FOUND)]
+        await client.get(CONFIG_MAPS, "shop", "a")
+    assert tries == [("GET", 0), ("GET", 503), ("GET", 200)]
+
+
 async def test_overload_beyond_patience_is_temporary(tmp_path: Path) -> None:
     """The error says how long the server wanted."""
     async with scripted_api_server(tmp_path) as server, client_of(server, 0.5) as client:

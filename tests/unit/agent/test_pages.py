@@ -1,10 +1,11 @@
-"""The probes: what the kubelet asks, and what anybody else gets."""
+"""The pages: what the kubelet and Prometheus ask, and what anybody else gets."""
 
 import asyncio
 
 import pytest
 
-from fairlead_agent.probes import serve_probes
+from fairlead_agent.metrics import Metrics
+from fairlead_agent.pages import serve_metrics, serve_probes
 
 
 async def ask(port: int, path: str) -> str:
@@ -38,6 +39,15 @@ async def test_garbage_is_dropped(unused_tcp_port: int) -> None:
             await reader.readexactly(1)
         writer.close()
         assert (await ask(port, "/healthz")).startswith("HTTP/1.1 200")
+
+
+async def test_counts_are_on_a_port_of_their_own(unused_tcp_port: int) -> None:
+    """Whoever is let in to read them reads nothing else there."""
+    async with serve_metrics(unused_tcp_port, Metrics(connected=lambda: True).render) as port:
+        answer = await ask(port, "/metrics?name[]=fairlead_agent_connected")
+        assert answer.startswith("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n")
+        assert "\nfairlead_agent_connected 1.0\n" in answer
+        assert (await ask(port, "/readyz")).startswith("HTTP/1.1 404")
 
 
 async def test_port_zero_serves_nothing() -> None:
