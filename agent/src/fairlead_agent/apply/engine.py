@@ -9,9 +9,11 @@ second attempt makes again. So a resumed run is simply the same run, with the sa
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from fairlead_agent.apply.findings import Finding, and_others, folded
@@ -26,6 +28,7 @@ from fairlead_agent.errors import KubeError
 from fairlead_agent.health.targets import Target
 from fairlead_agent.health.wait import FAILURE_GRACE_SECONDS, HealthWait
 from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.resources import Resource
 from fairlead_agent.ports import (
     CheckpointPort,
     Clock,
@@ -80,9 +83,10 @@ class DeployEngine:
         Returns: Succeeded, or failed with the cause; everything of it was reported.
         Raises: asyncio.CancelledError: the task was cancelled; the inventory is true and no write is under way.
         """
-        deployment = _Deployment(self._client, self._inventory, self._clock, work, report, checkpoint)
+        waiting = HealthWait(self._client, report, self._clock, failure_grace_seconds=self._grace_seconds)
+        deployment = _Deployment(self._client, self._inventory, self._clock, work, report, checkpoint, waiting)
         try:
-            await deployment.run(self._grace_seconds)
+            await deployment.run()
         except _Failed as failed:
             result = DeployResult(Outcome.FAILED, failed.code, failed.cause, deployment.counts())
         except KubeError as error:  # the API server is away, or our own state may not be kept
@@ -125,7 +129,11 @@ class _Deployment:
         work: DeployWork,
         report: Report,
         checkpoint: CheckpointPort,
+        waiting: HealthWait,
     ) -> None:
+        self._waiting = waiting
+        self._wait_ends: float | None = None
+        """By the monotonic clock; set by the first wait, for all of them together."""
         self._client = client
         self._inventory = inventory
         self._clock = clock
@@ -138,13 +146,13 @@ class _Deployment:
         self._writer: Writer | None = None
         self._step = Step.PREFLIGHT
 
-    async def run(self, grace_seconds: float) -> None:
+    async def run(self) -> None:
         """Go through all stages. Raises: _Failed: one failed. KubeError: the API server is away."""
         saved = await self._checkpoint.load_plan()
         proved = await self._prove(saved)
         await self._begin(proved)
         await self._apply(proved)
-        await self._wait(proved, grace_seconds)
+        await self._wait(proved)
         await self._prune(proved.prune)
 
     def counts(self) -> dict[Action, int]:
@@ -217,7 +225,10 @@ class _Deployment:
         self._step = Step.APPLY
         await self.report_step("started")
         proof = proved.proof
-        writer = self._writer = Writer(self._client, self._wanted, proof.resources, self._report, self._clock)
+        until_ready = partial(self._until_ready, proof.resources)
+        writer = self._writer = Writer(
+            self._client, self._wanted, proof.resources, until_ready, self._report, self._clock
+        )
         await self._unbroken(self._write_all(writer, proved), writer, self._note_written)
         failed = [self._wanted.refs[at] for at, one in sorted(writer.written.items()) if one.action is Action.FAILED]
         if failed:
@@ -225,15 +236,39 @@ class _Deployment:
             cause = f"{first.sentence}{and_others(len(failed))}"
             await self.report_step("failed", cause)
             raise _Failed(Step.APPLY, first.code, cause)
+        if writer.unready:
+            cause = f"{next(iter(writer.unready.values()))}{and_others(len(writer.unready))}"
+            await self.report_step("failed", cause)
+            raise _Failed(Step.APPLY, ErrorCode.UNHEALTHY, cause)
         await self.report_step("finished")
+
+    async def _until_ready(self, resources: Sequence[Resource | None], place: int, uid: str) -> str:
+        """Wait until one object is ready. Returns: Why it is not in time, or will not be; empty if it is."""
+        resource = resources[place]
+        if resource is None:
+            return ""
+        target = Target(self._wanted.refs[place], resource, uid)
+        unhealthy = await self._waiting.wait([target], self._wait_seconds())
+        return unhealthy[0].sentence if unhealthy else ""
+
+    def _wait_seconds(self) -> float:
+        """Return how long objects may still take to become healthy, all together."""
+        now = time.monotonic()
+        if self._wait_ends is None:
+            self._wait_ends = now + self._work.wait_seconds
+        return max(self._wait_ends - now, 0.001)
 
     async def _write_all(self, writer: Writer, proved: _Proved) -> None:
         """Write everything; if something was deferred, what it waits for comes first, then its proof."""
         proof, everything = proved.proof, set(range(len(self._wanted)))
         if proof.deferred:
-            founding = _needed_by(proof.deferred, proved.graph) - proof.deferred
+            founding = proved.graph.needed_for(proof.deferred) - proof.deferred
             await writer.write(founding, proof.planned, proved.graph)
-            if not any(one.action in {Action.FAILED, Action.SKIPPED} for one in writer.written.values()):
+            rest = everything - founding
+            await writer.hold_for({other for place in rest for other in proved.graph.awaits[place]} & founding)
+            if not writer.unready and not any(
+                one.action in {Action.FAILED, Action.SKIPPED} for one in writer.written.values()
+            ):
                 await self._conclude(Step.APPLY, await self._preflight.prove_deferred(proof))
                 await self._save_plan(proved)
             everything -= founding
@@ -250,7 +285,7 @@ class _Deployment:
         ]
         await self._inventory.change(self._work.environment, lambda inventory: inventory.owns(known))
 
-    async def _wait(self, proved: _Proved, grace_seconds: float) -> None:
+    async def _wait(self, proved: _Proved) -> None:
         self._step = Step.WAIT
         await self.report_step("started")
         written = self._writer.written if self._writer is not None else {}
@@ -259,8 +294,7 @@ class _Deployment:
             for place, (ref, resource) in enumerate(zip(self._wanted.refs, proved.proof.resources, strict=True))
             if resource is not None
         ]
-        waiting = HealthWait(self._client, self._report, self._clock, failure_grace_seconds=grace_seconds)
-        unhealthy = await waiting.wait(targets, self._work.wait_seconds)
+        unhealthy = await self._waiting.wait(targets, self._wait_seconds())
         if unhealthy:
             cause = f"{unhealthy[0].sentence}{and_others(len(unhealthy))}"
             await self.report_step("failed", cause)
@@ -329,15 +363,3 @@ def _call_as_planned(proof: Proof, saved: DeployPlan) -> None:
         before = _ACTIONS[letter]
         if fresh is not None and before is not Action.UNCHANGED and fresh.action is not before:
             proof.planned[place] = replace(fresh, action=before)
-
-
-def _needed_by(places: set[int], graph: Graph) -> set[int]:
-    """Return everything some objects need, directly or not, and themselves."""
-    found: set[int] = set()
-    left = list(places)
-    while left:
-        place = left.pop()
-        if place not in found:
-            found.add(place)
-            left.extend(graph.needs[place])
-    return found

@@ -1,16 +1,18 @@
 """
 Order of writes: which objects of a bundle wait for which. Pure: no I/O.
 
-An object waits only for its own namespace, its own CRD, and what it names; webhook configurations wait for everything
-else, lest a webhook without a backend refuse the rest of its own bundle. Everything unrelated runs in parallel.
+An object waits only for its own namespace, its own CRD, what it names, and what its annotation says; for the last it
+waits until that is ready, for the others until they are there. Webhook configurations wait for everything else, lest a
+webhook without a backend refuse the rest of its own bundle; but for what is to come after them. Everything unrelated
+runs in parallel.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from fairlead_agent.apply.references import Identity, bound_service_accounts, named_by
+from fairlead_agent.apply.references import Identity, bound_service_accounts, dependencies, named_by
 from fairlead_agent.kube.resources import CRDS, resources_of_crd
 from fairlead_shared.objects import Manifest, ObjectRef
 
@@ -22,13 +24,29 @@ class Graph:
 
     def __init__(self, manifests: Sequence[Manifest]) -> None:
         self._refs = [ObjectRef.of(manifest) for manifest in manifests]
-        self.needs = _needs(manifests, self._refs)
-        """For each object the places of what must be there before it."""
+        places: dict[Identity, int] = {ref.identity: place for place, ref in enumerate(self._refs)}
+        self.mistakes: list[tuple[int, str]] = []
+        """Places of objects whose annotation is wrong, each with what is."""
+        self.awaits = [self._awaited(place, manifest, places) for place, manifest in enumerate(manifests)]
+        """For each object the places of what must be ready before it."""
+        self.needs = _needs(manifests, self._refs, places, self.awaits)
+        """For each object the places of what must be there before it, that which must be ready included."""
         self.needed_by: list[list[int]] = [[] for _ in manifests]
         """For each object the places of what waits for it."""
         for place, needed in enumerate(self.needs):
             for other in needed:
                 self.needed_by[other].append(place)
+
+    def needed_for(self, places: Iterable[int]) -> set[int]:
+        """Return everything some objects need, directly or not, and themselves."""
+        found: set[int] = set()
+        left = list(places)
+        while left:
+            place = left.pop()
+            if place not in found:
+                found.add(place)
+                left.extend(self.needs[place])
+        return found
 
     def cycle(self) -> list[ObjectRef]:
         """Return the objects of one cycle, each needing the next and the last the first; empty if there is none."""
@@ -42,6 +60,19 @@ class Graph:
         stuck = {place for place, count in enumerate(left) if count > 0}
         return [self._refs[place] for place in self._walk(stuck)]
 
+    def _awaited(self, place: int, manifest: Manifest, places: Mapping[Identity, int]) -> set[int]:
+        named, unreadable = dependencies(manifest)
+        if unreadable:
+            syntax = "GROUP/namespaces/NAMESPACE/KIND/NAME, or GROUP/KIND/NAME"
+            self.mistakes.append((place, f"{unreadable!r} names no object; write {syntax}"))
+        for identity in named:
+            if identity not in places:
+                group, kind, namespace, name = identity
+                what = f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
+                group_text = f"group {group}" if group else "the core group"
+                self.mistakes.append((place, f"it waits for {what} of {group_text}, which is not among the objects"))
+        return {places[identity] for identity in named if identity in places}
+
     def _walk(self, stuck: set[int]) -> list[int]:
         """Follow needs among objects that never became ready until one comes again."""
         if not stuck:
@@ -54,8 +85,12 @@ class Graph:
         return path[path.index(place) :]
 
 
-def _needs(manifests: Sequence[Manifest], refs: Sequence[ObjectRef]) -> list[set[int]]:
-    places: dict[Identity, int] = {ref.identity: place for place, ref in enumerate(refs)}
+def _needs(
+    manifests: Sequence[Manifest],
+    refs: Sequence[ObjectRef],
+    places: Mapping[Identity, int],
+    awaits: Sequence[set[int]],
+) -> list[set[int]]:
     definitions = _definitions(manifests, refs)
     bindings: defaultdict[Identity, list[int]] = defaultdict(list)
     for place, manifest in enumerate(manifests):
@@ -65,15 +100,27 @@ def _needs(manifests: Sequence[Manifest], refs: Sequence[ObjectRef]) -> list[set
     needs: list[set[int]] = []
     for place, (manifest, ref) in enumerate(zip(manifests, refs, strict=True)):
         if place in last:
-            needs.append(set(range(len(refs))) - last)
+            needs.append(set(awaits[place]))
             continue
         needed = {definitions.get((ref.group, ref.kind)), places.get(("", "Namespace", "", ref.namespace))}
         for named in named_by(manifest):
             needed.add(places.get(named))
             if ref.group != "rbac.authorization.k8s.io":
                 needed.update(bindings.get(named, ()))
-        needs.append({other for other in needed if other is not None and other != place})
+        needs.append({other for other in needed if other is not None and other != place} | awaits[place])
+    for place in last:
+        needs[place] |= set(range(len(refs))) - last - _after(place, needs)
     return needs
+
+
+def _after(place: int, needs: Sequence[set[int]]) -> set[int]:
+    """Return what needs an object, directly or not."""
+    if not any(place in needed for needed in needs):
+        return set()  # nearly always, and then without a look at every pair
+    found = {place}
+    while more := {other for other, needed in enumerate(needs) if other not in found and not needed.isdisjoint(found)}:
+        found |= more
+    return found - {place}
 
 
 def _definitions(manifests: Sequence[Manifest], refs: Sequence[ObjectRef]) -> dict[tuple[str, str], int]:

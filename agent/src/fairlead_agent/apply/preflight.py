@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,6 +19,7 @@ from fairlead_agent.apply.graph import Graph
 from fairlead_agent.apply.live import LiveObjects
 from fairlead_agent.apply.planning import ObjectPlanner, Planned
 from fairlead_agent.apply.pod_probe import PodProbe
+from fairlead_agent.apply.references import DEPENDS_ON
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import KubeError, MissingRight, NotFound, UnknownKind
 from fairlead_agent.health.targets import EVIDENCE, Source, Target, is_watched, is_workload
@@ -34,6 +35,7 @@ _SERVED_SECONDS = 20.0
 _SERVED_POLL_SECONDS = 0.1
 _BATCH = 64
 """Tasks at once; the client bounds the requests, this bounds what is parsed and waiting."""
+_DEPENDS_ON_FIELD = f'metadata.annotations["{DEPENDS_ON}"]'
 
 
 Kind = tuple[str, str]
@@ -92,11 +94,7 @@ class Preflight:
         for place in range(len(wanted)):
             self._place(place, served, proof)
         graph = Graph(wanted)
-        if cycle := graph.cycle():
-            path = " needs ".join(str(ref) for ref in (*cycle, cycle[0]))
-            proof.findings.append(
-                Finding(ErrorCode.INVALID_OBJECT, f"the objects wait for each other: {path}", cycle[0])
-            )
+        proof.findings += _misordered(graph, wanted)
         known = [place for place, resource in enumerate(proof.resources) if resource is not None]
         founding = [place for place in known if proof.resources[place] in (NAMESPACES, CRDS)]
         await self._each(founding, lambda place: self._dry_run(place, proof))
@@ -303,6 +301,16 @@ class Preflight:
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
             raise first from None
+
+
+def _misordered(graph: Graph, wanted: WantedObjects) -> Iterator[Finding]:
+    """Yield what is wrong with the order: for a circle each of its objects, so that each one's file is named."""
+    for place, what in graph.mistakes:
+        yield Finding(ErrorCode.INVALID_OBJECT, what, wanted.refs[place], field=_DEPENDS_ON_FIELD)
+    if cycle := graph.cycle():
+        path = " needs ".join(str(ref) for ref in (*cycle, cycle[0]))
+        for ref in cycle:
+            yield Finding(ErrorCode.INVALID_OBJECT, f"the objects wait for each other: {path}", ref)
 
 
 def _is_new(proof: Proof, place: int, resource: Resource) -> bool:

@@ -31,6 +31,8 @@ _VOLUMES: Mapping[str, tuple[str, str]] = {
     "secret": ("Secret", "secretName"),
     "persistentVolumeClaim": ("PersistentVolumeClaim", "claimName"),
 }
+DEPENDS_ON = "fairlead.dev/depends-on"
+"""Annotation: `GROUP/namespaces/NAMESPACE/KIND/NAME` or `GROUP/KIND/NAME`, comma-separated; the core group is empty."""
 _RBAC = "rbac.authorization.k8s.io"
 
 
@@ -53,6 +55,28 @@ def bound_service_accounts(manifest: Manifest) -> Iterator[Identity]:
         if subject.get("kind") == "ServiceAccount":
             namespace = subject.get("namespace") or ref.namespace
             yield ("", "ServiceAccount", str(namespace), str(subject.get("name", "")))
+
+
+def dependencies(manifest: Manifest) -> tuple[tuple[Identity, ...], str]:
+    """
+    Read what an object waits for by its annotation, as the object says itself.
+
+    Returns: What it names, and what of it cannot be read; empty if all can.
+    Source: the syntax of `config.kubernetes.io/depends-on`,
+        https://kpt.dev/reference/annotations/depends-on/
+    """
+    annotations = manifest["metadata"].get("annotations")
+    text = annotations.get(DEPENDS_ON) if isinstance(annotations, Mapping) else None
+    found: list[Identity] = []
+    for part in str(text).split(",") if text else ():
+        match part.strip().split("/"):
+            case [group, "namespaces", str(namespace), str(kind), str(name)] if namespace and kind and name:
+                found.append((group, kind, namespace, name))
+            case [group, str(kind), str(name)] if kind and name:
+                found.append((group, kind, "", name))
+            case _:
+                return (), part.strip()
+    return tuple(found), ""
 
 
 def _named_by_binding(binding: Manifest, namespace: str) -> Iterator[Identity]:

@@ -9,7 +9,7 @@ there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,10 +52,12 @@ class _NotTheOne(Conflict):
 
 
 class _Queue:
-    """Hands out places, each after those it needs."""
+    """Hands out places, each after those it needs, and those it awaits only when they are ready."""
 
-    def __init__(self, places: Collection[int], graph: Graph) -> None:
+    def __init__(self, places: Collection[int], planned: Mapping[int, Planned], graph: Graph) -> None:
         self._graph = graph
+        # Where nothing is written in the end, nothing has to be ready for it.
+        self._awaiting = graph.needed_for(place for place in places if planned[place].write)
         self._left = {place: sum(other in places for other in graph.needs[place]) for place in places}
         self._unfinished = len(places)
         self._ready: asyncio.Queue[int | None] = asyncio.Queue()
@@ -68,59 +70,105 @@ class _Queue:
         return await self._ready.get()
 
     def done(self, place: int) -> None:
-        """Release what waited for a place."""
+        """Release what waited for a place to be there."""
         self._unfinished -= 1
-        for waiting in self._graph.needed_by[place]:
-            if waiting in self._left:
-                self._left[waiting] -= 1
-                if self._left[waiting] == 0:
-                    self._ready.put_nowait(waiting)
+        self._release(place, is_awaiting=False)
         if self._unfinished == 0:
             for _ in range(_WORKERS):
                 self._ready.put_nowait(None)
 
+    def ready(self, place: int) -> None:
+        """Release what waited for a place to be ready, or to be known never to be."""
+        self._release(place, is_awaiting=True)
+
+    def is_awaited(self, place: int) -> bool:
+        """Tell whether something waits for a place to be ready."""
+        return any(waiting in self._left and self._awaits(waiting, place) for waiting in self._graph.needed_by[place])
+
+    def _awaits(self, waiting: int, place: int) -> bool:
+        return waiting in self._awaiting and place in self._graph.awaits[waiting]
+
+    def _release(self, place: int, *, is_awaiting: bool) -> None:
+        for waiting in self._graph.needed_by[place]:
+            if waiting in self._left and self._awaits(waiting, place) is is_awaiting:
+                self._left[waiting] -= 1
+                if self._left[waiting] == 0:
+                    self._ready.put_nowait(waiting)
+
+
+UntilReady = Callable[[int, str], Awaitable[str]]
+"""(place, UID) → empty once the object is ready; else why it will not be."""
+
 
 class Writer:
-    """Writes the objects of one deployment; keeps what became of each."""
+    """
+    Writes the objects of one deployment; keeps what became of each.
+
+    Args:
+        client: The API server.
+        wanted: The objects.
+        resources: Where each one's kind is served.
+        until_ready: Waits for objects that others await.
+        report: Takes what became of each object.
+        clock: Seconds since the epoch.
+    """
 
     def __init__(
         self,
         client: KubeClient,
         wanted: WantedObjects,
         resources: Sequence[Resource | None],
+        until_ready: UntilReady,
         report: Report,
         clock: Clock,
     ) -> None:
         self.written: dict[int, Written] = {}
         """By place; grows with each call of `write`."""
         self.findings: list[Finding] = []
+        self.unready: dict[int, str] = {}
+        """Awaited objects that are not ready in time, each with why."""
         self._client = client
         self._wanted = wanted
         self._resources = resources
         self._report = report
+        self._until_ready = until_ready
         self._clock = clock
         self._stopping = False
+        self._waits: set[asyncio.Task[str]] = set()
 
     def stop(self) -> None:
-        """Begin no further write."""
+        """Begin no further write, and wait for nothing to get ready."""
         self._stopping = True
+        for wait in self._waits:
+            wait.cancel()
+
+    async def hold_for(self, places: Collection[int]) -> None:
+        """Wait until objects that were written are ready, or known never to be."""
+        await asyncio.gather(*(self._await(place) for place in places))
 
     async def write(self, places: Collection[int], planned: dict[int, Planned], graph: Graph) -> None:
         """
         Write some objects, each after what it needs among them.
 
         Args:
-            places: Which; what they need outside of these was written before.
+            places: Which; what they need outside of these was written before, and held for if they await it.
             planned: What shall become of each.
             graph: The order.
         """
-        queue = _Queue(places, graph)
+        queue = _Queue(places, planned, graph)
+
+        async def release_when_ready(place: int) -> None:
+            await self._await(place)
+            queue.ready(place)
 
         async def work() -> None:
             while (place := await queue.next()) is not None:
                 if not self._stopping:
                     await self._settle(place, planned[place], graph)
                 queue.done(place)
+                if queue.is_awaited(place):
+                    # Not by this worker: it has others to write meanwhile.
+                    group.create_task(release_when_ready(place))
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(_WORKERS, len(places))):
@@ -129,10 +177,13 @@ class Writer:
     async def _settle(self, place: int, planned: Planned, graph: Graph) -> None:
         """Decide what becomes of one object, and report it."""
         failed = next((other for other in graph.needs[place] if self._failed(other)), None)
+        unready = next((self.unready[other] for other in graph.awaits[place] if other in self.unready), "")
         detail = ""
         if failed is not None:
             written = Written(Action.SKIPPED)
             detail = f"it needs {self._wanted.refs[failed]}, which failed"
+        elif unready:
+            written, detail = Written(Action.SKIPPED), f"it waits for what is not ready: {unready}"
         elif not planned.write:
             written = Written(planned.action, planned.uid)
         else:
@@ -143,6 +194,21 @@ class Writer:
         await self._report(
             ObjectEvent(key=key, at=self._clock(), object=ref, action=written.action, detail=detail[:4000])
         )
+
+    async def _await(self, place: int) -> None:
+        written = self.written.get(place)
+        if written is None or self._failed(place) or self._stopping:
+            return
+        wait = asyncio.ensure_future(self._until_ready(place, written.uid))
+        self._waits.add(wait)
+        try:
+            if why := await wait:
+                self.unready[place] = why
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+        finally:
+            self._waits.discard(wait)
 
     async def _apply(self, place: int, planned: Planned) -> tuple[Written, str]:
         resource, ref = self._resources[place], self._wanted.refs[place]

@@ -48,7 +48,7 @@ class _Standing:
 
 
 class HealthWait:
-    """Waits for the objects of one deployment."""
+    """Waits for the objects of one deployment; several waits may run at once, and none reports what another did."""
 
     def __init__(
         self, client: KubeClient, report: Report, clock: Clock, *, failure_grace_seconds: float = FAILURE_GRACE_SECONDS
@@ -94,14 +94,14 @@ class HealthWait:
             observer.changed.clear()
             began = time.monotonic()
             await self._take(observer.verdicts(self._clock()), began)
-            if failed := self._failed(began, ends):
+            if failed := self._failed(observer.targets, began, ends):
                 return failed
-            if all(standing.verdict.satisfies for standing in self._standings.values()):
+            if all(self._standings[target].verdict.satisfies for target in observer.targets):
                 return []
             # A look at thousands of objects takes a while: never spend more than a third of the time on it.
             pause = max(_COALESCE_SECONDS, 2 * (time.monotonic() - began))
             try:
-                async with asyncio.timeout(max(self._next(ends) - time.monotonic(), 0.0)):
+                async with asyncio.timeout(max(self._next(observer.targets, ends) - time.monotonic(), 0.0)):
                     await observer.changed.wait()
             except TimeoutError:
                 continue
@@ -130,11 +130,12 @@ class HealthWait:
                 )
             )
 
-    def _failed(self, now: float, ends: float) -> list[Unhealthy]:
+    def _failed(self, targets: Sequence[Target], now: float, ends: float) -> list[Unhealthy]:
         """Return what failed for good, the first first; at the end of time, everything that is not healthy."""
+        standings = [(target, self._standings[target]) for target in targets]
         failed = [
             (standing.failing_since, Unhealthy(target, standing.verdict))
-            for target, standing in self._standings.items()
+            for target, standing in standings
             if standing.failing_since is not None
             and (standing.verdict.final or now - standing.failing_since >= self._grace_seconds)
         ]
@@ -142,14 +143,14 @@ class HealthWait:
             return [unhealthy for _, unhealthy in sorted(failed, key=lambda pair: pair[0])]
         if now < ends:
             return []
-        left = [Unhealthy(target, one.verdict) for target, one in self._standings.items() if not one.verdict.satisfies]
+        left = [Unhealthy(target, one.verdict) for target, one in standings if not one.verdict.satisfies]
         return sorted(left, key=lambda unhealthy: unhealthy.verdict.status not in _FAILING)
 
-    def _next(self, ends: float) -> float:
+    def _next(self, targets: Sequence[Target], ends: float) -> float:
         """Return when to look again though nothing changed."""
         graces = [
             standing.failing_since + self._grace_seconds
-            for standing in self._standings.values()
+            for standing in (self._standings[target] for target in targets)
             if standing.failing_since is not None
         ]
         return min([ends, *graces])
