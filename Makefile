@@ -94,7 +94,7 @@ coverage: $(READY) ## What the unit and property tests execute, by line and bran
 	@$(RUN) coverage run -m pytest -q tests/unit tests/property; $(RUN) coverage report --skip-covered --show-missing
 
 .PHONY: demo
-demo: $(READY) ## A private cluster, a relay, an agent and an application deployed, broken and rolled back
+demo: $(READY) ## A relay, a private cluster with its agent, and an application deployed, broken and rolled back
 	@$(RUN) tests.demo
 
 .PHONY: bench

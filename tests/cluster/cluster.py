@@ -8,6 +8,7 @@ runs in the cluster reaches the outside address on allowed ports alone.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -244,6 +245,24 @@ class Cluster:
     def open_inwards(self, port: int) -> None:
         """Let the host dial a TCP port or NodePort of the cluster: only for a cluster that hosts a relay itself."""
         self.network.open(port)
+
+    def forward(self, node_port: int, *, address: str = OUTSIDE_ADDRESS) -> int:
+        """
+        Offer a port or NodePort elsewhere, as a load balancer that passes TCP through does: for a relay's clients.
+
+        Args:
+            node_port: The port.
+            address: Of this machine; the default can be reached by other clusters, if they are allowed the port.
+        Returns: The port of that address where it is, as long as the cluster is up.
+        """
+        ensure_packages(["socat"])
+        self.open_inwards(node_port)
+        with socket.create_server((address, 0)) as listener:
+            port = int(listener.getsockname()[1])
+        listen = f"TCP-LISTEN:{port},bind={address},fork,reuseaddr"
+        argv = ["socat", listen, f"TCP:{self.network.address}:{node_port}"]
+        start(self._record, self._group, "forwarder", argv)
+        return port
 
     def serve_registry(self) -> Registry:
         """Return the cluster's image registry on the host, started if it has none, and open the firewall for it."""

@@ -1,5 +1,5 @@
 """
-`make demo`: from nothing to an application deployed, broken, rolled back and changed, in about a minute.
+`make demo`: from nothing to an application deployed, broken, rolled back and changed, in two minutes.
 
 Exit codes: 0 told to its end, 1 a step went wrong (one sentence on stderr), 130 interrupted. With CI set it ends by
 itself; else it waits at its end for Ctrl-C, so that one can look around. Whenever it ends, everything it made goes with
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from tests.cluster.errors import ClusterError
 from tests.cluster.progress import seconds_text
-from tests.demo.ground import open_home, private_cluster, users_cluster
+from tests.demo.ground import open_home, private_clusters, users_cluster
 from tests.demo.narration import DemoFailed, Narrator, Shell
 from tests.demo.story import STEPS, Story, environment
 
@@ -60,16 +60,17 @@ def _tell(narrator: Narrator, stack: ExitStack) -> None:
     home = stack.enter_context(open_home())
     shell = Shell(narrator, home.directory, environment(home, os.environ.get("KUBECONFIG") if context else None))
     if context:
-        narrator.step("Your cluster", "It gets two namespaces, which are deleted at the end, and nothing else.")
+        narrator.step("Your cluster", "It gets three namespaces, which are deleted at the end, and nothing else.")
         ground = stack.enter_context(users_cluster(home, context, os.environ, narrator))
     else:
         narrator.step(
-            "A private cluster",
-            "Real Kubernetes on this machine, in network namespaces without a default route: it can dial the relay "
-            "and its image registry, and nothing can dial into it. The first run builds it from source (15 minutes).",
+            "A private cluster, and one for the relay",
+            "Real Kubernetes on this machine, in network namespaces without a default route. The private one can dial "
+            "the relay's port for agents and an image registry, and nothing can dial into it. The first run builds all "
+            "of it from source (15 minutes).",
         )
-        ground = stack.enter_context(private_cluster(home))
-        narrator.say(f"it is up, and the images are in its registry at {ground.registry}")
+        ground = stack.enter_context(private_clusters(home))
+        narrator.say(f"both are up, and the images are in their registry at {ground.registry}")
     Story(narrator=narrator, shell=shell, home=home, ground=ground).tell()
 
 

@@ -1,9 +1,9 @@
 """
-Where the demo runs: a private cluster of tests/cluster made for it, or the user's own, named by DEMO_CONTEXT.
+Where the demo runs: two clusters of tests/cluster made for it, or one of the user's own, named by DEMO_CONTEXT.
 
-Both give the same few things: how kubectl and helm reach the cluster, where it pulls images from, at which address of
-this machine it finds the relay, and namespaces that are the demo's alone. Must not: take a cluster that was not named;
-a KUBECONFIG that happens to be set is ignored.
+Both give the same few things: how kubectl and helm reach relay and agent, where images are pulled from, at which
+addresses the relay is found, and namespaces that are the demo's alone. Must not: take a cluster that was not named; a
+KUBECONFIG that happens to be set is ignored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import socket
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from tests.cluster import cgroups
 from tests.cluster.cluster import Cluster
@@ -37,8 +36,8 @@ if TYPE_CHECKING:
 
 _COPY_SECONDS = 300.0
 _NAMESPACE_SECONDS = 120.0
-_ELSEWHERE = "192.0.2.1"
-"""An address of the documentation range: asking for the route to it tells which address faces the network."""
+_API_NODE_PORT, _AGENTS_NODE_PORT = 31443, 31444
+"""Where the node of the relay's cluster offers its two ports, from Kubernetes' range for NodePorts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,23 +55,40 @@ class Home:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ground:
-    """A cluster, ready for an agent."""
+class Place:
+    """Where one of the charts is installed."""
 
     target: Target
-    """How kubectl and helm reach it."""
+    """How kubectl and helm reach its cluster."""
     cluster: Cluster | None
-    """The private cluster; None for one of the user's."""
+    """The cluster, where it is the demo's; None for the user's."""
+    namespace: str
+    """Its namespace."""
+    values: Mapping[str, object]
+    """The chart's values that depend on the cluster."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """Clusters that are ready for a relay and an agent."""
+
+    relay: Place
+    """The relay's."""
+    agent: Place
+    """The agent's; in the user's cluster both are beside each other."""
     registry: str
-    """Where it pulls images: host and port, or with a path."""
-    agent_image: Mapping[str, str]
-    """The chart's values `image`."""
-    relay_address: str
-    """Address of this machine at which its pods reach the relay."""
-    agent_namespace: str
-    """Namespace of the agent."""
+    """Where images are pulled from: host and port, or with a path."""
+    api_url: str
+    """Where people reach the relay; of the user's cluster once its API's port is forwarded."""
+    agent_url: str
+    """Where agents dial the relay."""
     namespace: str
     """Namespace of the application."""
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nothing can dial into the agent's cluster."""
+        return self.agent.cluster is not None
 
 
 @contextmanager
@@ -92,23 +108,37 @@ def open_home() -> Iterator[Home]:
 
 
 @contextmanager
-def private_cluster(home: Home) -> Iterator[Ground]:
-    """Bring up a cluster that nothing can dial into; it is down when the block ends."""
-    cluster = Cluster.up(f"demo-{os.getpid()}", nodes=1)
-    try:
-        home.registry.admit(cluster)
-        agent, _ = _images(home)
+def private_clusters(home: Home) -> Iterator[Ground]:
+    """Bring up a cluster for the relay and one that nothing can dial into; both are down when the block ends."""
+    with _cluster(home, f"demo-{os.getpid()}-relay") as hosting, _cluster(home, f"demo-{os.getpid()}") as private:
+        hosting.open_inwards(_API_NODE_PORT)
+        agents_port = hosting.forward(_AGENTS_NODE_PORT)
+        private.allow(agents_port)
+        api_url = f"https://{hosting.network.address}:{_API_NODE_PORT}"
+        agent_url = f"wss://{OUTSIDE_ADDRESS}:{agents_port}"
+        relay, agent, _ = _images(home)
         yield Ground(
-            target=Target.of_cluster(cluster),
-            cluster=cluster,
+            relay=Place(
+                target=Target.of_cluster(hosting),
+                cluster=hosting,
+                namespace="fairlead",
+                values={
+                    "image": _pinned(home.registry.address, relay),
+                    "api": {"url": api_url, "service": {"type": "NodePort", "nodePort": _API_NODE_PORT}},
+                    "agents": {"url": agent_url, "service": {"type": "NodePort", "nodePort": _AGENTS_NODE_PORT}},
+                },
+            ),
+            agent=Place(
+                target=Target.of_cluster(private),
+                cluster=private,
+                namespace="fairlead",
+                values={"image": _pinned(home.registry.address, agent)},
+            ),
             registry=home.registry.address,
-            agent_image={"repository": f"{home.registry.address}/{agent.repository}", "digest": agent.digest},
-            relay_address=OUTSIDE_ADDRESS,
-            agent_namespace="fairlead",
+            api_url=api_url,
+            agent_url=agent_url,
             namespace="harbour",
         )
-    finally:
-        cluster.down()
 
 
 @contextmanager
@@ -120,7 +150,7 @@ def users_cluster(home: Home, context: str, environment: Mapping[str, str], narr
         home: The demo's files and registry.
         context: Name in the user's kubeconfig.
         environment: `DEMO_REGISTRY` says where images are pushed for that cluster to pull (`http://` before it for one
-            without TLS); `DEMO_ADDRESS`, if set, at which address of this machine its pods reach the relay.
+            without TLS).
         narrator: Names the cluster before anything is done to it.
     Raises:
         DemoFailed: A setting is missing, or the context is unknown.
@@ -129,30 +159,58 @@ def users_cluster(home: Home, context: str, environment: Mapping[str, str], narr
     target = Target.of_context(context)
     server = target.kubectl("config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}").strip()
     suffix = secrets.token_hex(3)
-    agent_namespace, namespace = f"fairlead-demo-{suffix}", f"harbour-demo-{suffix}"
-    narrator.say(f"context {context} at {server}, with the new namespaces {agent_namespace} and {namespace}")
+    relay_namespace, agent_namespace, namespace = (
+        f"{name}-demo-{suffix}" for name in ("fairlead-relay", "fairlead", "harbour")
+    )
+    narrator.say(
+        f"context {context} at {server}, with the new namespaces {relay_namespace}, {agent_namespace} and {namespace}"
+    )
     registry = environment.get("DEMO_REGISTRY", "").removeprefix("http://")
     if not registry:
         raise DemoFailed("set DEMO_REGISTRY to a registry that this machine can push to and your cluster can pull from")
-    agent, others = _images(home)
-    _copy([agent, *others], registry, insecure=environment["DEMO_REGISTRY"].startswith("http://"))
+    relay, agent, others = _images(home)
+    _copy([relay, agent, *others], registry, insecure=environment["DEMO_REGISTRY"].startswith("http://"))
+    api_url = f"https://127.0.0.1:{_free_port()}"
     try:
         yield Ground(
-            target=target,
-            cluster=None,
+            relay=Place(
+                target=target,
+                cluster=None,
+                namespace=relay_namespace,
+                values={"image": _pinned(registry, relay), "api": {"url": api_url}},
+            ),
+            agent=Place(
+                target=target, cluster=None, namespace=agent_namespace, values={"image": _pinned(registry, agent)}
+            ),
             registry=registry,
-            agent_image={"repository": f"{registry}/{agent.repository}", "digest": agent.digest},
-            relay_address=environment.get("DEMO_ADDRESS") or _address_towards(server),
-            agent_namespace=agent_namespace,
+            api_url=api_url,
+            # The name of the chart's Service: agent and relay are neighbours here.
+            agent_url=f"wss://fairlead-relay-agents.{relay_namespace}.svc:7444",
             namespace=namespace,
         )
     finally:
-        for name in (namespace, agent_namespace):
+        for name in (namespace, agent_namespace, relay_namespace):
             target.kubectl("delete", "namespace", name, "--ignore-not-found", seconds=_NAMESPACE_SECONDS)
 
 
-def _images(home: Home) -> tuple[BuiltImage, list[BuiltImage]]:
-    return product_image(home.registry, "agent"), list(demo_images(home.registry).values())
+@contextmanager
+def _cluster(home: Home, name: str) -> Iterator[Cluster]:
+    cluster = Cluster.up(name, nodes=1)
+    try:
+        home.registry.admit(cluster)
+        yield cluster
+    finally:
+        cluster.down()
+
+
+def _images(home: Home) -> tuple[BuiltImage, BuiltImage, list[BuiltImage]]:
+    """Return the images of relay, agent and application."""
+    relay, agent = (product_image(home.registry, member) for member in ("relay", "agent"))
+    return relay, agent, list(demo_images(home.registry).values())
+
+
+def _pinned(registry: str, image: BuiltImage) -> dict[str, str]:
+    return {"repository": f"{registry}/{image.repository}", "digest": image.digest}
 
 
 def _copy(images: list[BuiltImage], registry: str, *, insecure: bool) -> None:
@@ -164,23 +222,6 @@ def _copy(images: list[BuiltImage], registry: str, *, insecure: bool) -> None:
         run(["skopeo", "copy", *options, f"docker://{image.reference}", target], seconds=_COPY_SECONDS)
 
 
-def _address_towards(server: str) -> str:
-    """Return this machine's address on the way to a cluster: no packet is sent, the routing table is asked."""
-    host = urlsplit(server).hostname or _ELSEWHERE
-    try:
-        found = _route_source(host)
-    except OSError:
-        found = "127.0.0.1"
-    # An API server on this machine's loopback, as kind has it, is reached by pods from outside.
-    if found.startswith("127."):
-        try:
-            return _route_source(_ELSEWHERE)
-        except OSError:
-            raise DemoFailed("set DEMO_ADDRESS to this machine's address as your cluster's pods reach it") from None
-    return found
-
-
-def _route_source(host: str) -> str:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        asking.connect((host, 9))
-        return str(asking.getsockname()[0])
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

@@ -11,32 +11,49 @@ from __future__ import annotations
 import base64
 import json
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.cluster import cgroups, process
-from tests.cluster.debian import ensure_packages
 from tests.cluster.images import probe_image_tar
 from tests.polling import wait_until
 from tests.product.images import PREVIOUS, Member, product_image
 from tests.product.target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from tests.cluster.cluster import Cluster
     from tests.cluster.registry import Registry
 
 ORGANIZATION = "acme"
-API_NODE_PORT = 31443
-AGENT_NODE_PORT = 31444
 RELEASE_NAMESPACE = "charts-fairlead"
 NAMESPACE = "charts-shop"
 """The application's namespace in the agent's cluster."""
 _CLI_SECONDS = 240.0
 _PROBE_REPOSITORY = "fairlead-test/probe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where an installation is, and what kind of relay it has, so that several can be in the same two clusters."""
+
+    namespace: str = NAMESPACE
+    release_namespace: str = RELEASE_NAMESPACE
+    api_node_port: int = 31443
+    agent_node_port: int = 31444
+    relay_kind: str = "statefulset"
+    """What its relay's pods belong to."""
+    relay_values: Mapping[str, Any] = field(default_factory=dict)
+    """Values of the relay's chart beyond its addresses and its image."""
+    relay_objects: Sequence[Mapping[str, Any]] = ()
+    """What these values name, such as Secrets."""
+
+
+_SHARED = Place()
+"""Of the test of both charts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +70,10 @@ class ChartInstallation:
     """Configuration of `fairlead`, and files to deploy."""
     registry: Registry
     """Where both clusters pull from."""
+    namespace: str = NAMESPACE
+    """The application's, in the agent's cluster."""
+    release_namespace: str = RELEASE_NAMESPACE
+    """That of both releases, each in its cluster."""
     values: dict[Member, dict[str, Any]] = field(default_factory=dict)
     """The values of both releases, but for their images."""
 
@@ -63,7 +84,12 @@ class ChartInstallation:
         (packaged,) = PREVIOUS.glob(f"fairlead-{member}-*.tgz")
         chart = packaged if previous else f"fairlead-{member}"
         target = self.agent if member == "agent" else self.relay
-        target.install(f"fairlead-{member}", chart, RELEASE_NAMESPACE, self.values[member] | {"image": place})
+        target.install(f"fairlead-{member}", chart, self.release_namespace, self.values[member] | {"image": place})
+
+    def uninstall(self) -> None:
+        """Uninstall both, so that their pods do not go on beside the tests that follow."""
+        for name, target in (("fairlead-agent", self.agent), ("fairlead-relay", self.relay)):
+            target.helm("uninstall", name, "--namespace", self.release_namespace)
 
     def fairlead(self, *arguments: str, stdin: str = "", exits: int = 0) -> str:
         """Run `fairlead`, hold that it ends with this code, and return its output, or its errors if it is to fail."""
@@ -141,15 +167,15 @@ class ChartInstallation:
         wait_until(lambda: self.deployment(deployment_id)["state"] == state, f"{deployment_id} to be {state}", seconds)
         return self.deployment(deployment_id)
 
-    def live(self, kind: str, name: str, namespace: str = NAMESPACE) -> dict[str, Any]:
-        """Return an object of the agent's cluster."""
-        text = self.agent.kubectl("--namespace", namespace, "get", kind, name, "--output=json")
+    def live(self, kind: str, name: str, namespace: str = "") -> dict[str, Any]:
+        """Return an object of the agent's cluster, of the application's namespace unless another is named."""
+        text = self.agent.kubectl("--namespace", namespace or self.namespace, "get", kind, name, "--output=json")
         found: dict[str, Any] = json.loads(text)
         return found
 
     def identity(self) -> tuple[str, str]:
         """Return what makes the agent the same: its Secret's UID, and the fingerprint of its sealing key."""
-        uid = self.live("secret", "fairlead-agent-identity", RELEASE_NAMESPACE)["metadata"]["uid"]
+        uid = self.live("secret", "fairlead-agent-identity", self.release_namespace)["metadata"]["uid"]
         shown = json.loads(self.fairlead("cluster", "show", "blue", "-o", "json"))
         return uid, shown["agent"]["sealing_key"]["fingerprint"]
 
@@ -161,20 +187,26 @@ class ChartInstallation:
     def agent_pods(self) -> list[dict[str, Any]]:
         """Return the pods of all replicas, without those that go."""
         selector = "--selector=app.kubernetes.io/name=fairlead-agent"
-        text = self.agent.kubectl("--namespace", RELEASE_NAMESPACE, "get", "pods", selector, "--output=json")
+        text = self.agent.kubectl("--namespace", self.release_namespace, "get", "pods", selector, "--output=json")
         pods: list[dict[str, Any]] = json.loads(text)["items"]
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
     def agent_log(self) -> str:
         """Return the end of the agent's log, or why it cannot be had."""
         argv = [*self.agent.prefix, str(self.agent.kubectl_program), *self.agent.kubectl_options]
-        argv += ["--namespace", RELEASE_NAMESPACE, "logs", "deployment/fairlead-agent", "--tail=20"]
+        argv += ["--namespace", self.release_namespace, "logs", "deployment/fairlead-agent", "--tail=20"]
         finished = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
         return finished.stdout + finished.stderr
 
 
 def install_charts(
-    relay_cluster: Cluster, agent_cluster: Cluster, registry: Registry, directory: Path, *, previous: bool = False
+    relay_cluster: Cluster,
+    agent_cluster: Cluster,
+    registry: Registry,
+    directory: Path,
+    *,
+    previous: bool = False,
+    place: Place = _SHARED,
 ) -> ChartInstallation:
     """
     Install both charts and connect them.
@@ -185,6 +217,7 @@ def install_charts(
         registry: For the images; both clusters are admitted.
         directory: For files of `fairlead`.
         previous: Install the version before: its charts and its images.
+        place: Where, beside other installations in the same clusters.
     Returns: The installation, its agent connected.
     """
     for cluster in (relay_cluster, agent_cluster):
@@ -195,32 +228,34 @@ def install_charts(
         probe_image=registry.push(probe_image_tar(), _PROBE_REPOSITORY, "1"),
         directory=directory,
         registry=registry,
+        namespace=place.namespace,
+        release_namespace=place.release_namespace,
     )
-    agent_port = forward(relay_cluster, AGENT_NODE_PORT)
+    agent_port = relay_cluster.forward(place.agent_node_port)
     agent_cluster.allow(agent_port)
     agent_url = f"wss://{agent_cluster.outside_address}:{agent_port}"
-    _install_relay(installation, relay_cluster, agent_url, previous=previous)
+    _install_relay(installation, relay_cluster, agent_url, place, previous=previous)
     made = json.loads(installation.fairlead("cluster", "create", "blue", "-o", "json"))
     assert made["agent_url"] == agent_url
     _install_agent(installation, made["token"], agent_url, previous=previous)
     installation.fairlead("app", "create", "shop")
-    place = ["--type", "staging", "--cluster", "blue", "--namespace", NAMESPACE]
-    installation.fairlead("env", "create", "shop/staging", *place)
+    environment = ["--type", "staging", "--cluster", "blue", "--namespace", place.namespace]
+    installation.fairlead("env", "create", "shop/staging", *environment)
     return installation
 
 
 def _install_agent(installation: ChartInstallation, token: str, agent_url: str, *, previous: bool) -> None:
     """Install the agent with a token in a Secret, and wait until it is connected: that is what ready means."""
     target = installation.agent
-    target.apply([namespace(RELEASE_NAMESPACE), namespace(NAMESPACE)])
-    metadata = {"name": "enrolment", "namespace": RELEASE_NAMESPACE}
+    target.apply([namespace(installation.release_namespace), namespace(installation.namespace)])
+    metadata = {"name": "enrolment", "namespace": installation.release_namespace}
     content = {"token": base64.b64encode(token.encode()).decode()}
     target.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": content}])
     environment = {"organization": ORGANIZATION, "application": "shop", "environment": "staging", "type": "staging"}
     installation.values["agent"] = {
         "relay": {"url": agent_url},
         "enrolment": {"existingSecret": "enrolment"},
-        "policy": {"bindings": [{"namespace": NAMESPACE, "environments": [environment]}]},
+        "policy": {"bindings": [{"namespace": installation.namespace, "environments": [environment]}]},
     }
     installation.release("agent", previous=previous)
 
@@ -231,30 +266,21 @@ def namespace(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
-def forward(cluster: Cluster, node_port: int) -> int:
-    """Pass TCP connections to a port of the outside address on to a NodePort, as long as the cluster is up."""
-    ensure_packages(["socat"])
-    cluster.open_inwards(node_port)
-    with socket.create_server((cluster.outside_address, 0)) as listener:
-        port = int(listener.getsockname()[1])
-    listen = f"TCP-LISTEN:{port},bind={cluster.outside_address},fork,reuseaddr"
-    argv = ["socat", listen, f"TCP:{cluster.network.address}:{node_port}"]
-    record = cluster.network.record
-    process.start(record, cgroups.process_group(record.name), "forwarder", argv)
-    return port
-
-
-def _install_relay(installation: ChartInstallation, cluster: Cluster, agent_url: str, *, previous: bool) -> None:
+def _install_relay(
+    installation: ChartInstallation, cluster: Cluster, agent_url: str, place: Place, *, previous: bool
+) -> None:
     target = installation.relay
-    cluster.open_inwards(API_NODE_PORT)
-    api_url = f"https://{cluster.network.address}:{API_NODE_PORT}"
+    cluster.open_inwards(place.api_node_port)
+    api_url = f"https://{cluster.network.address}:{place.api_node_port}"
     installation.values["relay"] = {
-        "api": {"url": api_url, "service": {"type": "NodePort", "nodePort": API_NODE_PORT}},
-        "agents": {"url": agent_url, "service": {"type": "NodePort", "nodePort": AGENT_NODE_PORT}},
+        "api": {"url": api_url, "service": {"type": "NodePort", "nodePort": place.api_node_port}},
+        "agents": {"url": agent_url, "service": {"type": "NodePort", "nodePort": place.agent_node_port}},
+        **place.relay_values,
     }
-    target.apply([namespace(RELEASE_NAMESPACE)])
+    target.apply([namespace(place.release_namespace), *place.relay_objects])
     installation.release("relay", previous=previous)
-    inside = ("--namespace", RELEASE_NAMESPACE, "exec", "statefulset/fairlead-relay", "--", "fairlead-relay")
+    pod = f"{place.relay_kind}/fairlead-relay"
+    inside = ("--namespace", place.release_namespace, "exec", pod, "--", "fairlead-relay")
     (installation.directory / "ca.pem").write_text(target.kubectl(*inside, "ca", "show"))
     token = target.kubectl(*inside, "token", "create", "--organization", ORGANIZATION, "--role", "admin")
     installation.fairlead("login", api_url, "--ca-file", "ca.pem", stdin=token)

@@ -23,7 +23,6 @@ import yaml
 from tests.cluster.cluster import Cluster
 from tests.cluster.images import probe_image_tar
 from tests.cluster.registry import Registry
-from tests.e2e.chart_installation import forward
 from tests.e2e.chart_rights import apply_chart_rights
 from tests.e2e.installation import AgentProcess
 from tests.e2e.typed_pages import Terminal, file_of
@@ -123,7 +122,7 @@ def installing(
     for admitted in (relay_cluster, cluster):
         registry.admit(admitted)
     relay_cluster.open_inwards(API_NODE_PORT)
-    agent_port = forward(relay_cluster, AGENT_NODE_PORT)  # in place of the load balancer
+    agent_port = relay_cluster.forward(AGENT_NODE_PORT)  # in place of the load balancer
     cluster.allow(agent_port)
     replacements = {
         "https://relay.example.com:7443": f"https://{relay_cluster.network.address}:{API_NODE_PORT}",

@@ -59,7 +59,7 @@ OTHERS: Final = {
 CARRIERS: Final = {"kubectl"}
 """Programs that run one of ours elsewhere, after `--`."""
 
-MAKE_VARIABLES: Final = {"DEMO_CONTEXT", "DEMO_REGISTRY", "DEMO_ADDRESS", "CI"}
+MAKE_VARIABLES: Final = {"DEMO_CONTEXT", "DEMO_REGISTRY", "CI"}
 """Variables that targets read but the Makefile does not name."""
 
 
