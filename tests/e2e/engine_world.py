@@ -100,6 +100,8 @@ class World:
     directory: Path
     policy: Policy = field(default_factory=Policy)
     consents: tuple[Consent, ...] = ()
+    previous_bundle_sha256: str | None = None
+    """What deployments say was there before them."""
 
     def work(
         self, manifests: Iterable[Mapping[str, Any]], *, wait_seconds: float = 20.0, namespaces: Sequence[str] = ()
@@ -116,7 +118,7 @@ class World:
             cluster="private",
             namespaces=tuple(namespaces or (self.namespace,)),
             bundle_sha256=bundle.sha256,
-            previous_bundle_sha256=None,
+            previous_bundle_sha256=self.previous_bundle_sha256,
             strategy=Strategy.ALL_AT_ONCE,
             not_before=now,
             expires=now + 600,

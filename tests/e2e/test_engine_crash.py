@@ -90,6 +90,15 @@ class MortalClient(KubeClient):
         self._after()
         return answer
 
+    async def unlabel(self, *args: Any, dry_run: bool = False) -> dict[str, Any]:  # noqa: ANN401
+        """Die before or after a label is taken off."""
+        if dry_run:
+            return await super().unlabel(*args, dry_run=True)
+        self._before()
+        answer = await super().unlabel(*args)
+        self._after()
+        return answer
+
     async def delete(self, *args: Any, dry_run: bool = False, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
         """Delete, unless dead by now."""
         if dry_run:

@@ -22,6 +22,7 @@ from fairlead_agent.apply.inventory import InventoryStore
 from fairlead_agent.apply.plan import plan_deployment
 from fairlead_agent.apply.preflight import Preflight, Proof
 from fairlead_agent.apply.prune import Pruner, prunable
+from fairlead_agent.apply.recovery import Recovered, load_or_recover
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.apply.writes import Writer
 from fairlead_agent.errors import KubeError
@@ -144,6 +145,7 @@ class _Deployment:
         self._preflight = Preflight(client, work, self._wanted)
         self._pruner = Pruner(client, work, report, clock)
         self._writer: Writer | None = None
+        self._recovered = Recovered()
         self._step = Step.PREFLIGHT
 
     async def run(self) -> None:
@@ -178,11 +180,12 @@ class _Deployment:
     async def _prove(self, saved: DeployPlan | None) -> _Proved:
         self._step = Step.PREFLIGHT
         await self.report_step("started")
-        inventory = await self._inventory.load(self._work.environment)
+        inventory, self._recovered = await load_or_recover(self._client, self._inventory, self._work)
         proof, graph = await self._preflight.run()
         leaving = prunable(inventory, self._wanted)
         known = {owned.ref.identity for owned in leaving}
         gone = tuple(owned for owned in (saved.prune if saved else ()) if owned.ref.identity not in known)
+        proof.findings += self._recovered.findings
         proof.findings += await self._pruner.check(leaving, len(inventory.objects))
         await self._conclude(Step.PREFLIGHT, proof.findings)
         if saved is not None and saved.bundle_sha256 == self._work.bundle.sha256:
@@ -212,7 +215,10 @@ class _Deployment:
         again = [intended[place] for place in recreated]
         await self._inventory.change(
             self._work.environment,
-            lambda inventory: inventory.without(again).owns(intended).begun(self._mark(finished=False)),
+            lambda inventory: (
+                inventory.owns(self._recovered.objects).without(again).owns(intended).begun(self._mark(finished=False))
+            ),
+            salvages=True,
         )
 
     async def _save_plan(self, proved: _Proved) -> None:

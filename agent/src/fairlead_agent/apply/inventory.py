@@ -83,6 +83,8 @@ class _Stored:
     resource_version: str = ""
     """Of the head; empty while there is none."""
     shards: tuple[str, ...] = field(default=())
+    missing: str = ""
+    """A part that the head names and that is not there."""
 
 
 class InventoryStore:
@@ -128,23 +130,35 @@ class InventoryStore:
         raise Conflict(f"inventory {head['metadata']['name'] if head else ''}")
 
     async def load(self, environment: EnvironmentKey) -> Inventory:
-        """Return an environment's inventory, an empty one before its first deployment."""
-        return (await self._read(environment)).inventory
+        """
+        Return an environment's inventory, an empty one before its first deployment.
 
-    async def change(self, environment: EnvironmentKey, edit: Callable[[Inventory], Inventory]) -> Inventory:
+        Raises: Unexpected: a part of it is missing. KubeError: the API server said no.
+        """
+        return (await self._read_whole(environment)).inventory
+
+    async def salvage(self, environment: EnvironmentKey) -> tuple[Inventory, bool]:
+        """Return what there is of an environment's inventory, and whether that is all of it: False, too, for none."""
+        stored = await self._read(environment)
+        return stored.inventory, bool(stored.resource_version) and not stored.missing
+
+    async def change(
+        self, environment: EnvironmentKey, edit: Callable[[Inventory], Inventory], *, salvages: bool = False
+    ) -> Inventory:
         """
         Change an inventory by compare-and-set.
 
         Args:
             environment: Whose.
             edit: Old → new; called again with a fresh copy when somebody else was faster, so it must be repeatable.
+            salvages: Whether `edit` adds what a missing part held; without it, nothing is written beside a loss.
         Returns: The inventory as stored. Nothing is written if `edit` changes nothing.
         Raises: Conflict: somebody else kept being faster. KubeError: the API server said no.
         """
         for _ in range(_TRIES):
-            before = await self._read(environment)
+            before = await (self._read(environment) if salvages else self._read_whole(environment))
             after = edit(before.inventory)
-            if after == before.inventory and before.resource_version:
+            if after == before.inventory and before.resource_version and not before.missing:
                 return after
             try:
                 await self._write(environment, before, after)
@@ -155,7 +169,7 @@ class InventoryStore:
 
     async def marks(self, environment: EnvironmentKey) -> tuple[ReplayMark, ...]:
         """Return the deployments an environment remembers, oldest first."""
-        return (await self.load(environment)).marks
+        return (await self._read(environment)).inventory.marks
 
     async def finish(self, environment: EnvironmentKey, deployment_id: str, attempt: int, *, succeeded: bool) -> None:
         """Note how an attempt of a begun deployment ended; none begun is fine."""
@@ -170,6 +184,12 @@ class InventoryStore:
         if any(mark.deployment_id == deployment_id for mark in await self.marks(environment)):
             await self.change(environment, decide)
 
+    async def _read_whole(self, environment: EnvironmentKey) -> _Stored:
+        stored = await self._read(environment)
+        if stored.missing:
+            raise Unexpected(404, f"inventory of {environment}: its part {stored.missing} is missing")
+        return stored
+
     async def _read(self, environment: EnvironmentKey) -> _Stored:
         head = await self._state.read(StateKind.CONFIG_MAP, _head_name(environment))
         if head is None:
@@ -179,17 +199,19 @@ class InventoryStore:
             raise Unexpected(200, f"ConfigMap {_head_name(environment)} is not the inventory of {environment}")
         shards = tuple(json.loads(fields.get("shards", "[]")))
         lines = fields.get("objects", "").splitlines()
+        missing = ""
         for name in shards:
             shard = await self._state.read(StateKind.CONFIG_MAP, name)
             if shard is None:
-                raise Unexpected(404, f"inventory of {environment}: its part {name} is missing")
-            lines += shard["data"]["objects"].splitlines()
+                missing = name
+            else:
+                lines += shard["data"]["objects"].splitlines()
         inventory = Inventory(
             objects=tuple(OwnedObject.model_validate_json(line) for line in lines),
             marks=_marks(fields),
             bundle_sha256=fields.get("bundle_sha256", ""),
         )
-        return _Stored(inventory, head["metadata"]["resourceVersion"], shards)
+        return _Stored(inventory, head["metadata"]["resourceVersion"], shards, missing)
 
     async def _write(self, environment: EnvironmentKey, before: _Stored, after: Inventory) -> None:
         parts = list(_parts([owned.model_dump_json() for owned in after.objects]))

@@ -14,6 +14,7 @@ from fairlead_agent.apply.inventory import InventoryStore
 from fairlead_agent.apply.planning import Planned
 from fairlead_agent.apply.preflight import Preflight, Proof
 from fairlead_agent.apply.prune import Pruner, prunable
+from fairlead_agent.apply.recovery import load_or_recover
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import KubeError
 from fairlead_agent.kube.client import KubeClient
@@ -50,11 +51,11 @@ async def _plan(
 ) -> tuple[DeployResult, str]:
     """Return the result, and what there is to say of the whole."""
     wanted = WantedObjects(work)
-    held = await inventory.load(work.environment)
+    held, recovered = await load_or_recover(client, inventory, work)
     preflight = Preflight(client, work, wanted, tells_fields=True)
     proof, _ = await preflight.run()
     pruner = Pruner(client, work, report, clock)
-    against = [*proof.findings, *await pruner.check(prunable(held, wanted), len(held.objects))]
+    against = [*proof.findings, *recovered.findings, *await pruner.check(prunable(held, wanted), len(held.objects))]
     findings = folded(against)
     for finding in findings:
         await report(finding.event(clock()))

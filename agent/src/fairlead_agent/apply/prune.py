@@ -3,7 +3,7 @@ Prune: delete what an environment's inventory holds and its new bundle does not;
 
 Before each delete the live object is read: it must carry this environment's owner label and, where the inventory knows
 one, the same UID. The delete itself is bound to the UID and version that were read, so a proof cannot go stale. What
-may not be deleted stays in the inventory and is reported as skipped.
+may not be deleted stays in the inventory and is reported as skipped. What asks to be orphaned loses its owner label.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ _KEPT: Mapping[str, str] = {
     "kustomize.toolkit.fluxcd.io/prune": "disabled",
 }
 """Annotations, and the value of each that forbids to delete the live object."""
+_ORPHANED = ("fairlead.dev/prune", "orphan")
+"""Annotation and value of an object that is to be left in the cluster, and to be nobody's."""
+_LEFT = "left in the cluster as its annotation fairlead.dev/prune: orphan asks, no longer this environment's"
 _ARGOCD_OPTIONS = "argocd.argoproj.io/sync-options"
 _TRIES = 5
 """Reads of an object that changes while it is being deleted."""
@@ -106,6 +109,9 @@ class Pruner:
             found = await self._candidate(resource, owned)
             if isinstance(found, Pruned):
                 return found
+            if _is_orphan(found):
+                await self._client.unlabel(resource, found, OWNER_LABEL, dry_run=True)
+                return Pruned(owned, Action.SKIPPED, _LEFT)
             await self._delete(resource, owned.ref, found, dry_run=True)
         except UnknownKind:
             return Pruned(owned, Action.SKIPPED, "its kind is no longer served")
@@ -146,6 +152,9 @@ class Pruner:
                 found = await self._candidate(resource, owned)
                 if isinstance(found, Pruned):
                     return found
+                if _is_orphan(found):
+                    await self._client.unlabel(resource, found, OWNER_LABEL)
+                    return Pruned(owned, Action.SKIPPED, _LEFT)
                 answer = await self._delete(resource, owned.ref, found)
             except NotFound:
                 # Without a UID only the intent was listed: its deployment failed before it wrote this object.
@@ -191,6 +200,11 @@ class Pruner:
             resource_version=metadata["resourceVersion"],
             dry_run=dry_run,
         )
+
+
+def _is_orphan(live: Mapping[str, Any]) -> bool:
+    name, value = _ORPHANED
+    return bool((live["metadata"].get("annotations") or {}).get(name) == value)
 
 
 def _keeper(live: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from fairlead_agent.errors import NotFound
 from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.discovery import Discovery
 from fairlead_agent.kube.gate import WriteGate
-from fairlead_agent.kube.resources import ACCESS_REVIEWS, Resource, Right
+from fairlead_agent.kube.resources import ACCESS_REVIEWS, RULES_REVIEWS, Resource, Right
 from fairlead_agent.kube.transport import PATIENCE_SECONDS, Observe, SocketFactory, Transport
 
 FIELD_MANAGER = "fairlead"
@@ -221,6 +221,29 @@ class KubeClient:
         )
         return answer.content
 
+    async def unlabel(
+        self, resource: Resource, live: Mapping[str, Any], label: str, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """
+        Take one label off an object, at the version it was read at.
+
+        Raises: Conflict: it changed meanwhile. NotFound: it is gone.
+        """
+        metadata = live["metadata"]
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        query = {"fieldManager": FIELD_MANAGER}
+        if dry_run:
+            query["dryRun"] = "All"
+        answer = await self.transport.request(
+            "PATCH",
+            resource.path(namespace, name),
+            what=_named(resource, namespace, name),
+            query=query,
+            body={"metadata": {"labels": {label: None}, "resourceVersion": metadata["resourceVersion"]}},
+            content_type="application/merge-patch+json",
+        )
+        return answer.content
+
     async def update(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Replace one object at its resourceVersion. Raises: Conflict: it changed meanwhile. NotFound: it is gone."""
         metadata = manifest["metadata"]
@@ -291,6 +314,25 @@ class KubeClient:
         }
         answer = await self.transport.request("POST", ACCESS_REVIEWS.path(), what="its own rights", body=review)
         return bool(answer.content.get("status", {}).get("allowed"))
+
+    async def rules(self, namespace: str) -> list[dict[str, Any]]:
+        """
+        Return what this identity may do in a namespace, as rules of RBAC: verbs, apiGroups, resources, resourceNames.
+
+        Raises: MissingRight: it may not even ask (every account may as a rule, by `system:basic-user`).
+        Source: https://kubernetes.io/docs/reference/kubernetes-api/authorization-resources/self-subject-rules-review-v1/
+        """
+        review = {
+            "apiVersion": RULES_REVIEWS.api_version,
+            "kind": RULES_REVIEWS.kind,
+            "spec": {"namespace": namespace},
+        }
+        answer = await self.transport.request("POST", RULES_REVIEWS.path(), what="its own rights", body=review)
+        return answer.content.get("status", {}).get("resourceRules") or []
+
+    async def kinds(self) -> list[Resource]:
+        """Return all that the API server serves now, for each group its preferred version first."""
+        return await self._discovery.kinds()
 
     def watch(
         self,

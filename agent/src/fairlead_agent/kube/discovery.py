@@ -50,6 +50,12 @@ class Discovery:
         except KeyError:
             raise UnknownKind(api_version, kind, self._alternatives(api_version, kind)) from None
 
+    async def kinds(self) -> list[Resource]:
+        """Return all that is served now, for each group its preferred version first."""
+        async with self._refreshing:
+            await self._refresh()
+        return list(self._known.values())
+
     async def _look_again(self, wanted: tuple[str, str]) -> None:
         """Ask the server, unless somebody who asked later than we began to wait did so."""
         asked_at = time.monotonic()

@@ -66,6 +66,9 @@ REPLICA_SETS = Resource("apps", "v1", "ReplicaSet", "replicasets", namespaced=Tr
 ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False
 )
+RULES_REVIEWS = Resource(
+    "authorization.k8s.io", "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews", namespaced=False
+)
 LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", namespaced=True)
 CRDS = Resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 

@@ -182,6 +182,14 @@ async def test_missing_part_is_said_instead_of_forgotten() -> None:
     del state.objects[_names(state.objects[HEAD])[0]]
     with pytest.raises(Unexpected, match="is missing"):
         await store.load(KEY)
+    with pytest.raises(Unexpected, match="is missing"):
+        await store.change(KEY, lambda inventory: inventory.owns([owned("new")]))
+    found, is_whole = await store.salvage(KEY)
+    assert (0 < len(found.objects) < len(MANY), is_whole) == (True, False)
+    assert await store.marks(KEY) == ()
+    healed = await store.change(KEY, lambda inventory: inventory.owns(MANY), salvages=True)
+    assert healed.objects == (await store.load(KEY)).objects
+    assert await store.salvage(KEY) == (healed, True)
 
 
 async def test_head_of_another_environment_is_not_taken() -> None:
