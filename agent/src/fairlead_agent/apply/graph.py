@@ -10,7 +10,7 @@ runs in parallel.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from fairlead_agent.apply.references import Identity, bound_service_accounts, dependencies, named_by
 from fairlead_agent.kube.resources import CRDS, resources_of_crd
@@ -61,17 +61,19 @@ class Graph:
         return [self._refs[place] for place in self._walk(stuck)]
 
     def _awaited(self, place: int, manifest: Manifest, places: Mapping[Identity, int]) -> set[int]:
-        named, unreadable = dependencies(manifest)
-        if unreadable:
-            syntax = "GROUP/namespaces/NAMESPACE/KIND/NAME, or GROUP/KIND/NAME"
-            self.mistakes.append((place, f"{unreadable!r} names no object; write {syntax}"))
-        for identity in named:
-            if identity not in places:
-                group, kind, namespace, name = identity
+        awaited: set[int] = set()
+        for named in dependencies(manifest):
+            if isinstance(named, str):
+                syntax = "GROUP/namespaces/NAMESPACE/KIND/NAME, or GROUP/KIND/NAME"
+                self.mistakes.append((place, f"{named!r} names no object; write {syntax}"))
+            elif named in places:
+                awaited.add(places[named])
+            else:
+                group, kind, namespace, name = named
                 what = f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
-                group_text = f"group {group}" if group else "the core group"
-                self.mistakes.append((place, f"it waits for {what} of {group_text}, which is not among the objects"))
-        return {places[identity] for identity in named if identity in places}
+                of_group = f"group {group}" if group else "the core group"
+                self.mistakes.append((place, f"it waits for {what} of {of_group}, which is not among the objects"))
+        return awaited
 
     def _walk(self, stuck: set[int]) -> list[int]:
         """Follow needs among objects that never became ready until one comes again."""
@@ -147,11 +149,34 @@ _DELETION_RANKS = {
 }
 
 
-def deletion_waves(refs: Sequence[ObjectRef]) -> Iterator[list[ObjectRef]]:
-    """Yield objects to delete in waves, webhooks first, else in the reverse of their creation."""
-    waves: defaultdict[int, list[ObjectRef]] = defaultdict(list)
-    for ref in refs:
-        rank = 0 if ref.group == WEBHOOK_GROUP else _DELETION_RANKS.get((ref.group, ref.kind), 1)
-        waves[rank].append(ref)
-    for rank in sorted(waves):
-        yield waves[rank]
+def deletion_waves(
+    refs: Sequence[ObjectRef], awaits: Mapping[Identity, Collection[Identity]]
+) -> Iterator[list[ObjectRef]]:
+    """
+    Yield objects to delete in waves: webhooks first, else in the reverse of their creation, after what awaits them.
+
+    Args:
+        refs: Which.
+        awaits: What some of them wait for by their annotation; a circle among these is no reason not to delete.
+    """
+    by_identity = {ref.identity: ref for ref in refs}
+    ranks = {identity: (_deletion_rank(ref), 0) for identity, ref in by_identity.items()}
+    for _ in refs:
+        moved = False
+        for waiting in by_identity:
+            rank, depth = ranks[waiting]
+            for awaited in awaits.get(waiting, ()):
+                if awaited in ranks and awaited != waiting and ranks[awaited] <= (rank, depth):
+                    ranks[awaited] = (rank, depth + 1)
+                    moved = True
+        if not moved:
+            break
+    waves: defaultdict[tuple[int, int], list[ObjectRef]] = defaultdict(list)
+    for identity, ref in by_identity.items():
+        waves[ranks[identity]].append(ref)
+    for at in sorted(waves):
+        yield waves[at]
+
+
+def _deletion_rank(ref: ObjectRef) -> int:
+    return 0 if ref.group == WEBHOOK_GROUP else _DELETION_RANKS.get((ref.group, ref.kind), 1)

@@ -4,6 +4,8 @@ Prune: delete what an environment's inventory holds and its new bundle does not;
 Before each delete the live object is read: it must carry this environment's owner label and, where the inventory knows
 one, the same UID. The delete itself is bound to the UID and version that were read, so a proof cannot go stale. What
 may not be deleted stays in the inventory and is reported as skipped. What asks to be orphaned loses its owner label.
+What an object awaited is deleted only when that object is gone, so that an operator is there for the finalizers of what
+it serves.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from typing import Any
 from fairlead_agent.apply.findings import Finding, findings_of
 from fairlead_agent.apply.graph import deletion_waves
 from fairlead_agent.apply.inventory import OWNER_LABEL, Inventory
+from fairlead_agent.apply.references import Identity, dependencies
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import Conflict, KubeError, NotFound, UnknownKind
 from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.condition import until_gone
 from fairlead_agent.kube.resources import Resource
 from fairlead_agent.ports import Clock, DeployWork, OwnedObject, Report
 from fairlead_shared.errors import ErrorCode
@@ -38,6 +42,8 @@ _LEFT = "left in the cluster as its annotation fairlead.dev/prune: orphan asks, 
 _ARGOCD_OPTIONS = "argocd.argoproj.io/sync-options"
 _TRIES = 5
 """Reads of an object that changes while it is being deleted."""
+_GONE_SECONDS = 60.0
+"""How long the finalizers of an object may take before what it awaited is deleted."""
 
 
 def prunable(inventory: Inventory, wanted: WantedObjects) -> tuple[OwnedObject, ...]:
@@ -70,10 +76,18 @@ class Pruner:
         self._report = report
         self._clock = clock
         self._stopping = False
+        self._waits: set[asyncio.Task[None]] = set()
+        self._leaving: set[Identity] = set()
+        self._awaits: dict[Identity, set[Identity]] = {}
+        """What candidates await by the annotations of the live objects, as they were last read."""
+        self._staying: dict[Identity, str] = {}
+        """Candidates that are still there, each with how to call it."""
 
     def stop(self) -> None:
-        """Begin no further delete."""
+        """Begin no further delete, and wait for nothing to be gone."""
         self._stopping = True
+        for wait in self._waits:
+            wait.cancel()
 
     async def check(self, candidates: Sequence[OwnedObject], held: int) -> list[Finding]:
         """
@@ -99,7 +113,8 @@ class Pruner:
     async def prune(self, candidates: Sequence[OwnedObject]) -> None:
         """Delete them, in the reverse of their order of creation, and report each."""
         by_ref = {owned.ref: owned for owned in candidates}
-        for wave in deletion_waves(list(by_ref)):
+        self._leaving = {ref.identity for ref in by_ref}
+        for wave in deletion_waves(list(by_ref), self._awaits):
             if not self._stopping:
                 await asyncio.gather(*(self._settle(by_ref[ref]) for ref in wave))
 
@@ -129,18 +144,50 @@ class Pruner:
         if self._stopping:
             return
         try:
-            outcome = await self._prune(owned)
+            outcome = self._held(owned) or await self._prune(owned)
         except KubeError as error:
             self.findings += findings_of(error, owned.ref)
             outcome = Pruned(owned, Action.FAILED, str(error), forget=False)
             for finding in findings_of(error, owned.ref):
                 await self._report(finding.event(self._clock()))
         self.pruned.append(outcome)
+        if not outcome.forget:
+            self._staying[owned.ref.identity] = str(owned.ref)
         key = f"object/{owned.ref}/{outcome.action}"
         at = self._clock()
         await self._report(
             ObjectEvent(key=key, at=at, object=owned.ref, action=outcome.action, detail=outcome.detail[:4000])
         )
+
+    def _held(self, owned: OwnedObject) -> Pruned | None:
+        """Return why an object stays for the sake of one that awaited it."""
+        mine = owned.ref.identity
+        held = next((who for waiting, who in self._staying.items() if mine in self._awaits.get(waiting, ())), "")
+        detail = f"{held}, which waits for it by its annotation, is still there"
+        return Pruned(owned, Action.SKIPPED, detail, forget=False) if held else None
+
+    async def _until_gone(self, resource: Resource, owned: OwnedObject, live: Mapping[str, Any]) -> None:
+        """Wait until an object is gone, if it awaited others that are to go after it."""
+        identity = owned.ref.identity
+        if self._stopping or self._leaving.isdisjoint(self._awaits[identity]):
+            return
+        self._staying[identity] = str(owned.ref)
+        wait = asyncio.create_task(until_gone(self._client, resource, live, seconds=_GONE_SECONDS))
+        self._waits.add(wait)
+        try:
+            await asyncio.wait([wait])
+        finally:
+            self._waits.discard(wait)
+            wait.cancel()
+        if wait.cancelled():
+            return
+        try:
+            wait.result()
+        except TimeoutError:
+            message = f"deleted, and still there after {_GONE_SECONDS:g} s; what it waited for stays until it is gone"
+            self.findings.append(Finding(ErrorCode.UNHEALTHY, message, owned.ref))
+        else:
+            del self._staying[identity]
 
     async def _prune(self, owned: OwnedObject) -> Pruned:
         try:
@@ -156,6 +203,7 @@ class Pruner:
                     await self._client.unlabel(resource, found, OWNER_LABEL)
                     return Pruned(owned, Action.SKIPPED, _LEFT)
                 answer = await self._delete(resource, owned.ref, found)
+                await self._until_gone(resource, owned, found)
             except NotFound:
                 # Without a UID only the intent was listed: its deployment failed before it wrote this object.
                 return Pruned(owned, Action.PRUNED) if owned.uid else Pruned(owned, Action.SKIPPED, "it was never made")
@@ -172,6 +220,7 @@ class Pruner:
         live = await self._ours(resource, owned)
         if live is None:
             return Pruned(owned, Action.SKIPPED, "the live object is not the one this environment made")
+        self._awaits[owned.ref.identity] = {named for named in dependencies(live) if not isinstance(named, str)}
         if keeper := _keeper(live):
             return Pruned(owned, Action.SKIPPED, f"its annotation {keeper} keeps it", forget=False)
         return live

@@ -57,26 +57,23 @@ def bound_service_accounts(manifest: Manifest) -> Iterator[Identity]:
             yield ("", "ServiceAccount", str(namespace), str(subject.get("name", "")))
 
 
-def dependencies(manifest: Manifest) -> tuple[tuple[Identity, ...], str]:
+def dependencies(manifest: Manifest) -> Iterator[Identity | str]:
     """
-    Read what an object waits for by its annotation, as the object says itself.
+    Yield what has to be ready before an object, as its annotation says; a text that names no object as it is.
 
-    Returns: What it names, and what of it cannot be read; empty if all can.
     Source: the syntax of `config.kubernetes.io/depends-on`,
         https://kpt.dev/reference/annotations/depends-on/
     """
     annotations = manifest["metadata"].get("annotations")
     text = annotations.get(DEPENDS_ON) if isinstance(annotations, Mapping) else None
-    found: list[Identity] = []
     for part in str(text).split(",") if text else ():
         match part.strip().split("/"):
             case [group, "namespaces", str(namespace), str(kind), str(name)] if namespace and kind and name:
-                found.append((group, kind, namespace, name))
+                yield (group, kind, namespace, name)
             case [group, str(kind), str(name)] if kind and name:
-                found.append((group, kind, "", name))
+                yield (group, kind, "", name)
             case _:
-                return (), part.strip()
-    return tuple(found), ""
+                yield part.strip()
 
 
 def _named_by_binding(binding: Manifest, namespace: str) -> Iterator[Identity]:

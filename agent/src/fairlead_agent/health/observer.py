@@ -63,6 +63,11 @@ class Observer:
                 first = first.exceptions[0]
             raise first from None
 
+    async def seen(self) -> None:
+        """Return once the objects themselves were listed: enough to see that they are well, not why they are not."""
+        for watch in self._kinds.values():
+            await watch.synced.wait()
+
     async def synced(self) -> None:
         """Return once everything was listed."""
         for watch in self._watches():

@@ -22,7 +22,7 @@ from fairlead_shared.progress import HealthEvent, HealthStatus
 FAILURE_GRACE_SECONDS = 20.0
 """Twice the first back-off of a crashing container."""
 _COALESCE_SECONDS = 0.03
-"""Changes come in bursts; well below the 100 ms in which a reader should see one."""
+"""Between two looks, as changes come in bursts; well below the 100 ms in which a reader should see one."""
 _FAILING = frozenset({HealthStatus.DEGRADED, HealthStatus.MISSING, HealthStatus.UNKNOWN})
 
 
@@ -83,11 +83,13 @@ class HealthWait:
     async def _until_decided(self, observer: Observer, following: asyncio.Task[None], ends: float) -> list[Unhealthy]:
         try:
             async with asyncio.timeout(ends - time.monotonic()):
-                await observer.synced()
+                await observer.seen()
+                seen = observer.verdicts(self._clock())
+                if not all(verdict.satisfies for verdict in seen.values()):
+                    await observer.synced()
         except TimeoutError:
             unseen = Verdict(HealthStatus.UNKNOWN, "the API server could not be asked in time")
             return [Unhealthy(target, unseen) for target in observer.targets]
-        pause = _COALESCE_SECONDS
         while True:
             if following.done():
                 following.result()  # a defect in a watch must not look like patience
@@ -99,13 +101,15 @@ class HealthWait:
             if all(self._standings[target].verdict.satisfies for target in observer.targets):
                 return []
             # A look at thousands of objects takes a while: never spend more than a third of the time on it.
-            pause = max(_COALESCE_SECONDS, 2 * (time.monotonic() - began))
+            looked = time.monotonic()
+            pause = max(_COALESCE_SECONDS, 2 * (looked - began))
             try:
                 async with asyncio.timeout(max(self._next(observer.targets, ends) - time.monotonic(), 0.0)):
                     await observer.changed.wait()
             except TimeoutError:
                 continue
-            await asyncio.sleep(pause)
+            # A change that comes by itself is looked at now: something may await this object.
+            await asyncio.sleep(looked + pause - time.monotonic())
 
     async def _take(self, verdicts: dict[Target, Verdict], now: float) -> None:
         for target, verdict in verdicts.items():

@@ -2,7 +2,12 @@
 
 from typing import Any
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fairlead_agent.apply.graph import Graph, deletion_waves
+from fairlead_agent.apply.references import DEPENDS_ON
 from fairlead_shared.objects import ObjectRef
 
 RBAC = "rbac.authorization.k8s.io/v1"
@@ -88,6 +93,88 @@ def test_webhooks_come_last() -> None:
     assert found["ValidatingWebhookConfiguration/hook"] == {"ConfigMap/a", "Deployment/web"}
 
 
+def depending(kind: str, name: str, on: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return a manifest that says itself what it waits for."""
+    made = manifest(kind, name, **more)
+    made["metadata"]["annotations"] = {DEPENDS_ON: on}
+    return made
+
+
+def test_what_an_annotation_names_has_to_be_ready() -> None:
+    """All of it; what an object merely names has to be there, and no more."""
+    on = "/namespaces/shop/ConfigMap/a, apps/namespaces/shop/Deployment/web,/Namespace/shop"
+    web = workload(volumes=[{"configMap": {"name": "a"}}])
+    graph = Graph(
+        [depending("ConfigMap", "late", on), manifest("ConfigMap", "a"), web, manifest("Namespace", "shop", "")]
+    )
+    assert graph.mistakes == []
+    assert graph.awaits == [{1, 2, 3}, set(), set(), set()]
+    assert graph.needs == [{1, 2, 3}, {3}, {1, 3}, set()]
+    assert graph.needed_for([2]) == {1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("on", "said"),
+    [
+        ("web", "'web' names no object; write GROUP/namespaces/NAMESPACE/KIND/NAME"),
+        ("apps/namespaces/shop/Deployment/", "names no object"),
+        ("apps/shop/Deployment/web", "names no object"),
+        ("/namespaces/shop/ConfigMap/a,", "'' names no object"),
+        ("/namespaces/shop/Deployment/web", "waits for Deployment shop/web of the core group, which is not among"),
+        ("apps/Deployment/web", "waits for Deployment web of group apps, which is not among the objects"),
+    ],
+)
+def test_an_annotation_that_names_nothing_is_a_mistake(on: str, said: str) -> None:
+    """Of the object that has it; it would else wait for nothing, unnoticed."""
+    graph = Graph([workload(), depending("ConfigMap", "late", on), manifest("ConfigMap", "a")])
+    ((place, what),) = graph.mistakes
+    assert place == 1
+    assert said in what
+
+
+def test_what_waits_for_a_webhook_comes_after_it() -> None:
+    """And what waits for that, too; the webhook waits for all else."""
+    hook = manifest("MutatingWebhookConfiguration", "hook", "", "admissionregistration.k8s.io/v1")
+    on = "admissionregistration.k8s.io/MutatingWebhookConfiguration/hook"
+    late, later = depending("ConfigMap", "late", on), depending("ConfigMap", "later", "/namespaces/shop/ConfigMap/late")
+    graph = Graph([later, late, hook, manifest("ConfigMap", "a"), hook | {"kind": "ValidatingWebhookConfiguration"}])
+    assert graph.needs == [{1}, {2}, {3}, set(), {0, 1, 3}]
+    assert graph.cycle() == []
+
+
+def test_objects_that_await_each_other_are_a_circle() -> None:
+    """Also of one object with itself."""
+    one, other = "/namespaces/shop/ConfigMap/one", "/namespaces/shop/ConfigMap/other"
+    graph = Graph([depending("ConfigMap", "one", other), depending("ConfigMap", "other", one)])
+    assert [ref.name for ref in graph.cycle()] == ["one", "other"]
+    assert [ref.name for ref in Graph([depending("ConfigMap", "one", one)]).cycle()] == ["one"]
+
+
+@given(st.lists(st.sets(st.integers(0, 9), max_size=3), min_size=1, max_size=10))
+def test_everything_comes_after_what_it_awaits_or_is_in_a_circle(edges: list[set[int]]) -> None:
+    """Whatever waits for whatever: there is an order, or a path of objects that each wait for the next."""
+    count = len(edges)
+    named = [{other for other in others if other < count} for others in edges]
+    manifests = [
+        depending(
+            "ConfigMap", f"c{place}", ",".join(f"/namespaces/shop/ConfigMap/c{other}" for other in sorted(others))
+        )
+        for place, others in enumerate(named)
+    ]
+    graph = Graph(manifests)
+    assert (graph.mistakes, graph.awaits) == ([], named)
+    circle = [int(ref.name[1:]) for ref in graph.cycle()]
+    if circle:
+        assert all(other in named[place] for place, other in zip(circle, [*circle[1:], circle[0]], strict=True))
+        return
+    placed: list[int] = []
+    while len(placed) < count:
+        free = [place for place in range(count) if place not in placed and named[place] <= set(placed)]
+        assert free, "no circle was found, and yet nothing can go on"
+        placed += free
+    assert all(place not in graph.needed_for(named[place]) for place in range(count))
+
+
 def test_malformed_manifest_needs_nothing() -> None:
     """What is wrong with it is the API server's to say."""
     odd = [workload(volumes="x", containers=[1, {"env": {}}, {"envFrom": [None]}]), manifest("Pod", "p", spec=[1])]
@@ -120,7 +207,7 @@ def test_deletes_run_against_the_order_of_creation() -> None:
         (RBAC, "RoleBinding"),
     ]
     refs = [ObjectRef(api_version=api_version, kind=kind, name="x") for api_version, kind in kinds]
-    assert [[ref.kind for ref in wave] for wave in deletion_waves(refs)] == [
+    assert [[ref.kind for ref in wave] for wave in deletion_waves(refs, {})] == [
         ["MutatingWebhookConfiguration"],
         ["Deployment"],
         ["ConfigMap", "RoleBinding"],
@@ -128,3 +215,24 @@ def test_deletes_run_against_the_order_of_creation() -> None:
         ["CustomResourceDefinition"],
         ["Namespace"],
     ]
+
+
+def test_what_is_awaited_is_deleted_after_what_awaits_it() -> None:
+    """Whatever their kinds would say; the rest keeps its order, and a circle ends somewhere."""
+    kinds = ("Deployment", "ConfigMap", "Service", "Namespace")
+    operator, config, service, namespace = (ObjectRef(api_version="v1", kind=kind, name="x") for kind in kinds)
+    gone = ObjectRef(api_version="v1", kind="Pod", name="gone")
+    awaits = {
+        config.identity: [operator.identity, gone.identity],
+        service.identity: [config.identity],
+        operator.identity: [operator.identity],
+    }
+    refs = [operator, config, service, namespace]
+    assert [[ref.kind for ref in wave] for wave in deletion_waves(refs, awaits)] == [
+        ["Service"],
+        ["ConfigMap"],
+        ["Deployment"],
+        ["Namespace"],
+    ]
+    circle = {operator.identity: [service.identity], service.identity: [operator.identity]}
+    assert sorted(ref.kind for wave in deletion_waves(refs, circle) for ref in wave) == sorted(kinds)

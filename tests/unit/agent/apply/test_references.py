@@ -1,6 +1,6 @@
 """What a manifest names; tests/unit/agent/apply/test_graph.py covers what follows from it."""
 
-from fairlead_agent.apply.references import bound_service_accounts, named_by
+from fairlead_agent.apply.references import DEPENDS_ON, bound_service_accounts, dependencies, named_by
 
 CRON_JOB = {
     "apiVersion": "batch/v1",
@@ -29,6 +29,22 @@ def test_cluster_role_of_a_binding_has_no_namespace() -> None:
     }
     assert list(bound_service_accounts(binding)) == [("", "ServiceAccount", "front", "web")]
     assert ("rbac.authorization.k8s.io", "ClusterRole", "", "view") in set(named_by(binding))
+
+
+def test_an_annotation_names_objects_as_kpt_writes_them() -> None:
+    """With or without namespace, of whatever group; what is written otherwise comes as it stands."""
+    on = "/namespaces/shop/Service/db, apps/namespaces/shop/Deployment/db,example.com/Fleet/one,nonsense,"
+    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "annotations": {DEPENDS_ON: on}}}
+    assert list(dependencies(manifest)) == [
+        ("", "Service", "shop", "db"),
+        ("apps", "Deployment", "shop", "db"),
+        ("example.com", "Fleet", "", "one"),
+        "nonsense",
+        "",
+    ]
+    annotations: object
+    for annotations in (None, [], {}, {DEPENDS_ON: ""}):
+        assert list(dependencies(manifest | {"metadata": {"name": "a", "annotations": annotations}})) == []
 
 
 def test_kind_without_pods_names_nothing() -> None:
