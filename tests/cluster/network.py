@@ -30,7 +30,8 @@ _PROBE_SECONDS = 0.25
 """A dropped packet shows as silence; the host would answer or refuse within a millisecond."""
 
 # `inside_tcp` holds ports a cluster offers on purpose (a relay installed in it by its chart), as they were before any
-# NAT, so that a NodePort works.
+# NAT, so that a NodePort works. The host knows the way back to the first node's address alone: not to pods', and not to
+# those of further nodes, whose containerd pulls images.
 _TABLE = """
 table inet fairlead {{
   set outside_tcp {{ type inet_service; }}
@@ -60,7 +61,7 @@ table inet fairlead {{
   }}
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
-    oifname "outside" ip saddr {pods} masquerade
+    oifname "outside" masquerade
   }}
 }}
 """
@@ -111,7 +112,7 @@ class Network:
         self.record.share_address(OUTSIDE_ADDRESS)
         self._new_namespace(0)
         # The table names the link before it exists: there is no moment at which it is up and unguarded.
-        self._enter(0, ["nft", "-f", "-"], stdin=_TABLE.format(outside=OUTSIDE_ADDRESS, pods=POD_NETWORK))
+        self._enter(0, ["nft", "-f", "-"], stdin=_TABLE.format(outside=OUTSIDE_ADDRESS))
         self.record.note("link", name=self.host_link)
         run(["ip", "link", "add", self.host_link, "type", "veth", "peer", "name", "outside", "netns", str(self.netns)])
         run(["ip", "address", "add", f"{self._host_address}/30", "dev", self.host_link])

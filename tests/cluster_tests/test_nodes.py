@@ -40,10 +40,14 @@ def test_pods_reach_pods_and_services_on_other_nodes(pair: Cluster) -> None:
 
 
 def test_a_further_node_leaves_only_through_the_first_ones_firewall(pair: Cluster) -> None:
-    """A pod on the second node reaches the outside address on an allowed port and on no other."""
+    """A pod on the second node reaches the outside address on an allowed port and no other; its node pulls images."""
     registry = pair.serve_registry()
     assert _reaches(pair, "pod-1", registry.address)
     assert not _reaches(pair, "pod-1", f"{OUTSIDE_ADDRESS}:22")
+    pulled = registry.push(probe_image_tar(), "fairlead-test/probe", "1")
+    placed = json.dumps({"spec": {"nodeName": "node-1"}})
+    pair.kubectl("run", "pulled", f"--image={pulled}", f"--overrides={placed}", "--", "serve")
+    pair.kubectl("wait", "--for=condition=Ready", "--timeout=60s", "pod/pulled")
 
 
 def test_logs_and_exec_work_on_every_node(pair: Cluster) -> None:
