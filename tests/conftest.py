@@ -45,6 +45,7 @@ WITH_NODES = {
     "tests/cluster_tests/test_isolation.py",
     "tests/cluster_tests/test_nodes.py",
     "tests/e2e/test_chart_proxy.py",
+    "tests/e2e/test_chart_replicas.py",
     "tests/e2e/test_charts.py",
     "tests/e2e/test_docs.py",
     "tests/e2e/test_engine_health.py",

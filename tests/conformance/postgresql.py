@@ -1,5 +1,5 @@
 """
-A real PostgreSQL server for tests: Debian's, in a folder of its own, reachable by a Unix socket only.
+A real PostgreSQL server for tests: Debian's, in a folder of its own, reachable by a Unix socket, else only where asked.
 
 It ends with the process that started it, also when that is killed. Must not touch a server that the machine runs.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.cluster.debian import ensure_packages
@@ -34,11 +36,15 @@ class PostgresqlServer:
     Args:
         folder: Holds its socket, its log, and its content in `content`.
         syncs: Whether a commit waits for the disk.
+        address: Address where it also takes TCP connections, with its password; empty for none.
     """
 
-    def __init__(self, folder: Path, *, syncs: bool = False) -> None:
+    def __init__(self, folder: Path, *, syncs: bool = False, address: str = "") -> None:
         self._folder = folder
         self._syncs = syncs
+        self._address = address
+        self.port = _free_port(address) if address else 5432
+        """Its TCP port."""
         self._made = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -49,7 +55,8 @@ class PostgresqlServer:
                 # SIGINT is PostgreSQL's fast shutdown; the kernel sends it when this process is gone.
                 [
                     *_as_owner("--pdeathsig", "INT"), BINARIES / "postgres", "-D", self._folder / "content",
-                    "-k", self._folder, "-c", "listen_addresses=", "-c", "max_connections=200",
+                    "-k", self._folder, "-c", f"listen_addresses={self._address}", "-c", f"port={self.port}",
+                    "-c", "max_connections=200",
                     "-c", f"fsync={'on' if self._syncs else 'off'}",
                 ],
                 stdout=log,
@@ -69,7 +76,16 @@ class PostgresqlServer:
 
     def url(self, database: str) -> str:
         """Return the URL of one of its databases."""
-        return f"postgresql://{OWNER}@/{database}?host={self._folder}"
+        return f"postgresql://{OWNER}@/{database}?host={self._folder}&port={self.port}"
+
+    def make_remote_database(self, password: str) -> str:
+        """Make a database, and return its URL for those who dial the server's address with a password, set here."""
+        local = self.make_database()
+        with psycopg.connect(local, autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(OWNER), sql.Literal(password))
+            )
+        return f"postgresql://{OWNER}:{password}@{self._address}:{self.port}/{conninfo_to_dict(local)['dbname']}"
 
     def make_database(self, template: str | None = None) -> str:
         """Make a database, empty or a copy of the one with the URL `template`, and return its URL."""
@@ -95,12 +111,13 @@ class PostgresqlServer:
 
 
 @contextmanager
-def running_postgresql(*, syncs: bool = False) -> Iterator[PostgresqlServer]:
+def running_postgresql(*, syncs: bool = False, address: str = "") -> Iterator[PostgresqlServer]:
     """
     Start a server and end it on leaving.
 
     Args:
         syncs: Whether a commit waits for the disk. Tests do without: a crash of the machine is not what they test.
+        address: Address of this machine where it also takes TCP connections, with a password; empty for none.
     """
     if not (BINARIES / "postgres").is_file():
         ensure_packages(["postgresql-15"])
@@ -118,7 +135,9 @@ def running_postgresql(*, syncs: bool = False) -> Iterator[PostgresqlServer]:
             timeout=60,
             cwd=folder,
         )  # fmt: skip
-        server = PostgresqlServer(folder, syncs=syncs)
+        with (folder / "content" / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all all scram-sha-256\n")
+        server = PostgresqlServer(folder, syncs=syncs, address=address)
         try:
             server.start()
             yield server
@@ -132,3 +151,8 @@ def _as_owner(*options: str) -> list[str]:
     """Return the words before a command that must not run as root."""
     identity = ["--reuid", OWNER, "--regid", OWNER, "--init-groups"] if os.geteuid() == 0 else []
     return ["setpriv", *identity, *options]
+
+
+def _free_port(address: str) -> int:
+    with socket.create_server((address, 0)) as listener:
+        return int(listener.getsockname()[1])

@@ -2,7 +2,7 @@
 Fixtures of the whole product: a relay process, and an agent process inside a private cluster.
 
     relay         one relay for the session; the control plane may dial its agent port
-    relay_cluster a cluster with a real node, for relays that are installed by their chart
+    relay_cluster a cluster with two real nodes, for relays that are installed by their chart
     installation  an organization with its agent, started and connected; of its own for each test
     agent, api    the installation's two ends
 """
@@ -39,8 +39,8 @@ def relay(control_plane: Cluster, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="session")
 def relay_cluster(clusters: MakeCluster) -> Cluster:
-    """Return the session's cluster for relays as pods; each has a namespace and ports of its own."""
-    return clusters("relay", nodes=1)
+    """Return the session's cluster for relays as pods, with two nodes; each has a namespace and ports of its own."""
+    return clusters("relay", nodes=2)
 
 
 @pytest.fixture

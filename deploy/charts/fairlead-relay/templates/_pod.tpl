@@ -60,6 +60,10 @@ containers:
       periodSeconds: 10
       timeoutSeconds: 5
       failureThreshold: 6
+    {{- if and (include "fairlead-relay.hasDatabase" .) (semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version) }}
+    # Every node hears that this one ends before it stops to listen: nobody is sent here to be refused.
+    lifecycle: {preStop: {sleep: {seconds: 3}}}
+    {{- end }}
     resources: {{- toYaml .Values.resources | nindent 6 }}
     securityContext:
       allowPrivilegeEscalation: false
