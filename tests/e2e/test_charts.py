@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -92,6 +93,26 @@ def test_an_agent_is_rolled_back_while_a_deployment_runs(installed: ChartInstall
     installed.fairlead(
         "deploy", "-f", installed.write("shop.json", installed.server("web")), "--env", "shop/staging", "-w"
     )
+
+
+def test_a_relay_that_is_too_old_for_its_store_leaves_it_alone(installed: ChartInstallation) -> None:
+    """Rolled back too far, it does not start and says why; today's comes back, as in operate.md, and lost nothing."""
+    deployment = begin_slow(installed, "fourth")
+    rollback = ("rollback", "fairlead-relay", "--namespace", RELEASE_NAMESPACE)
+    installed.relay.helm(*rollback, "1")
+
+    def refuses() -> bool:
+        with suppress(CommandFailed):  # its container may not be there yet, or not any more
+            log = installed.relay.kubectl("--namespace", RELEASE_NAMESPACE, "logs", "fairlead-relay-0")
+            return "is of a newer relay" in log
+        return False
+
+    wait_until(refuses, "the relay of the version before to refuse the store")
+    installed.relay.helm(*rollback, "2")
+    installed.relay.kubectl("--namespace", RELEASE_NAMESPACE, "delete", "pod", "fairlead-relay-0")
+    status = ("rollout", "status", "statefulset/fairlead-relay", "--timeout=90s")
+    installed.relay.kubectl("--namespace", RELEASE_NAMESPACE, *status)
+    assert hold_done_once(installed, deployment) == {"created": 1, "unchanged": 1}
 
 
 def test_a_deployment_through_both_charts_reaches_healthy(installed: ChartInstallation) -> None:
