@@ -1,6 +1,7 @@
 """The deploy engine on a real API server: create, change, leave alone, prune, order, and what it never touches."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -264,8 +265,58 @@ async def test_list_of_many_objects_is_kept_in_parts(control_plane: Cluster, tmp
         assert len((await place.kubectl(*names)).splitlines()) == 1
 
 
-def crd(plural: str) -> dict[str, Any]:
-    """Return a CustomResourceDefinition with one required type."""
+async def test_a_kind_may_give_up_an_old_version(control_plane: Cluster, tmp_path: Path) -> None:
+    """What was written in it is changed in the new one, though its managed fields name a version that is gone."""
+    async with world(control_plane, tmp_path, cluster_rules=MAKER_RULES) as place:
+        plural = f"boats{place.namespace[5:]}"
+        place.policy = Policy.model_validate({"clusterScoped": [CRDS_ALLOWED]})
+
+        def boat(name: str, version: str, length: int) -> dict[str, Any]:
+            header = {"apiVersion": f"boats.example.com/{version}", "kind": plural.title(), "metadata": {"name": name}}
+            return {**header, "spec": {"length": length}}
+
+        both = crd(plural, "v1", "v1beta1")
+        result, _ = await place.deploy([both, boat("tug", "v1beta1", 12), boat("tow", "v1beta1", 9)])
+        assert_succeeded(result, created=3)
+        # The version goes in the very deployment that moves on from it: nothing is wrong until the CRD is written.
+        result, _ = await place.deploy([crd(plural, "v1"), boat("tug", "v1", 13)])
+        assert_succeeded(result, changed=2, pruned=1)
+        live = await place.live(f"{plural}.boats.example.com", "tug")
+        assert live["spec"] == {"length": 13}
+        assert {entry["apiVersion"] for entry in live["metadata"]["managedFields"]} == {"boats.example.com/v1"}
+
+
+async def test_a_version_that_is_gone_already_is_said_and_mended(control_plane: Cluster, tmp_path: Path) -> None:
+    """Somebody else took the version away: the object cannot be dry-run before it is mended, which is a write."""
+    async with world(control_plane, tmp_path, cluster_rules=MAKER_RULES) as place:
+        plural = f"boats{place.namespace[5:]}"
+        old = {"apiVersion": "boats.example.com/v1beta1", "kind": plural.title(), "metadata": {"name": "tug"}}
+        new = {**old, "apiVersion": "boats.example.com/v1", "spec": {"length": 13}}
+        kind = crd(plural, "v1", "v1beta1")
+        del kind["metadata"]["namespace"]
+        await place.create(kind)
+        await place.kubectl("wait", "--for=condition=Established", f"crd/{plural}.boats.example.com", "--timeout=30s")
+        result, _ = await place.deploy([{**old, "spec": {"length": 12}}])
+        assert_succeeded(result, created=1)
+        only = json.dumps({"spec": {"versions": crd(plural, "v1")["spec"]["versions"]}})
+        await place.kubectl("patch", "crd", f"{plural}.boats.example.com", "--type=merge", f"--patch={only}")
+        before = await place.live(f"{plural}.boats.example.com", "tug")
+        said = "not fully proved: the live object's managed fields name boats.example.com/v1beta1,"
+
+        async def is_said() -> bool:
+            result, story = await place.plan([new])
+            assert result.outcome is Outcome.SUCCEEDED
+            return any(event.message.startswith(said) for event in story.of("finding"))
+
+        await eventually(is_said, "the API server to serve the old version no more")
+        assert await place.live(f"{plural}.boats.example.com", "tug") == before
+        result, _ = await place.deploy([new])
+        assert result.outcome is Outcome.SUCCEEDED, result.cause
+        assert (await place.live(f"{plural}.boats.example.com", "tug"))["spec"] == {"length": 13}
+
+
+def crd(plural: str, *versions: str) -> dict[str, Any]:
+    """Return a CustomResourceDefinition with one required type, in one version or those given, the first one stored."""
     length = {"type": "object", "properties": {"length": {"type": "integer"}}}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -282,11 +333,12 @@ def crd(plural: str) -> dict[str, Any]:
             },
             "versions": [
                 {
-                    "name": "v1",
+                    "name": version,
                     "served": True,
-                    "storage": True,
+                    "storage": place == 0,
                     "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": length}}},
                 }
+                for place, version in enumerate(versions or ("v1",))
             ],
         },
     }

@@ -13,6 +13,7 @@ Tree:
     │   ├── AlreadyExists      409: it is there already
     │   ├── Conflict           409: resourceVersion or UID is no longer current
     │   ├── FieldConflict      409: other field managers own fields
+    │   ├── StaleFields        500: managed fields name a version of the kind that is no longer served
     │   ├── InvalidObject      400/422: the object breaks the kind's rules
     │   ├── UnknownKind        no such kind is served
     │   ├── WatchExpired       410: list again
@@ -162,6 +163,19 @@ class FieldConflict(KubeError):
         fields = ", ".join(cause.field for cause in self.causes[:5])
         more = f" and {len(self.causes) - 5} more" if len(self.causes) > 5 else ""  # noqa: PLR2004
         return f"another field manager ({', '.join(self.managers)}) owns {fields}{more}"
+
+
+class StaleFields(KubeError):
+    """Managed fields of the live object name a version that its CRD serves no more. They can be rewritten."""
+
+    code = ErrorCode.CONFLICT
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+        super().__init__(version)
+
+    def __str__(self) -> str:
+        return f"the live object's managed fields name {self.version}, which is no longer served"
 
 
 class InvalidObject(KubeError):

@@ -70,6 +70,25 @@ def taken_over(live: Mapping[str, Any], maker: Maker) -> list[dict[str, Any]]:
     return kept if ours is None else [*kept, ours]
 
 
+def renewed(live: Mapping[str, Any], gone: str, version: str) -> list[dict[str, Any]]:
+    """
+    Return the managedFields of a live object with one version of its kind in place of another, for every manager.
+
+    Args:
+        live: The object.
+        gone: `GROUP/VERSION` that is no longer served.
+        version: `GROUP/VERSION` that is.
+    """
+    kept: dict[tuple[str, ...], dict[str, Any]] = {}
+    for entry in live["metadata"].get("managedFields") or []:
+        new = {**entry, "apiVersion": version} if entry.get("apiVersion") == gone else dict(entry)
+        whose = tuple(str(new.get(name, "")) for name in ("manager", "operation", "subresource", "apiVersion"))
+        if whose in kept:
+            new["fieldsV1"] = joined(kept[whose].get("fieldsV1") or {}, new.get("fieldsV1") or {})
+        kept[whose] = new
+    return list(kept.values())
+
+
 def joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """
     Return the union of two sets of fields.

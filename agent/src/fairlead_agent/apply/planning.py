@@ -17,7 +17,7 @@ from fairlead_agent.apply.live import Live, LiveObjects, digest_of, live_of
 from fairlead_agent.apply.makers import Maker, is_manager_of
 from fairlead_agent.apply.ownership import judge
 from fairlead_agent.apply.recreation import is_immutable_alone, judge_recreation
-from fairlead_agent.errors import FieldConflict, InvalidObject
+from fairlead_agent.errors import FieldConflict, InvalidObject, StaleFields
 from fairlead_agent.kube.client import Applied, KubeClient
 from fairlead_agent.kube.resources import Resource
 from fairlead_agent.ports import DeployWork
@@ -76,6 +76,8 @@ class ObjectPlanner:
         force = self._work.policy.may_force(ref)
         try:
             applied = await self._client.apply(resource, manifest, dry_run=True, force=force)
+        except StaleFields as error:
+            return await self._plan_renewed(error, resource, ref)
         except (FieldConflict, InvalidObject) as error:
             return await self._plan_refused(error, resource, ref, manifest)
         warnings = [Finding(ErrorCode.WARNING, text, ref, severity="warning") for text in applied.warnings]
@@ -104,6 +106,27 @@ class ObjectPlanner:
         if self._tells_fields and (whole := await self._client.find(resource, ref.namespace, ref.name)) is not None:
             planned = self._with_fields(planned, whole, applied)
         return planned, []
+
+    async def _plan_renewed(
+        self, error: StaleFields, resource: Resource, ref: ObjectRef
+    ) -> tuple[Planned | None, list[Finding]]:
+        """What is wrong with the object cannot be seen before its managed fields are rewritten, which is a write."""
+        live = await self._client.find(resource, ref.namespace, ref.name)
+        if live is None:
+            return _CREATED, []
+        verdict = judge(live, ref, self._work)
+        if isinstance(verdict, Finding):
+            return None, [verdict]
+        message = f"not fully proved: {error}; they are rewritten first"
+        metadata = live["metadata"]
+        planned = Planned(
+            Action.CHANGED,
+            write=True,
+            uid=metadata["uid"],
+            resource_version=metadata["resourceVersion"],
+            taken_from=verdict,
+        )
+        return planned, [Finding(ErrorCode.WARNING, message, ref, severity="warning")]
 
     def _with_fields(self, planned: Planned, live: Mapping[str, Any], applied: Applied) -> Planned:
         if not self._tells_fields:

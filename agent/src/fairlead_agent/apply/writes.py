@@ -17,10 +17,10 @@ from fairlead_agent.apply.findings import Finding, findings_of
 from fairlead_agent.apply.graph import Graph
 from fairlead_agent.apply.inventory import OWNER_LABEL
 from fairlead_agent.apply.makers import Maker
-from fairlead_agent.apply.ownership import taken_over
+from fairlead_agent.apply.ownership import renewed, taken_over
 from fairlead_agent.apply.planning import Planned
 from fairlead_agent.apply.wanted import WantedObjects
-from fairlead_agent.errors import Conflict, KubeError, NotFound
+from fairlead_agent.errors import Conflict, KubeError, NotFound, StaleFields
 from fairlead_agent.kube.client import Applied, KubeClient
 from fairlead_agent.kube.condition import until, until_gone
 from fairlead_agent.kube.resources import CRDS, Resource
@@ -284,6 +284,14 @@ class Writer:
         managed = await self._client.manage(resource, live, taken_over(live, maker))
         return str(managed["metadata"]["resourceVersion"])
 
+    async def _renew_fields(self, resource: Resource, place: int, stale: StaleFields) -> str:
+        """Name a version that is served in the live object's managed fields; returns the version it has then."""
+        ref = self._wanted.refs[place]
+        live = await self._client.get(resource, ref.namespace, ref.name)
+        self._hold_not_anothers(live, place)
+        managed = await self._client.manage(resource, live, renewed(live, stale.version, resource.api_version))
+        return str(managed["metadata"]["resourceVersion"])
+
     async def _write(self, resource: Resource, place: int, planned: Planned) -> Applied:
         """
         Apply an object at the version that was compared; at a newer one if only others' fields changed since.
@@ -301,6 +309,8 @@ class Writer:
                 return await self._client.apply(resource, manifest, force=self._wanted.may_force(place))
             except _NotTheOne:
                 raise
+            except StaleFields as stale:
+                version = await self._renew_fields(resource, place, stale)
             except Conflict:
                 live = await self._client.find(resource, ref.namespace, ref.name)
                 metadata = {} if live is None else live["metadata"]

@@ -22,6 +22,7 @@ from fairlead_agent.errors import (
     KubeError,
     MissingRight,
     NotFound,
+    StaleFields,
     Throttled,
     Unauthenticated,
     Unexpected,
@@ -37,6 +38,8 @@ _MANAGER = re.compile(r'conflict with "(?P<manager>[^"]*)"')
 _UNTYPED = "failed to create typed patch object"
 """How the API server refuses to apply what does not fit the schema: with 500, though nothing of it broke."""
 _UNTYPED_CAUSE = re.compile(r"(?:^|: |\n) *\.(?P<field>[^\s:]+): (?P<message>[^\n]+)")
+_STALE = re.compile(r"request to convert CR to an invalid group/version: (?P<version>\S+)")
+"""How a custom resource is refused whose managed fields name a version that is gone: with 500, again and again."""
 _STRICT_CAUSE = re.compile(r'(?P<message>(?:unknown|duplicate) field "(?P<field>[^"]+)")')
 _MESSAGE_CHARACTERS = 3000
 
@@ -69,10 +72,8 @@ def error_of(status: int, body: bytes, what: str, retry_after_seconds: float) ->
             error = Throttled(retry_after_seconds)
         case HTTPStatus.BAD_REQUEST | HTTPStatus.UNPROCESSABLE_ENTITY:
             error = InvalidObject(message, _causes(answer) or _strict_causes(message))
-        case HTTPStatus.INTERNAL_SERVER_ERROR if message.startswith(_UNTYPED):
-            error = InvalidObject(message, _untyped_causes(message))
-        case HTTPStatus.INTERNAL_SERVER_ERROR if "webhook" in message:
-            error = AdmissionDenied(message)
+        case HTTPStatus.INTERNAL_SERVER_ERROR:
+            error = _failed(message)
         case _:
             error = Unexpected(status, message)
     return error
@@ -84,6 +85,16 @@ def _parse(body: bytes) -> dict[str, Any]:
     except ValueError:
         return {"message": body[:300].decode(errors="replace").strip()}
     return answer if isinstance(answer, dict) else {}
+
+
+def _failed(message: str) -> KubeError:
+    if message.startswith(_UNTYPED):
+        return InvalidObject(message, _untyped_causes(message))
+    if stale := _STALE.search(message):
+        return StaleFields(stale["version"])
+    if "webhook" in message:
+        return AdmissionDenied(message)
+    return Unexpected(HTTPStatus.INTERNAL_SERVER_ERROR, message)
 
 
 def _forbidden(message: str) -> KubeError:

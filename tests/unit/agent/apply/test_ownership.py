@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead_agent.apply.makers import Maker
-from fairlead_agent.apply.ownership import joined, taken_over
+from fairlead_agent.apply.ownership import joined, renewed, taken_over
 
 Fields = dict[str, Any]
 FIELDS: st.SearchStrategy[Fields] = st.recursive(
@@ -59,3 +59,24 @@ def test_taking_over_twice_is_once() -> None:
     live = {"metadata": {"managedFields": [entry("helm", "Update", {"f:data": {"f:a": {}}})]}}
     once = taken_over(live, Maker.HELM)
     assert taken_over({"metadata": {"managedFields": once}}, Maker.HELM) == once
+
+
+def test_a_version_that_is_gone_is_named_no_more() -> None:
+    """Every manager keeps its fields; two entries of one that name one version now become one."""
+    gone = {"apiVersion": "example.com/v1beta1"}
+    live = {
+        "metadata": {
+            "managedFields": [
+                entry("fairlead", "Apply", {"f:spec": {"f:a": {}}}, **gone),
+                entry("operator", "Update", {"f:spec": {"f:b": {}}}, **gone),
+                entry("operator", "Update", {"f:spec": {"f:c": {}}}, apiVersion="example.com/v1"),
+                entry("operator", "Update", {"f:status": {}}, subresource="status", **gone),
+            ]
+        }
+    }
+    now = {"apiVersion": "example.com/v1"}
+    assert renewed(live, "example.com/v1beta1", "example.com/v1") == [
+        entry("fairlead", "Apply", {"f:spec": {"f:a": {}}}, **now),
+        entry("operator", "Update", {"f:spec": {"f:b": {}, "f:c": {}}}, **now),
+        entry("operator", "Update", {"f:status": {}}, subresource="status", **now),
+    ]

@@ -110,6 +110,13 @@ def test_webhook_that_fails_is_a_denial_by_admission() -> None:
     assert isinstance(answer(500, 'failed calling webhook "x.example.com"'), errors.AdmissionDenied)
 
 
+def test_a_version_that_is_gone_is_named() -> None:
+    """A custom resource that still has fields managed in it is refused with 500, whoever asks."""
+    error = answer(500, "request to convert CR to an invalid group/version: boats.example.com/v1beta1")
+    assert isinstance(error, errors.StaleFields)
+    assert error.version == "boats.example.com/v1beta1"
+
+
 def test_answer_that_is_no_status_object_is_quoted() -> None:
     """A proxy's HTML page is cut, not parsed."""
     error = error_of(502, b"<html>" + b"x" * 10_000, "pods", 0.0)
