@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,17 +96,28 @@ def hold_works(place: Installation, name: str) -> None:
 def test_previous_agent_with_todays_relay(
     previous: Path, relay: RelayProcess, control_plane: Cluster, tmp_path: Path
 ) -> None:
-    """It enrols, deploys, outlives a restart of the relay, and is then upgraded over its state."""
+    """It enrols, deploys, refuses what it does not know, outlives a restart of the relay, and is then upgraded."""
     with closing(make_installation(relay, control_plane, tmp_path)) as place:
         place.agent.start(PYTHONPATH=str(previous))
         place.until_agent("connected")
         hold_works(place, "before")
+        bundle_sha256 = place.api.ask("GET", place.environment)["current"]["bundle_sha256"]
+        refused = plan(place, bundle_sha256)
+        assert (refused["state"], refused["code"]) == ("refused", "unsupported")
         relay.kill()
         relay.start()
         hold_works(place, "between")
         assert place.agent.stop() == 0
         place.agent.start()
+        assert plan(place, bundle_sha256)["state"] == "succeeded"
         hold_works(place, "after")
+
+
+def plan(place: Installation, bundle_sha256: str) -> dict[str, Any]:
+    """Ask for a plan, and return its job once it has ended."""
+    made = place.api.ask("POST", f"{place.environment}/plans", {"bundle_sha256": bundle_sha256}, 202)
+    path = f"/v1/organizations/{place.organization}/jobs/{made['id']}"
+    return wait_until(lambda: (job := place.api.ask("GET", path))["finished_at"] and job, "the plan to end", 60)
 
 
 def test_todays_agent_with_the_previous_relay(previous_relay: AnyRelay, control_plane: Cluster, tmp_path: Path) -> None:
