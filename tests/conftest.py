@@ -44,6 +44,7 @@ WITH_NODES = {
     "tests/cluster_tests/test_images.py",
     "tests/cluster_tests/test_isolation.py",
     "tests/cluster_tests/test_nodes.py",
+    "tests/e2e/test_chart_certificates.py",
     "tests/e2e/test_chart_proxy.py",
     "tests/e2e/test_chart_replicas.py",
     "tests/e2e/test_charts.py",

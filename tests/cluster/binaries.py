@@ -113,6 +113,7 @@ MODULES = (
     GoModule(
         folder="versitygw", packages={"versitygw": "github.com/versity/versitygw/cmd/versitygw"}, cold_seconds=150
     ),
+    GoModule(folder="cert-manager", packages={"cert-manager": "."}, cold_seconds=240),
     GoModule(folder="traefik", packages={"traefik": "github.com/traefik/traefik/v3/cmd/traefik"}, cold_seconds=360),
 )
 

@@ -9,6 +9,7 @@ import yaml
 
 from tests.charts.cases import CHARTS, NAMESPACE, cases
 from tests.cluster.binaries import module_directory
+from tests.cluster.certificates import certificate_definitions
 from tests.cluster.errors import ClusterError
 from tests.e2e.chart_installation import namespace
 from tests.product.target import Target
@@ -16,7 +17,7 @@ from tests.product.target import Target
 if TYPE_CHECKING:
     from tests.cluster.fixtures import MakeCluster
 
-OTHERS = ("cert-manager.io/", "monitoring.coreos.com/")
+OTHERS = ("monitoring.coreos.com/",)
 """Groups whose definitions no server here has; their objects are in the golden files for people to read."""
 STRICTLY = ("apply", "--filename=-", "--dry-run=server", "--validate=strict", "--warnings-as-errors")
 
@@ -27,11 +28,11 @@ def server(clusters: MakeCluster) -> Target:
     target = Target.of_cluster(clusters("rendered"))
     bound = {binding["namespace"] for case in cases() for binding in case.values.get("policy", {}).get("bindings", [])}
     target.apply([namespace(name) for name in sorted({NAMESPACE, *bound})])
-    definitions = module_directory("traefik", "sigs.k8s.io/gateway-api") / "config" / "crd" / "standard"
-    target.kubectl(
-        "apply", "--server-side", "--filename", str(definitions / "gateway.networking.k8s.io_httproutes.yaml")
-    )
-    target.kubectl("wait", "--for=condition=Established", "crd/httproutes.gateway.networking.k8s.io", "--timeout=60s")
+    routes = module_directory("traefik", "sigs.k8s.io/gateway-api") / "config" / "crd" / "standard"
+    definitions = [routes / "gateway.networking.k8s.io_httproutes.yaml", *certificate_definitions()]
+    files = [f"--filename={file}" for file in definitions]
+    target.kubectl("apply", "--server-side", *files)
+    target.kubectl("wait", "--for=condition=Established", "--timeout=60s", *files)
     for chart in CHARTS:
         # A pod is refused where its ServiceAccount is not there, and a dry-run makes none.
         target.kubectl("--namespace", NAMESPACE, "create", "serviceaccount", chart)
