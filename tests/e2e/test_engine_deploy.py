@@ -278,6 +278,12 @@ async def test_a_kind_may_give_up_an_old_version(control_plane: Cluster, tmp_pat
         both = crd(plural, "v1", "v1beta1")
         result, _ = await place.deploy([both, boat("tug", "v1beta1", 12), boat("tow", "v1beta1", 9)])
         assert_succeeded(result, created=3)
+        # A plan cannot prove what depends on the new CRD, and says what it would be by the present one.
+        result, story = await place.plan([crd(plural, "v1"), boat("tug", "v1", 13), boat("tow", "v1", 9)])
+        assert {action.value: count for action, count in result.counts.items()} == {"changed": 2, "unchanged": 1}
+        (tug,) = [event for event in story.of("planned") if event.object.name == "tug"]
+        assert tug.detail == "not fully proved before its namespace or kind is there"
+        assert [(field.pointer, field.before, field.after) for field in tug.fields] == [("/spec/length", "12", "13")]
         # The version goes in the very deployment that moves on from it: nothing is wrong until the CRD is written.
         result, _ = await place.deploy([crd(plural, "v1"), boat("tug", "v1", 13)])
         assert_succeeded(result, changed=2, pruned=1)

@@ -77,6 +77,7 @@ class Preflight:
         self._client = client
         self._work = work
         self._wanted = wanted
+        self._tells_fields = tells_fields
         self._live = LiveObjects(client, work.environment.owner)
         self._planner = ObjectPlanner(client, work, self._live, tells_fields=tells_fields)
         self._pods = PodProbe(client, wanted)
@@ -114,9 +115,29 @@ class Preflight:
         await self._each(rest, lambda place: self._dry_run(place, proof))
         for place in proof.deferred:
             proof.planned[place] = Planned(Action.CREATED, write=True)
+        if self._tells_fields:
+            await self._foresee(proof, new_namespaces)
         await self._check_watches((place for place in known if place not in proof.deferred), proof)
         proof.findings += await self._pods.run(rest, proof.planned)
         return proof, graph
+
+    async def _foresee(self, proof: Proof, new_namespaces: set[str]) -> None:
+        """Say of what is deferred though its kind is there, as its CRD only changes, what would become of it today."""
+        today = Proof(proof.resources)
+        there = [
+            place
+            for place in sorted(proof.deferred)
+            if self._wanted.refs[place].namespace not in new_namespaces and not self._is_made_anew(place, proof)
+        ]
+        await self._each(there, lambda place: self._dry_run(place, today))
+        # What is wrong by the CRD of today may be right by the new one.
+        proof.planned.update(today.planned)
+
+    def _is_made_anew(self, place: int, proof: Proof) -> bool:
+        """Whether no CRD of the object's kind is there yet."""
+        ref = self._wanted.refs[place]
+        definition = proof.planned.get(self._made_here[ref.api_version, ref.kind][1])
+        return definition is None or definition.action is Action.CREATED
 
     @property
     def untried_pods(self) -> str:
