@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from fairlead_relay.store import Store
 from fairlead_relay.store.jobs import Job, find_job
-from fairlead_relay.store.leases import Holding, LeasedJob, LeaseTo, accept_job, lease_next
+from fairlead_relay.store.leases import Holding, LeasedJob, LeaseTo, accept_jobs, lease_next
 from fairlead_relay.store.progress import Reported, record_progress
 from fairlead_relay.store.sessions import NewSession, open_session
 from fairlead_shared.frames import JobVerdict
@@ -46,7 +46,7 @@ class QueueActor:
 
     async def accept(self, job: Job) -> Job:
         """Accept a leased job."""
-        assert await self.store.write(lambda c: accept_job(c, self.holding(job), self.now))
+        assert await self.store.write(lambda c: accept_jobs(c, [(self.holding(job), self.now)])) == [True]
         return await self.look(job)
 
     def holding(self, job: Job) -> Holding:
@@ -59,9 +59,8 @@ class QueueActor:
         numbered = [(first + i, event.key, event.model_dump_json(exclude_none=True)) for i, event in enumerate(events)]
         self.sent[job.id] = numbered[-1][0]
         ends = events[-1] if isinstance(events[-1], ResultEvent) else None
-        return await self.store.write(
-            lambda c: record_progress(c, [Reported(self.holding(job), numbered, ends)], self.now)
-        )
+        reported = [Reported(self.holding(job), numbered, ends)]
+        return (await self.store.write(lambda c: record_progress(c, [(reported, self.now)])))[0]
 
     async def finish(
         self, job: Job, outcome: Outcome = Outcome.SUCCEEDED, counts: dict[Action, int] | None = None

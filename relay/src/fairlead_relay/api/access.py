@@ -195,7 +195,7 @@ def _unauthenticated(request: Request, services: Services, detail: str) -> Probl
     return Problem(HTTPStatus.TOO_MANY_REQUESTS, ApiCode.RATE_LIMITED, detail)
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
     return caller
 

@@ -45,7 +45,7 @@ _TARGETS: Final = (
 """Kind of a target, and the parameters of a path that name it; the first that fits is the narrowest."""
 
 
-def trail_of(request: Request, caller: CallerOf) -> Trail:
+async def trail_of(request: Request, caller: CallerOf) -> Trail:
     """Return what a route records its change with."""
     verb = audit_verb_of(request.scope["endpoint"])
     if verb is None:

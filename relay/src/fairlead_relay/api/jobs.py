@@ -91,7 +91,7 @@ class HealthCheckCreated(JobShown):
     """Same as `id`."""
 
 
-def _job_filter(
+async def _job_filter(
     state: Annotated[
         list[JobState] | None, Query(max_length=len(JobState), description="May be given several times.")
     ] = None,

@@ -55,5 +55,10 @@ def services_of(request: Request) -> Services:
     return services
 
 
-ServicesOf = Annotated[Services, Depends(services_of)]
+async def _services(request: Request) -> Services:
+    # Async as every dependency here: the framework hands those that are not to a thread, and waits for it.
+    return services_of(request)
+
+
+ServicesOf = Annotated[Services, Depends(_services)]
 """The parts, as a route's parameter."""

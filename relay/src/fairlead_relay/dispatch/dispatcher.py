@@ -36,9 +36,10 @@ from fairlead_relay.store.leases import (
     Holding,
     LeasedJob,
     LeaseTo,
-    accept_job,
+    accept_jobs,
     clusters_with_work,
     expire_overdue,
+    find_work,
     hand_back_job,
     hand_back_unanswered,
     lease_next,
@@ -234,8 +235,7 @@ class Dispatcher:
         Returns: True: expect its progress, after the offer's `acknowledged_seq`. False: it is no longer the agent's.
         """
         holding = Holding(session_id, message.job_id, message.token)
-        now = self._clock()
-        return await self._store.write(lambda c: accept_job(c, holding, now))
+        return await self._store.write_together(accept_jobs, (holding, self._clock()))
 
     async def refuse(self, session_id: str, message: JobRefuse) -> None:
         """Note that the agent said no: the job ends as refused, or is offered again later if that is temporary."""
@@ -258,8 +258,7 @@ class Dispatcher:
         Raises: StoreUnavailable: nothing may be acknowledged; close the connection, the agent sends again.
         """
         reported = _group(session_id, messages)
-        now = self._clock()
-        return await self._store.write(lambda c: record_progress(c, reported, now))
+        return await self._store.write_together(record_progress, (reported, self._clock()))
 
     async def heartbeat(self, session_id: str, message: Heartbeat) -> HeartbeatAck:
         """
@@ -431,19 +430,27 @@ class Dispatcher:
 
 def _serve(connection: Connection, targets: Sequence[LeaseTo], most: int, now: float) -> list[_Round]:
     """Lease at most so many jobs, one for each session before a second for any, and find what is to stop."""
-    rounds = [_Round() for _ in targets]
-    unserved = deque(zip(targets, rounds, strict=True))
+    # Most that are woken have nothing left: one question for all of them costs less than one for each.
+    work = find_work(connection, {(to.organization, to.cluster) for to in targets}, now) if targets else {}
+    rounds = [_Round(is_served=True) for _ in targets]
+    unserved: deque[tuple[LeaseTo, _Round, int]] = deque()
+    for to, found in zip(targets, rounds, strict=True):
+        there = work.get((to.organization, to.cluster))
+        if there is not None and there.stopping:
+            found.stopping = stopping_jobs(connection, to.session_id)
+        if there is not None and there.queued:
+            found.is_served = False
+            unserved.append((to, found, there.queued))
     while unserved and most > 0:
-        to, found = unserved.popleft()
+        to, found, queued = unserved.popleft()
         job = lease_next(connection, to, now)
-        if job is None:
-            found.is_served = True
-        else:
+        if job is not None:
             found.leased.append(job)
             most -= 1
-            unserved.append((to, found))
-    for to, found in zip(targets, rounds, strict=True):
-        found.stopping = stopping_jobs(connection, to.session_id)
+        if job is None or queued == 1:
+            found.is_served = True
+        else:
+            unserved.append((to, found, queued - 1))
     return rounds
 
 

@@ -35,7 +35,7 @@ _INSERT_UNKNOWN: Final = {
     "postgresql": postgresql.insert(job_events).on_conflict_do_nothing().returning(*_COLUMNS),
 }
 _FINAL_MARK: Final = tuple(f'{{"type":"job","state":"{state}"' for state in sorted(FINAL_STATES))
-"""How the record of a final state begins, as `append_state` writes it."""
+"""How the record of a final state begins, as `append_states` writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,55 +65,70 @@ class Story:
     attempt: int
 
 
-def append_state(connection: Connection, story: Story, state: JobState, reason: str, now: float) -> None:
-    """Append the record of a job's new state, and put it into the outbox."""
-    event = _state_event(story, state, reason, now)
-    position = connection.scalar(_INSERT, {**_shared(story, now), "seq": None, "key": None, "event": event})
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """What a job's record says of its new state."""
+
+    story: Story
+    state: JobState
+    reason: str
+    """Empty where there is none."""
+    now: float
+    """Seconds since the epoch."""
+
+
+def append_states(connection: Connection, changes: Sequence[StateChange]) -> None:
+    """Append the records of new states, in one statement for all of them, and put them into the outbox."""
+    if not changes:
+        return
+    rows = [
+        {**_shared(change.story, change.now), "seq": None, "key": None, "event": _state_event(change)}
+        for change in changes
+    ]
+    if len(rows) > 1:
+        outbox(connection).extend(_record(row) for row in connection.execute(_INSERT_MANY, rows))
+        return
+    # Making the statement for many costs more than the one record, which is what there mostly is.
+    ((change, row),) = zip(changes, rows, strict=True)
+    position = connection.scalar(_INSERT, row)
     if position is None:
         raise RuntimeError("the database inserted an event and returned no position")
+    story, event = change.story, str(row["event"])
     of = (story.organization, story.deployment_id, story.job_id, story.attempt)
-    outbox(connection).append(EventRecord(position, *of, now, event, state in FINAL_STATES))
+    outbox(connection).append(EventRecord(position, *of, change.now, event, change.state in FINAL_STATES))
 
 
-def append_queued(connection: Connection, stories: Sequence[Story], now: float) -> None:
-    """Append the first record of new jobs, in one statement, and put all of them into the outbox."""
-    rows = connection.execute(
-        _INSERT_MANY,
-        [
-            {
-                **_shared(story, now),
-                "seq": None,
-                "key": None,
-                "event": _state_event(story, JobState.QUEUED, "", now),
-            }
-            for story in stories
-        ],
-    ).all()
-    outbox(connection).extend(_record(row) for row in rows)
-
-
-def _state_event(story: Story, state: JobState, reason: str, now: float) -> str:
-    facts = {"type": "job", "state": state, "attempt": story.attempt, "reason": reason, "at": now}
+def _state_event(change: StateChange) -> str:
+    attempt, reason, at = change.story.attempt, change.reason, change.now
+    facts = {"type": "job", "state": change.state, "attempt": attempt, "reason": reason, "at": at}
     return json.dumps(facts, separators=(",", ":"), ensure_ascii=False)
 
 
-def append_progress(connection: Connection, story: Story, reported: Sequence[tuple[int, str, str]], now: float) -> None:
-    """
-    Append an agent's events and put the new ones into the outbox; one whose number or key is known is left out.
+@dataclass(frozen=True, slots=True)
+class ToldProgress:
+    """Events that an agent told of a job."""
 
-    Args:
-        connection: In a write.
-        story: The job's.
-        reported: (seq, key, JSON of the event), ascending.
-        now: Seconds since the epoch.
+    story: Story
+    events: Sequence[tuple[int, str, str]]
+    """(seq, key, JSON of the event), ascending."""
+    now: float
+    """Seconds since the epoch."""
+
+
+def append_progress(connection: Connection, told: Sequence[ToldProgress]) -> None:
     """
-    if not reported:
+    Append agents' events, in one statement for all of them, and put the new ones into the outbox.
+
+    One whose number or key is known is left out.
+    """
+    events = [
+        {**_shared(one.story, one.now), "seq": seq, "key": key, "event": event}
+        for one in told
+        for seq, key, event in one.events
+    ]
+    if not events:
         return
-    common = _shared(story, now)
-    rows = connection.execute(
-        _INSERT_UNKNOWN[connection.dialect.name],
-        [{**common, "seq": seq, "key": key, "event": event} for seq, key, event in reported],
-    ).all()
+    rows = connection.execute(_INSERT_UNKNOWN[connection.dialect.name], events).all()
     outbox(connection).extend(_record(row) for row in sorted(rows, key=lambda row: row.position))
 
 

@@ -14,6 +14,7 @@ jobs that only read run beside them.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from sqlalchemy import (
 )
 
 from fairlead_relay.errors import Conflict, NotFound
-from fairlead_relay.store.events import Story, append_queued, append_state
+from fairlead_relay.store.events import StateChange, Story, append_states
 from fairlead_relay.store.outbox import Work, outbox
 from fairlead_relay.store.schema import jobs
 from fairlead_shared.errors import ErrorCode
@@ -163,7 +164,7 @@ def enqueue_jobs(connection: Connection, new: Sequence[NewJob], now: float) -> l
     rows = [_row_of(job, now) for job in new]
     sequences = connection.scalars(_INSERT, rows).all()
     stored = [job_of([sequence, *map(row.get, _NAMES[1:])]) for sequence, row in zip(sequences, rows, strict=True)]
-    append_queued(connection, [job.story for job in stored], now)
+    append_states(connection, [StateChange(job.story, job.state, "", now) for job in stored])
     outbox(connection).extend(
         Work(*cluster) for cluster in dict.fromkeys((job.organization, job.cluster) for job in new)
     )
@@ -251,12 +252,29 @@ class Transition:
             parameters: Values for the bound parameters of guard and columns, other than NOW.
         Returns: The jobs as they are now, in queue order; empty when the guard let none through.
         """
-        rows = connection.execute(self._statement, {"now": now, **parameters}).all()
-        changed = sorted((job_of(row) for row in rows), key=lambda job: job.sequence)
-        for job in changed:
-            append_state(connection, job.story, job.state, job.cause or job.reason, now)
-            if job.state not in (JobState.LEASED, JobState.RUNNING):
-                outbox(connection).append(Work(job.organization, job.cluster))
+        return self.apply_each(connection, [(now, parameters)])[0]
+
+    def apply_each(self, connection: Connection, each: Sequence[tuple[float, Mapping[str, object]]]) -> list[list[Job]]:
+        """
+        Apply it several times, with one statement for the records of all.
+
+        Args:
+            connection: In a write.
+            each: (now, parameters) as of `apply`.
+        Returns: What each changed, as `apply`.
+        """
+        changed: list[list[Job]] = []
+        records: list[StateChange] = []
+        for now, parameters in each:
+            rows = connection.execute(self._statement, {"now": now, **parameters}).all()
+            changed.append(sorted((job_of(row) for row in rows), key=lambda job: job.sequence))
+            records.extend(StateChange(job.story, job.state, job.cause or job.reason, now) for job in changed[-1])
+        append_states(connection, records)
+        outbox(connection).extend(
+            Work(job.organization, job.cluster)
+            for job in itertools.chain(*changed)
+            if job.state not in (JobState.LEASED, JobState.RUNNING)
+        )
         return changed
 
 

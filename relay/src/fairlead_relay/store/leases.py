@@ -10,10 +10,11 @@ Must not: look at what an agent reports (progress.py), or settle jobs after a lo
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, and_, bindparam, case, exists, false, func, literal, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, exists, false, func, literal, or_, select, tuple_, update
 
 from fairlead_relay.store.jobs import JOB_COLUMNS, NOW, Job, Stop, Transition, is_one_of, job_of
 from fairlead_relay.store.plans import plan_content
@@ -170,14 +171,20 @@ _ACCEPT: Final = Transition(
 )
 
 
-def accept_job(connection: Connection, holding: Holding, now: float) -> bool:
+def accept_jobs(connection: Connection, accepted: Sequence[tuple[Holding, float]]) -> list[bool]:
     """
-    Note that an agent took a job.
+    Note that agents took jobs.
 
-    Returns: True also when it was told to stop meanwhile; False when the job is not (or no longer) its own.
+    Args:
+        connection: In a write.
+        accepted: Whose claim, and seconds since the epoch.
+    Returns: For each: True also when it was told to stop meanwhile; False when the job is not (or no longer) its own.
     """
-    started = _ACCEPT.apply(connection, now, **holding.parameters())
-    return bool(started) or is_held_by(connection, holding)
+    started = _ACCEPT.apply_each(connection, [(now, holding.parameters()) for holding, now in accepted])
+    return [
+        bool(changed) or is_held_by(connection, holding)
+        for changed, (holding, _) in zip(started, accepted, strict=True)
+    ]
 
 
 _REFUSE: Final = Transition(
@@ -337,16 +344,14 @@ def expire_overdue(connection: Connection, now: float) -> list[Job]:
     return _EXPIRE.apply(connection, now)
 
 
+_IS_DUE: Final = and_(_IS_QUEUED, or_(jobs.c.runnable_at.is_(None), jobs.c.runnable_at <= NOW))
 _WITH_WORK: Final = (
     select(jobs.c.organization, jobs.c.cluster)
     .join(agents, and_(agents.c.organization == jobs.c.organization, agents.c.cluster == jobs.c.cluster))
     .where(
         agents.c.session_id.is_not(None),
         jobs.c.finished_at.is_(None),
-        or_(
-            and_(_IS_QUEUED, or_(jobs.c.runnable_at.is_(None), jobs.c.runnable_at <= NOW)),
-            jobs.c.state == str(JobState.CANCELLING),
-        ),
+        or_(_IS_DUE, jobs.c.state == str(JobState.CANCELLING)),
     )
     .distinct()
 )
@@ -355,6 +360,40 @@ _WITH_WORK: Final = (
 def clusters_with_work(connection: Connection, now: float) -> list[tuple[str, str]]:
     """Return (organization, cluster) of connected agents for which jobs are queued and due: what a lost notice hid."""
     return [(organization, cluster) for organization, cluster in connection.execute(_WITH_WORK, {"now": now})]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterWork:
+    """What there is to do for a cluster's agent."""
+
+    queued: int
+    """Jobs that are due, some of them perhaps behind others of their environment."""
+    stopping: int
+    """Jobs that are to be told to stop."""
+
+
+_WORK: Final = (
+    select(
+        jobs.c.organization,
+        jobs.c.cluster,
+        func.sum(case((_IS_QUEUED, 1), else_=0)),
+        func.sum(case((_IS_QUEUED, 0), else_=1)),
+    )
+    .where(
+        tuple_(jobs.c.organization, jobs.c.cluster).in_(bindparam("of_clusters", expanding=True)),
+        jobs.c.finished_at.is_(None),
+        or_(_IS_DUE, jobs.c.state == str(JobState.CANCELLING)),
+    )
+    .group_by(jobs.c.organization, jobs.c.cluster)
+)
+
+
+def find_work(
+    connection: Connection, clusters: Collection[tuple[str, str]], now: float
+) -> dict[tuple[str, str], ClusterWork]:
+    """Return what there is to do for which of some clusters, given as (organization, cluster); others are missing."""
+    found = connection.execute(_WORK, {"of_clusters": list(clusters), "now": now})
+    return {(organization, cluster): ClusterWork(*counts) for organization, cluster, *counts in found}
 
 
 _STOPPING: Final = (

@@ -16,8 +16,8 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, case, update
 
 from fairlead_relay.store.deletions import mark_deleted
-from fairlead_relay.store.events import append_progress
-from fairlead_relay.store.jobs import JOB_COLUMNS, Transition, is_one_of, job_of
+from fairlead_relay.store.events import ToldProgress, append_progress
+from fairlead_relay.store.jobs import JOB_COLUMNS, Job, Transition, is_one_of, job_of
 from fairlead_relay.store.leases import IS_HOLDER, Holding
 from fairlead_relay.store.schema import jobs
 from fairlead_shared.jobs import JobEvent, JobKind, JobState
@@ -74,31 +74,45 @@ class Reported:
     """The last event when it ends the job."""
 
 
-def record_progress(connection: Connection, reported: Sequence[Reported], now: float) -> dict[str, int]:
+def record_progress(
+    connection: Connection, reports: Sequence[tuple[Sequence[Reported], float]]
+) -> list[dict[str, int]]:
     """
     Store what agents reported, and end the jobs whose result is among it.
 
     Args:
         connection: In a write.
-        reported: At most one entry per job.
-        now: Seconds since the epoch.
-    Returns: Job id → highest number stored, to be acknowledged. A job that is missing is not (or no longer) the
-    reporter's.
+        reports: Of each connection: at most one entry per job, and seconds since the epoch.
+    Returns: For each, job id → highest number stored, to be acknowledged. A job that is missing is not (or no longer)
+        the reporter's.
     """
-    stored: dict[str, int] = {}
-    for report in reported:
-        first, last = report.events[0][0], report.events[-1][0]
-        row = connection.execute(
-            _TAKE, {**report.holding.parameters(), "of_seq_before": first - 1, "new_seq": last}
-        ).one_or_none()
-        if row is None:
-            continue
-        job = job_of(row)
-        append_progress(connection, job.story, report.events, now)
-        stored[job.id] = job.acknowledged_seq
-        if report.result is not None:
-            _end(connection, report.holding, report.result, now)
+    stored: list[dict[str, int]] = []
+    told: list[ToldProgress] = []
+    ending: dict[Holding, tuple[ResultEvent, float]] = {}
+    for reported, now in reports:
+        stored.append({})
+        for report in reported:
+            # A job that ends here takes no more, though its state is not written yet.
+            job = None if report.holding in ending else _take(connection, report)
+            if job is None:
+                continue
+            told.append(ToldProgress(job.story, report.events, now))
+            stored[-1][job.id] = job.acknowledged_seq
+            if report.result is not None:
+                ending[report.holding] = (report.result, now)
+    append_progress(connection, told)
+    # Last, since the record of its end closes a job's story.
+    for holding, (result, now) in ending.items():
+        _end(connection, holding, result, now)
     return stored
+
+
+def _take(connection: Connection, report: Reported) -> Job | None:
+    """Raise a job's number to acknowledge, if it is the reporter's and nothing is missing before."""
+    first, last = report.events[0][0], report.events[-1][0]
+    holder = report.holding.parameters()
+    row = connection.execute(_TAKE, {**holder, "of_seq_before": first - 1, "new_seq": last}).one_or_none()
+    return None if row is None else job_of(row)
 
 
 def _end(connection: Connection, holding: Holding, result: ResultEvent, now: float) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from fairlead_relay.bus import LocalBus
 from fairlead_relay.store import Store
-from fairlead_relay.store.jobs import Stop, enqueue_job, stop_job
+from fairlead_relay.store.events import Scope, read_events
+from fairlead_relay.store.jobs import Stop, enqueue_job, find_job, stop_job
 from fairlead_relay.store.leases import (
+    ClusterWork,
     Holding,
-    accept_job,
+    accept_jobs,
     clusters_with_work,
     expire_overdue,
+    find_work,
     hand_back_job,
     hand_back_unanswered,
     lose_overdue,
@@ -158,10 +163,10 @@ async def test_only_the_holder_with_the_token_may_answer(store: Store) -> None:
         Holding("another", leased.job.id, leased.job.token),
         Holding(agent.session_id, leased.job.id, leased.job.token - 1),
     ):
-        assert not await store.write(lambda c, who=claim: accept_job(c, who, START))
+        assert await store.write(lambda c, who=claim: accept_jobs(c, [(who, START)])) == [False]
         assert not await store.write(lambda c, who=claim: refuse_job(c, who, ErrorCode.NOT_BOUND, "no", START))
         assert not await store.write(lambda c, who=claim: hand_back_job(c, who, 5, "busy", START))
-    assert await store.write(lambda c: accept_job(c, agent.holding(leased.job), START + 1))
+    assert (await store.write(lambda c: accept_jobs(c, [(agent.holding(leased.job), START + 1)])))[0]
     job = await agent.look(leased.job)
     assert (job.state, job.started_at) == (JobState.RUNNING, START + 1)
 
@@ -208,7 +213,7 @@ async def test_an_accept_that_crosses_the_cancel_is_still_the_agents(store: Stor
     leased = await agent.lease()
     assert leased is not None
     await store.write(lambda c: stop_job(c, ORGANIZATION, leased.job.id, "cancel", START))
-    assert await store.write(lambda c: accept_job(c, agent.holding(leased.job), START))
+    assert (await store.write(lambda c: accept_jobs(c, [(agent.holding(leased.job), START)])))[0]
     assert [job.id for job in await store.read(lambda c: stopping_jobs(c, agent.session_id))] == [leased.job.id]
 
 
@@ -223,7 +228,7 @@ async def test_an_unanswered_offer_goes_back_to_the_queue(store: Store) -> None:
     again = await agent.lease()
     assert again is not None
     assert again.job.token == 2
-    assert not await store.write(lambda c: accept_job(c, agent.holding(leased.job), START))
+    assert not (await store.write(lambda c: accept_jobs(c, [(agent.holding(leased.job), START)])))[0]
 
 
 async def test_a_renewed_lease_does_not_run_out(store: Store) -> None:
@@ -302,3 +307,47 @@ async def test_clusters_with_work_are_those_whose_connected_agent_could_take_som
     assert await store.read(lambda c: clusters_with_work(c, START)) == [(ORGANIZATION, "one")]
     await agent.finish(job, Outcome.CANCELLED)
     assert await store.read(lambda c: clusters_with_work(c, START)) == []
+
+
+async def test_work_is_found_for_many_clusters_at_once(make_store: MakeStore) -> None:
+    """What is due and what must stop, each counted; clusters without either are missing."""
+    store = await make_store(LocalBus())
+    await store.write(lambda c: seed(c, ("one", "two", "three"), ("a", "b")))
+    clusters = [(ORGANIZATION, name) for name in ("one", "two", "three", "nowhere")]
+    assert await store.read(lambda c: find_work(c, clusters, START)) == {}
+    for name in ("one-a", "one-b", "two-a"):
+        await store.write(lambda c, e=name: deploy(c, e))
+    assert await store.read(lambda c: find_work(c, clusters, START)) == {
+        (ORGANIZATION, "one"): ClusterWork(2, 0),
+        (ORGANIZATION, "two"): ClusterWork(1, 0),
+    }
+    one, two = await connected(store), await connected(store, "two")
+    job, put_off = await one.take(), await two.lease()
+    assert put_off is not None
+    await store.write(lambda c: stop_job(c, ORGANIZATION, job.id, "cancel", START))
+    await store.write(lambda c: hand_back_job(c, two.holding(put_off.job), 5, "busy", START))
+    assert await store.read(lambda c: find_work(c, clusters, START + 4)) == {(ORGANIZATION, "one"): ClusterWork(1, 1)}
+    assert await store.read(lambda c: find_work(c, clusters[1:2], START + 5)) == {
+        (ORGANIZATION, "two"): ClusterWork(1, 0)
+    }
+
+
+async def test_jobs_of_many_agents_are_taken_together(make_store: MakeStore) -> None:
+    """Each gets its own answer and its own time; records and notices are those of each taken alone."""
+    store = await make_store(LocalBus())
+    await store.write(lambda c: seed(c, ("one", "two")))
+    claims = []
+    for number, cluster in enumerate(("one", "two")):
+        await store.write(lambda c, e=f"{cluster}-staging": deploy(c, e))
+        agent = await connected(store, cluster)
+        leased = await agent.lease()
+        assert leased is not None
+        claims.append((agent.holding(leased.job), START + number))
+    stranger = (Holding("another", claims[0][0].job_id, 1), START)
+    assert await store.write(lambda c: accept_jobs(c, [*claims, stranger, claims[1]])) == [True, True, False, True]
+    for claim, now in claims:
+        job = await store.read(lambda c, i=claim.job_id: find_job(c, ORGANIZATION, i))
+        records = await store.read(lambda c, i=claim.job_id: read_events(c, Scope(ORGANIZATION, job_id=i), 0, 9))
+        assert (job.state, job.started_at) == (JobState.RUNNING, now)
+        states = [json.loads(record.event)["state"] for record in records]
+        assert states == ["queued", "leased", "running"]

@@ -15,7 +15,8 @@ from fairlead_relay.store.progress import Reported, record_progress
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.jobs import JobState
 from fairlead_shared.progress import Action, Outcome, ResultEvent
-from tests.conformance.domain import ORGANIZATION, START, deploy, result, step
+from tests.conformance.conftest import MakeStore
+from tests.conformance.domain import ORGANIZATION, START, deploy, result, seed, step
 from tests.conformance.queue_actor import QueueActor, connected
 
 
@@ -75,7 +76,7 @@ async def test_events_of_a_job_that_is_not_the_reporters_are_refused(store: Stor
     assert await stranger.report(job, step(1)) == {}
     old = agent.holding(job)
     report = Reported(type(old)(old.session_id, job.id, job.token - 1), [(1, "step/1", "{}")], None)
-    assert await store.write(lambda c: record_progress(c, [report], START)) == {}
+    assert await store.write(lambda c: record_progress(c, [([report], START)])) == [{}]
     await agent.finish(job)
     assert await agent.report(job, step(9)) == {}
     await store.write(deploy)
@@ -134,3 +135,28 @@ async def test_the_result_and_the_final_state_are_told_together(store: Store, bu
     stored = await store.read(lambda c: read_events(c, Scope(ORGANIZATION, job_id=job.id), 0, 1000))
     assert told == stored[-3:]
     assert [isinstance(one, EventRecord) and one.final for one in told] == [False, False, True]
+
+
+async def test_what_many_agents_report_is_stored_together(make_store: MakeStore) -> None:
+    """Each gets its own answer, the record of an end is the last of its story, and nothing comes after a result."""
+    store = await make_store(LocalBus())
+    await store.write(lambda c: seed(c, ("one", "two")))
+    jobs, holdings = [], []
+    for cluster in ("one", "two"):
+        await store.write(lambda c, e=f"{cluster}-staging": deploy(c, e))
+        agent = await connected(store, cluster)
+        jobs.append(await agent.take())
+        holdings.append(agent.holding(jobs[-1]))
+    first = Reported(holdings[0], [(1, "step/1", step(1).model_dump_json())], None)
+    end = Reported(holdings[0], [(2, "result", result().model_dump_json())], result())
+    late = Reported(holdings[0], [(3, "step/3", step(3).model_dump_json())], None)
+    other = Reported(holdings[1], [(1, "step/1", step(1).model_dump_json())], None)
+    together = [([first], START), ([other], START + 1), ([end], START + 2), ([late], START + 3)]
+    answers = await store.write(lambda c: record_progress(c, together))
+    assert answers == [{jobs[0].id: 1}, {jobs[1].id: 1}, {jobs[0].id: 2}, {}]
+    records = await store.read(lambda c: read_events(c, Scope(ORGANIZATION, job_id=jobs[0].id), 0, 99))
+    told = [json.loads(record.event) for record in records]
+    assert [one.get("key", one.get("state")) for one in told][3:] == ["step/1", "result", "succeeded"]
+    assert [record.final for record in records] == [False] * 5 + [True]
+    assert records[-1].recorded_at == START + 2
+    assert await keys_of(store, jobs[1]) == ["step/1"]
