@@ -16,6 +16,7 @@ from tests.integration.bundles import config_maps, deploy, upload
 from tests.integration.conftest import Tenant, make_tenant
 from tests.integration.relay_process import RelayProcess
 from tests.integration.scripted_agent import ScriptedAgent, step
+from tests.polling import eventually
 
 
 @dataclass
@@ -109,3 +110,18 @@ async def test_an_agent_goes_on_with_its_job_at_the_other_relay(pair: Pair) -> N
     shown = await tenant.ask("GET", f"{tenant.path}/deployments/{made['id']}")
     assert isinstance(shown, dict)
     assert (shown["state"], shown["job"]["attempt"]) == ("succeeded", 1)
+
+
+async def test_an_agent_of_a_relay_that_died_for_good_is_shown_as_offline(pair: Pair) -> None:
+    """Nobody else says that it is gone: the agent does not come back, and the relay neither."""
+    cluster = f"{pair.tenant.path}/clusters/harbour"
+
+    async def is_offline() -> bool:
+        shown = await pair.tenant.ask("GET", cluster)
+        assert isinstance(shown, dict)
+        return bool(shown["state"] == "offline")
+
+    async with pair.agent.connect():
+        assert not await is_offline()
+        await asyncio.to_thread(pair.agents.kill)
+    await eventually(is_offline, "the agent to be offline", 60)

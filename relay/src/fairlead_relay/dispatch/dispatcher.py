@@ -27,6 +27,7 @@ from sqlalchemy import Connection
 from fairlead_relay.bus import LAGGED, WORK, LocalBus
 from fairlead_relay.dispatch.clock_watch import ClockWatch
 from fairlead_relay.dispatch.link import AgentLink, Connected, DispatchLimits
+from fairlead_relay.dispatch.relay_watch import RelayWatch
 from fairlead_relay.dispatch.turns import Turns
 from fairlead_relay.errors import AgentRefused, SessionReplaced, StoreError
 from fairlead_relay.store import Store
@@ -50,6 +51,7 @@ from fairlead_relay.store.leases import (
 )
 from fairlead_relay.store.outbox import Work
 from fairlead_relay.store.progress import Reported, record_progress
+from fairlead_relay.store.relays import beat, bury
 from fairlead_relay.store.sessions import (
     NewSession,
     close_session,
@@ -140,6 +142,7 @@ class Dispatcher:
         self._clock = clock
         self._monotonic = monotonic
         self._watch = ClockWatch(clock, monotonic, limits.jump_seconds, limits.settle_seconds)
+        self._relays = RelayWatch(monotonic, limits.silent_seconds, limits.silent_seconds / 4)
         self._limits = limits
         self._logger = logger
         self._sessions: dict[str, _Linked] = {}
@@ -173,6 +176,7 @@ class Dispatcher:
 
         def close(connection: Connection) -> None:
             close_sessions_of_relay(connection, self._relay_id, now)
+            beat(connection, self._relay_id)
             pull_back(connection, self._limits.busy_seconds, now)
 
         await self._store.write(close)
@@ -307,7 +311,8 @@ class Dispatcher:
         now, seen, self._seen = self._clock(), self._seen, {}
         before = list(self._sessions.values())
 
-        def look(connection: Connection) -> dict[str, AgentRefused | None]:
+        def look(connection: Connection) -> tuple[dict[str, int], dict[str, AgentRefused | None]]:
+            beats = beat(connection, self._relay_id)
             note_seen(connection, seen)
             if jumped < 0:
                 pull_back(connection, self._limits.busy_seconds, now)
@@ -316,9 +321,13 @@ class Dispatcher:
                 lose_overdue(connection, self._limits.overdue_seconds, now)
                 expire_overdue(connection, now)
             current = sessions_of_relay(connection, self._relay_id)
-            return {one.session_id: _refusal(connection, one) for one in before if one.session_id not in current}
+            gone = {one.session_id: _refusal(connection, one) for one in before if one.session_id not in current}
+            return beats, gone
 
-        replaced = await self._store.write(look)
+        beats, replaced = await self._store.write(look)
+        if silent := self._relays.look(beats):
+            self._logger.warning("relays_gone", relays=sorted(silent), silent_seconds=self._limits.silent_seconds)
+            await self._store.write(lambda c: bury(c, silent, now))
         for linked in before:
             if linked.session_id not in replaced:
                 continue

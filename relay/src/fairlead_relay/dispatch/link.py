@@ -55,6 +55,8 @@ class DispatchLimits:
     """Jobs that one agent holds at the same time: enough to hide waiting for pods, few enough for its memory."""
     sweep_seconds: float = 1.0
     """How often leases and deadlines are looked at; also how long a lost notice can delay a job."""
+    silent_seconds: float = 20.0
+    """After so much silence of another relay its agents are offline: twenty sweeps, and sooner than its leases end."""
     jump_seconds: float = 30.0
     """A clock that parts by so much from one that cannot be set, within one sweep, was set, or the machine slept."""
     settle_seconds: float = 300.0

@@ -62,6 +62,13 @@ meta = Table(
     Column("value", Text, nullable=False),
 )
 
+relays = Table(
+    "relays",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("beat", BigInteger, nullable=False),
+)
+
 organizations = Table(
     "organizations",
     metadata,

@@ -525,3 +525,30 @@ async def test_a_job_that_was_put_off_does_not_wait_for_a_clock_that_went_back(
         return leased_at is not None and leased_at <= clock()
 
     await eventually(is_mended, "the offer to be of a time that has been")
+
+
+async def test_an_agent_of_a_relay_that_died_for_good_is_offline_before_its_lease_ends(
+    make_dispatcher: MakeDispatcher, store: Store, clock: Clock, bus: LocalBus
+) -> None:
+    """Another relay notices by the counts alone, whatever the clocks say; one that lives is never taken for dead."""
+    limits = replace(LIMITS, sweep_seconds=3600)
+    dies = await make_dispatcher(store, bus, "relay-1", limits)
+    lives = await make_dispatcher(store, bus, "relay-2", limits)
+
+    async def is_connected() -> bool:
+        return (await store.read(lambda c: find_cluster(c, ORGANIZATION, "one"))).state == "connected"
+
+    await connect(dies, Link())
+    for _ in range(60):
+        clock.now += 1
+        await dies.sweep()
+        await lives.sweep()
+    assert await is_connected()
+    await dies.stop()
+    for _ in range(int(limits.silent_seconds) - 1):
+        clock.now += 1
+        await lives.sweep()
+    assert await is_connected()
+    clock.now += 1
+    await lives.sweep()
+    assert not await is_connected()
