@@ -285,6 +285,18 @@ class DispatchMachine(RuleBasedStateMachine):
         self.dispatchers[relay] = self.dispatcher(relay, self.stores[relay], LocalBus())
         self.run(self.dispatchers[relay].recover())
 
+    @rule(relay=st.sampled_from(RELAYS))
+    def stop_relay(self, relay: int) -> None:
+        """Ask a relay to stop, and start it again: what it offered without an answer waits for nobody."""
+        self.dispatchers[relay].drain()
+        offers = [job.id for job in self.jobs().values() if job.state is JobState.LEASED]
+        for cluster, agent in self.agents.items():
+            if agent.connected is not None and agent.connected.relay == relay:
+                own = [job_id for job_id in offers if self.job(job_id).holder == agent.connected.session_id]
+                self.disconnect(cluster)
+                assert {self.job(job_id).state for job_id in own} <= {JobState.QUEUED}
+        self.kill_relay(relay)
+
     @rule(cluster=st.sampled_from(CLUSTERS))
     def drain(self, cluster: str) -> None:
         """Tell an agent that its relay goes away: what it holds goes on, nothing more is offered."""

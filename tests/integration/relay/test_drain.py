@@ -42,7 +42,7 @@ async def test_a_drain_loses_no_job_and_no_request(own_relay: RelayProcess) -> N
     assert await stopping == 0
     await asyncio.to_thread(own_relay.start)
     states = {job_id: job["state"] for job_id, job in (await asyncio.to_thread(jobs, tenant)).items()}
-    assert states == {running.job_id: "unreachable", second["job"]["id"]: "queued", check["id"]: "unreachable"}
+    assert states == {running.job_id: "unreachable", second["job"]["id"]: "queued", check["id"]: "queued"}
     mine = HelloJob(job_id=running.job_id, attempt=1, token=running.token, last_seq=last)
     async with agent.connect([mine]) as connection:
         again = await connection.wait_offer()

@@ -125,3 +125,25 @@ async def test_an_agent_of_a_relay_that_died_for_good_is_shown_as_offline(pair: 
         assert not await is_offline()
         await asyncio.to_thread(pair.agents.kill)
     await eventually(is_offline, "the agent to be offline", 60)
+
+
+async def test_an_offer_without_an_answer_goes_to_the_other_relay_at_once(pair: Pair) -> None:
+    """The one that made it is asked to stop: nobody waits for the agent to say that it does not have the job."""
+    tenant = pair.tenant
+    bundle = config_maps()
+    async with pair.agent.connect() as connection:
+        await asyncio.to_thread(upload, tenant.deployer, tenant.organization, bundle)
+        made = await asyncio.to_thread(deploy, tenant.deployer, tenant.environment, bundle)
+        offer = await connection.wait_offer()
+        stopping = asyncio.create_task(asyncio.to_thread(pair.agents.stop))
+        await connection.wire.wait_closed()
+    assert await stopping == 0
+    shown = await tenant.ask("GET", f"{tenant.path}/deployments/{made['id']}")
+    assert isinstance(shown, dict)
+    assert (shown["state"], shown["job"]["attempt"]) == ("queued", 1)
+    elsewhere = replace(pair.agent, url=pair.api.agent_url)
+    async with elsewhere.connect() as connection:
+        again = await connection.wait_offer()
+        assert (again.job_id, again.attempt, again.token) == (offer.job_id, 1, offer.token + 1)
+        await connection.accept(again)
+        await connection.finish(again.job_id, again.token)

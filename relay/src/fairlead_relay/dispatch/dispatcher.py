@@ -42,6 +42,7 @@ from fairlead_relay.store.leases import (
     expire_overdue,
     find_work,
     hand_back_job,
+    hand_back_offers,
     hand_back_unanswered,
     lease_next,
     lose_overdue,
@@ -150,6 +151,7 @@ class Dispatcher:
         self._seen: dict[str, float] = {}
         self._due = Turns()
         self._woken = asyncio.Event()
+        self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -232,6 +234,10 @@ class Dispatcher:
         if linked is not None:
             linked.takes_offers = False
 
+    def drain(self) -> None:
+        """Have offers go back into the queue when their connections end: this relay stops, and others need not wait."""
+        self._draining = True
+
     async def accept(self, session_id: str, message: JobAccept) -> bool:
         """
         Note that the agent took a job.
@@ -285,7 +291,9 @@ class Dispatcher:
 
     async def disconnect(self, session_id: str) -> None:
         """
-        Note that a connection is gone: what it held becomes unreachable. Idempotent.
+        Note that a connection is gone: what it held becomes unreachable; in a drain, what was not answered is queued.
+
+        Idempotent.
 
         Raises: StoreUnavailable: nothing is lost, the leases run out or the agent's next connection settles them.
         """
@@ -295,7 +303,14 @@ class Dispatcher:
             self._due.discard(linked.identity.organization, session_id)
         if linked is not None and self._by_cluster.get(linked.cluster) is linked:
             del self._by_cluster[linked.cluster]
-        await self._store.write(lambda c: close_session(c, session_id, self._clock()))
+        now = self._clock()
+
+        def close(connection: Connection) -> None:
+            if self._draining:
+                hand_back_offers(connection, session_id, now)
+            close_session(connection, session_id, now)
+
+        await self._store.write(close)
 
     # Time.
 

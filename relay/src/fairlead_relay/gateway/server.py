@@ -92,6 +92,7 @@ class Gateway:
     def go_away(self) -> None:
         """Tell every agent to reconnect elsewhere, and accept no more; idempotent."""
         self._draining = True
+        self._ports.dispatcher.drain()
         for link in list(self._links):
             link.go_away("the relay stops or restarts", FEWEST_SECONDS)
 

@@ -259,6 +259,16 @@ def hand_back_unanswered(connection: Connection, answer_seconds: float, now: flo
     return _UNANSWERED.apply(connection, now, of_leased_before=now - answer_seconds, new_reason=reason)
 
 
+_HAND_BACK_OFFERS: Final = Transition(
+    JobEvent.HAND_BACK, jobs.c.holder == bindparam("of_session"), reason="its relay stopped before the agent answered"
+)
+
+
+def hand_back_offers(connection: Connection, session_id: str, now: float) -> list[Job]:
+    """Put back at once what a session was offered and did not answer, since its relay stops."""
+    return _HAND_BACK_OFFERS.apply(connection, now, of_session=session_id)
+
+
 _PULL_BACK: Final = (
     update(jobs)
     .where(
