@@ -27,11 +27,12 @@ from aiohttp.abc import AbstractStreamWriter
 from fairlead_agent.errors import KubeError, Throttled, Unexpected, Unreachable
 from fairlead_agent.kube.access import ClusterAccess, TokenSource
 from fairlead_agent.kube.gate import WriteGate
+from fairlead_agent.kube.slots import Slots
 from fairlead_agent.kube.status import error_of
 from fairlead_shared.backoff import full_jitter
 
 CONCURRENCY = 16
-"""Requests under way at once; more gain nothing on a small API server (8 to 16 measured alike)."""
+"""Requests under way at once at most; more gain nothing on a small API server (8 to 16 measured alike)."""
 REQUEST_SECONDS = 40.0
 """Longer than the API server's own limit of 34 s for a mutating request that waits for slow webhooks."""
 CONNECT_SECONDS = 10.0
@@ -102,7 +103,7 @@ class Transport:
     Args:
         access: The API server and the identity there.
         socket_factory: Makes sockets; None: the usual ones.
-        concurrency: Requests under way at once.
+        concurrency: Requests under way at once at most; fewer while the API server says that it is too much.
         patience_seconds: How long one request is tried again.
         gate: What writes pass; None: they need not ask. With a gate, a write is bounded by what the gate leaves it, on
             this side and by the API server.
@@ -125,7 +126,7 @@ class Transport:
         self._gate = gate
         self._socket_factory = socket_factory or (None if gate is None else _impatient_socket)
         self._token = TokenSource(access)
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = Slots(concurrency, time.monotonic)
         self._patience_seconds = patience_seconds
         self._open: aiohttp.ClientSession | None = None
 
@@ -195,10 +196,10 @@ class Transport:
             except _GateShut:
                 continue
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                self._observe(method, 0, time.monotonic() - began)
+                self._note(method, 0, began)
                 trouble = Unreachable(self.server, _reason(error))
             else:
-                self._observe(method, status, time.monotonic() - began)
+                self._note(method, status, began)
                 if status < HTTPStatus.BAD_REQUEST:
                     return Answer(status, _object_of(answer, what), warnings)
                 trouble = error_of(status, answer, what, retry_after)
@@ -216,6 +217,14 @@ class Transport:
             if time.monotonic() + pause > ends:
                 raise trouble
             await asyncio.sleep(pause)
+
+    def _note(self, method: str, status: int, began: float) -> None:
+        """Count a try, and learn from its answer how many may be under way."""
+        self._observe(method, status, time.monotonic() - began)
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._slots.throttled(began)
+        elif 0 < status < HTTPStatus.BAD_REQUEST:
+            self._slots.went_well()
 
     async def _send(
         self,

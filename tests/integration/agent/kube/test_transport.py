@@ -78,6 +78,32 @@ async def test_every_try_is_counted_with_its_status(tmp_path: Path) -> None:
     assert tries == [("GET", 0), ("GET", 503), ("GET", 200)]
 
 
+async def test_fewer_requests_are_under_way_after_an_overload(tmp_path: Path) -> None:
+    """Half as many as the API server refused; nothing is lost."""
+    together, most = 0, 0
+    refused = 16
+
+    async def crowded(_: web.Request) -> web.StreamResponse:
+        nonlocal together, most, refused
+        together += 1
+        is_refused = refused > 0
+        refused -= 1
+        try:
+            if not is_refused:
+                most = max(most, together)
+            for _round in range(100):  # rounds of the loop, in which others may come
+                await asyncio.sleep(0)
+        finally:
+            together -= 1
+        return web.json_response(STATUS if is_refused else FOUND, status=429 if is_refused else 200)
+
+    async with scripted_api_server(tmp_path) as server, client_of(server, 20) as client:
+        server.answers = [crowded]
+        found = await asyncio.gather(*(client.get(CONFIG_MAPS, "shop", "a") for _ in range(32)))
+    assert found == [FOUND] * 32
+    assert 1 <= most <= 10
+
+
 async def test_overload_beyond_patience_is_temporary(tmp_path: Path) -> None:
     """The error says how long the server wanted."""
     async with scripted_api_server(tmp_path) as server, client_of(server, 0.5) as client:
