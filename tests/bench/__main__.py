@@ -47,6 +47,7 @@ class Benchmark:
 
 BENCHMARKS = (
     Benchmark("commands", "time of `fairlead --help` and `fairlead version`", 15),
+    Benchmark("starts", "from the start of the images to a relay that serves and an agent that is connected", 60),
     Benchmark("enqueue", "durable enqueue at the dispatcher and through the API, on SQLite and PostgreSQL", 60),
     Benchmark("dispatch", "from an API request to the agent that starts the job, one agent", 30),
     Benchmark("offers", "from an API request to the offer at one of 1,000 connected agents", 75),
@@ -64,7 +65,7 @@ BENCHMARKS = (
 @click.option("--list", "is_listing", is_flag=True, help="Say what there is, and end.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def bench(names: Sequence[str], output: str, *, is_listing: bool) -> None:
-    """Measure; without a NAME, everything. `idle` and `apply` start a real API server and need root."""
+    """Measure; without a NAME, everything. `starts`, `idle` and `apply` start a real API server and need root."""
     if is_listing:
         for one in BENCHMARKS:
             click.echo(f"{one.name:12} {one.measures} (about {one.estimate_seconds} s)")

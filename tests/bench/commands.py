@@ -80,12 +80,13 @@ def _cpu(ours: Sequence[float], theirs: Sequence[float]) -> str:
 def _run(argv: Sequence[str], home: Path) -> tuple[float, float]:
     """Run a command. Returns: Seconds it took, and seconds of CPU it used."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
-    used = _children_cpu_seconds()
+    used = children_cpu_seconds()
     began = time.perf_counter()
     subprocess.run(argv, env=environment, capture_output=True, check=True, timeout=_SECONDS)
-    return time.perf_counter() - began, _children_cpu_seconds() - used
+    return time.perf_counter() - began, children_cpu_seconds() - used
 
 
-def _children_cpu_seconds() -> float:
+def children_cpu_seconds() -> float:
+    """Return the CPU time of all children of this process that have ended, and of theirs."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime

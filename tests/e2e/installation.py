@@ -89,18 +89,22 @@ class AgentProcess:
     def start(self, **variables: str) -> AgentProcess:
         """Start it; further FAIRLEAD_… variables override."""
         self.lives += 1
-        environment = {
+        argv = [*self.program, "run"]
+        environment = {**self.variables, **variables}
+        self.process = self.cluster.spawn(f"{self._name}-{self.lives:03d}", argv, env=environment)
+        return self
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What its pod's specification would set."""
+        return {
             **self._pod_variables,
             "FAIRLEAD_RELAY_URL": self.relay_url,
             "FAIRLEAD_ENROLMENT_TOKEN_FILE": str(self.token_file),
             "FAIRLEAD_POLICY_FILE": str(self.policy_file),
             "FAIRLEAD_SPOOL_DIR": str(self.spool),
             "FAIRLEAD_TOKEN_HOLD_SECONDS": "0",
-            **variables,
         }
-        argv = [*self.program, "run"]
-        self.process = self.cluster.spawn(f"{self._name}-{self.lives:03d}", argv, env=environment)
-        return self
 
     def kill(self) -> None:
         """SIGKILL it."""

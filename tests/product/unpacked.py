@@ -78,6 +78,7 @@ class UnpackedImage:
         environment: Mapping[str, str],
         *,
         user: int = ANY_USER,
+        has_network: bool = False,
     ) -> list[str]:
         """
         Return the command that runs its entry point, locked down, in namespaces that end with it.
@@ -87,8 +88,10 @@ class UnpackedImage:
             volumes: Folders of this machine by where the program sees them: the only places where it may write.
             environment: Variables beyond the image's own; it has no others.
             user: Whom it runs as.
+            has_network: Whether it shares the network namespace of whoever runs the command.
         """
-        contained = ["setpriv", "--pdeathsig", "KILL", "--", "unshare", "--mount", "--pid", "--net", "--fork"]
+        contained = ["setpriv", "--pdeathsig", "KILL", "--", "unshare", "--mount", "--pid", "--fork"]
+        contained += [] if has_network else ["--net"]
         contained += ["--kill-child", "--mount-proc", "--propagation", "private", "--"]
         seen = [word for place, folder in volumes.items() for word in (str(folder), place)]
         variables = [*self.configuration["Env"], *(f"{name}={text}" for name, text in environment.items())]
