@@ -39,3 +39,23 @@ def test_revisions_that_are_said_to_add_only_add() -> None:
                 (made,) = [word for word in call.args if isinstance(word, ast.Call)]
                 words = {word.arg: ast.unparse(word.value) for word in made.keywords}
                 assert words.get("nullable") == "True" or "server_default" in words, f"{file.name}: {ast.unparse(made)}"
+
+
+FORGOTTEN = {"jobs", "bundles", "deployments"}
+"""Tables of which every relay forgets rows that are old."""
+
+
+def test_tables_that_are_added_keep_no_older_relay_from_forgetting() -> None:
+    """After a rollback it knows nothing of a new table whose rows name a job or a bundle: they go with it."""
+    named = 0
+    _, *added = sorted((SCRIPTS / "versions").glob("v*_pre_*.py"))
+    for file in added:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not (isinstance(node, ast.Call) and ast.unparse(node.func) == "sa.ForeignKeyConstraint"):
+                continue
+            tables = {name.partition(".")[0] for name in ast.literal_eval(node.args[1])}
+            if tables & FORGOTTEN:
+                named += 1
+                words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                assert words.get("ondelete") == "'CASCADE'", f"{file.name}: {ast.unparse(node)}"
+    assert named

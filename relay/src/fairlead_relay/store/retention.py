@@ -126,7 +126,6 @@ def forget(connection: Connection, what: Forgettable, now: float) -> Forgettable
 
 def _forget_jobs(connection: Connection, ids: Sequence[str]) -> None:
     connection.execute(delete(job_events).where(job_events.c.job_id.in_(ids)))
-    connection.execute(delete(plans).where(plans.c.job_id.in_(ids)))
     connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
 
 

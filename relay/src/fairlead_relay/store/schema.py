@@ -382,8 +382,11 @@ plans = Table(
     Column("organization", Text, nullable=False),
     Column("bundle_sha256", Text, nullable=False),
     Column("envelope", Text, nullable=False),
-    ForeignKeyConstraint(["job_id"], ["jobs.id"]),
-    ForeignKeyConstraint(["organization", "bundle_sha256"], ["bundles.organization", "bundles.sha256"]),
+    # A relay that does not know this table forgets jobs and bundles all the same.
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
+    ForeignKeyConstraint(
+        ["organization", "bundle_sha256"], ["bundles.organization", "bundles.sha256"], ondelete="CASCADE"
+    ),
 )
 # Whether a bundle may be forgotten is asked for each.
 Index(None, plans.c.organization, plans.c.bundle_sha256)

@@ -1,7 +1,8 @@
 """
 Plans: what a job of kind `plan` offers its agent.
 
-Revision: v0010_pre_plans. Adds a table that the relay before it does not know.
+Revision: v0010_pre_plans. Adds a table that the relay before it does not know: its rows go with the jobs and bundles
+that they name, which that relay forgets after a rollback.
 """
 
 import sqlalchemy as sa
@@ -19,10 +20,11 @@ def upgrade() -> None:
         sa.Column("organization", sa.Text(), nullable=False),
         sa.Column("bundle_sha256", sa.Text(), nullable=False),
         sa.Column("envelope", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_plans_job_id")),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE", name=op.f("fk_plans_job_id")),
         sa.ForeignKeyConstraint(
             ["organization", "bundle_sha256"],
             ["bundles.organization", "bundles.sha256"],
+            ondelete="CASCADE",
             name=op.f("fk_plans_organization_bundle_sha256"),
         ),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_plans")),
