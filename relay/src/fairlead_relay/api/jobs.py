@@ -37,7 +37,8 @@ class JobShown(Shown):
     """A unit of work for one agent."""
 
     id: str
-    kind: JobKind
+    kind: str
+    """`deploy`, `destroy`, `health` or `plan`; clients must expect others, of newer relays."""
     cluster: str
     application: str | None
     """Null if it is about the whole cluster, as is the environment then."""

@@ -53,7 +53,8 @@ class NewJob:
     id: str
     organization: str
     cluster: str
-    kind: JobKind
+    kind: str
+    """A JobKind; for one that is tried again, what it was."""
     application: str
     environment: str
     deployment_id: str | None
@@ -79,7 +80,8 @@ class Job:
     id: str
     organization: str
     cluster: str
-    kind: JobKind
+    kind: str
+    """A JobKind, or a kind that only the newer relay knows which stored it, before a rollback or beside this one."""
     application: str | None
     environment: str | None
     deployment_id: str | None
@@ -138,7 +140,6 @@ _NAMES: Final = tuple(column.name for column in JOB_COLUMNS)
 def job_of(row: Sequence[Any]) -> Job:
     """Return the job in a row that begins with JOB_COLUMNS."""
     values = dict(zip(_NAMES, row, strict=False))
-    values["kind"] = JobKind(values["kind"])
     values["state"] = JobState(values["state"])
     values["outcome"] = None if values["outcome"] is None else Outcome(values["outcome"])
     values["counts"] = json.loads(values["counts"])
@@ -214,9 +215,9 @@ def find_job(connection: Connection, organization: str, job_id: str) -> Job:
     return job_of(row)
 
 
-def is_one_of(column: ColumnElement[str], states: Iterable[JobState]) -> ColumnElement[bool]:
-    """Return the condition that a column is one of some states; an IN would be spelled out anew at each execution."""
-    return or_(*(column == str(state) for state in sorted(states)))
+def is_one_of(column: ColumnElement[str], words: Iterable[JobState | JobKind]) -> ColumnElement[bool]:
+    """Return the condition that a column is one of some words; an IN would be spelled out anew at each execution."""
+    return or_(*(column == str(word) for word in sorted(words)))
 
 
 class Transition:

@@ -90,6 +90,8 @@ _OLDEST_RUNNABLE: Final = (
         _waiting.c.deadline > NOW,
         or_(_waiting.c.runnable_at.is_(None), _waiting.c.runnable_at <= NOW),
         or_(_waiting.c.exclusive == false(), _FIRST_IN_LINE),
+        # What a newer relay asked for waits for one: this one does not know what to offer with it.
+        is_one_of(_waiting.c.kind, JobKind),
     )
     .order_by(_waiting.c.priority.desc(), _waiting.c.sequence)
     .limit(1)
@@ -127,8 +129,8 @@ def lease_next(connection: Connection, to: LeaseTo, now: float) -> LeasedJob | N
     """
     Lease the oldest runnable job of a session's cluster, in one statement.
 
-    Runnable is what is queued, due, before its deadline and, if it changes an environment, the first of those that do
-    so.
+    Runnable is what is queued, due, before its deadline, of a kind that this relay knows and, if it changes an
+    environment, the first of those that do so.
 
     Args:
         connection: In a write.
@@ -150,7 +152,7 @@ def lease_next(connection: Connection, to: LeaseTo, now: float) -> LeasedJob | N
 
 
 def _with_content(connection: Connection, job: Job) -> LeasedJob:
-    if job.kind is JobKind.PLAN:
+    if job.kind == JobKind.PLAN:
         return LeasedJob(job, *plan_content(connection, job.id))
     if job.deployment_id is None:
         return LeasedJob(job, None, 0)

@@ -124,6 +124,6 @@ def _end(connection: Connection, holding: Holding, result: ResultEvent, now: flo
     }
     for end in _ENDS[result.outcome]:
         for job in end.apply(connection, now, **holding.parameters(), **facts):
-            if job.kind is JobKind.DESTROY and job.state is JobState.SUCCEEDED:
+            if job.kind == JobKind.DESTROY and job.state is JobState.SUCCEEDED:
                 mark_deleted(connection, (job.organization, str(job.application), str(job.environment)), now)
             return

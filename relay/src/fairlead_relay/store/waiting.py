@@ -8,7 +8,7 @@ from fairlead_relay.store.clusters import find_cluster
 from fairlead_relay.store.jobs import Job
 from fairlead_relay.store.outbox import iso_time
 from fairlead_relay.store.schema import jobs
-from fairlead_shared.jobs import HELD_STATES, JobState
+from fairlead_shared.jobs import HELD_STATES, JobKind, JobState
 
 
 def waiting_reason(connection: Connection, job: Job, job_limit: int, now: float) -> str:
@@ -38,7 +38,11 @@ def waiting_reason(connection: Connection, job: Job, job_limit: int, now: float)
         return "waits for agent: " + ("never connected" if since is None else f"offline since {iso_time(since)}")
     if job.state is JobState.UNREACHABLE:
         return f"waits for agent: {job.reason}" if job.reason else ""
-    return _behind(connection, job) or _full(connection, job, job_limit) or _not_due(job, now)
+    return _unknown(job) or _behind(connection, job) or _full(connection, job, job_limit) or _not_due(job, now)
+
+
+def _unknown(job: Job) -> str:
+    return "" if job.kind in tuple(JobKind) else f"waits for a newer relay: this one knows no jobs of kind '{job.kind}'"
 
 
 def _not_due(job: Job, now: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import update
@@ -11,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from fairlead_relay.bus import LocalBus
 from fairlead_relay.store import Store
 from fairlead_relay.store.events import Scope, read_events
+from fairlead_relay.store.job_lists import JobFilter, list_jobs
 from fairlead_relay.store.jobs import Stop, enqueue_job, find_job, stop_job
 from fairlead_relay.store.leases import (
     ClusterWork,
@@ -27,6 +29,7 @@ from fairlead_relay.store.leases import (
 )
 from fairlead_relay.store.schema import jobs
 from fairlead_relay.store.sessions import close_session, renew_leases, sessions_of_relay
+from fairlead_relay.store.waiting import waiting_reason
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.jobs import JobState
 from fairlead_shared.progress import Outcome
@@ -46,6 +49,33 @@ async def test_a_lease_carries_what_the_offer_needs(store: Store) -> None:
     assert (job.holder, job.lease_expires_at) == (agent.session_id, START + LEASE_SECONDS)
     assert (leased.envelope, leased.bundle_bytes) == (ENVELOPE, 10)
     assert await agent.lease() is None
+
+
+async def test_a_job_of_a_kind_of_a_newer_relay_waits_and_is_in_nobodys_way(store: Store) -> None:
+    """It is listed and says why it waits; once a newer relay has leased it, its agent ends it here."""
+    unknown = replace(health_job(), kind="intercept")
+    waiting = await store.write(lambda c: enqueue_job(c, unknown, START))
+    check = await store.write(lambda c: enqueue_job(c, health_job(), START))
+    agent = await connected(store)
+    assert (await agent.take()).id == check.id
+    assert await agent.lease() is None
+    listed = await store.read(lambda c: list_jobs(c, ORGANIZATION, JobFilter(), 9))
+    assert {job.kind for job in listed} == {"health", "intercept"}
+    reason = await store.read(lambda c: waiting_reason(c, waiting, 10, START))
+    assert reason == "waits for a newer relay: this one knows no jobs of kind 'intercept'"
+    held = (
+        update(jobs)
+        .where(jobs.c.id == waiting.id)
+        .values(state=str(JobState.RUNNING), holder=agent.session_id, token=1, lease_expires_at=START + LEASE_SECONDS)
+    )
+    await store.write(lambda c: c.execute(held))
+    assert (await agent.finish(await agent.look(waiting))).state is JobState.SUCCEEDED
+
+
+async def test_a_job_of_a_kind_of_a_newer_relay_expires(store: Store) -> None:
+    """As any other that no agent took."""
+    waiting = await store.write(lambda c: enqueue_job(c, replace(health_job(), kind="intercept"), START))
+    assert [job.id for job in await store.write(lambda c: expire_overdue(c, waiting.deadline + 1))] == [waiting.id]
 
 
 async def test_nothing_is_leased_to_a_session_that_is_not_the_newest(store: Store) -> None:
