@@ -79,7 +79,7 @@ test: $(READY) ## Every test, on real Kubernetes too (first run: 10-15 min to bu
 ADDONS := tests/cluster_tests/test_metrics_and_gateway.py tests/e2e/test_chart_certificates.py
 .PHONY: fault
 fault: $(READY) ## Networks broken, leaders frozen, processes killed, frames fuzzed: the fault tests in full (an hour)
-	@FAIRLEAD_FAULT=full $(RUN) pytest tests/fault tests/e2e/test_leadership.py $(ADDONS)
+	@FAIRLEAD_FAULT=full $(RUN) pytest tests/fault tests/e2e/test_leadership.py tests/e2e/test_engine_hostile.py $(ADDONS)
 
 .PHONY: openapi
 openapi: $(READY) ## Write docs/openapi.json again, after the API changed

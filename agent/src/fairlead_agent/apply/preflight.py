@@ -24,7 +24,7 @@ from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import KubeError, MissingRight, NotFound, UnknownKind
 from fairlead_agent.health.targets import EVIDENCE, Source, Target, is_watched, is_workload
 from fairlead_agent.kube.client import KubeClient
-from fairlead_agent.kube.resources import CRDS, NAMESPACES, Resource, Right, resources_of_crd
+from fairlead_agent.kube.resources import CRDS, NAMESPACES, Resource, Right, is_segment, resources_of_crd
 from fairlead_agent.ports import DeployWork
 from fairlead_shared.errors import ErrorCode, SealInvalid
 from fairlead_shared.objects import ObjectRef
@@ -196,7 +196,10 @@ class Preflight:
             return
         self._wanted.settle(place, resource)
         ref = self._wanted.refs[place]
-        if resource.namespaced and not ref.namespace:
+        if not is_segment(ref.name):
+            message = f"{ref.name!r} cannot be the name of an object"
+            proof.findings.append(Finding(ErrorCode.INVALID_OBJECT, message, ref, field="metadata.name"))
+        elif resource.namespaced and not ref.namespace:
             message = "it names no namespace, and the environment has several"
             proof.findings.append(Finding(ErrorCode.INVALID_OBJECT, message, ref, field="metadata.namespace"))
         elif resource.namespaced and ref.namespace not in self._work.statement.namespaces:

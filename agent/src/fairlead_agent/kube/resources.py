@@ -36,7 +36,7 @@ class Resource:
         Raises: ValueError: a name that is no single path segment.
         """
         for part in (namespace, name):
-            if part in {".", ".."} or not _SEGMENT.issuperset(part):
+            if not is_segment(part):
                 raise ValueError(f"{part!r} is no name of an object")
         prefix = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         if self.namespaced and namespace:
@@ -52,6 +52,11 @@ class Resource:
             namespace=metadata.get("namespace", ""),
             name=metadata["name"],
         )
+
+
+def is_segment(name: str) -> bool:
+    """Whether a name can stand in a path: what the API server takes for any object's name, and no more."""
+    return name not in {".", ".."} and _SEGMENT.issuperset(name)
 
 
 _SEGMENT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:@+")

@@ -38,6 +38,8 @@ _MANAGER = re.compile(r'conflict with "(?P<manager>[^"]*)"')
 _UNTYPED = "failed to create typed patch object"
 """How the API server refuses to apply what does not fit the schema: with 500, though nothing of it broke."""
 _UNTYPED_CAUSE = re.compile(r"(?:^|: |\n) *\.(?P<field>[^\s:]+): (?P<message>[^\n]+)")
+_UNCONVERTED = "unable to convert unstructured object to"
+"""How it refuses to apply a value that its schema takes and its own type does not: with 500, too."""
 _STALE = re.compile(r"request to convert CR to an invalid group/version: (?P<version>\S+)")
 """How a custom resource is refused whose managed fields name a version that is gone: with 500, again and again."""
 _STRICT_CAUSE = re.compile(r'(?P<message>(?:unknown|duplicate) field "(?P<field>[^"]+)")')
@@ -90,6 +92,8 @@ def _parse(body: bytes) -> dict[str, Any]:
 def _failed(message: str) -> KubeError:
     if message.startswith(_UNTYPED):
         return InvalidObject(message, _untyped_causes(message))
+    if _UNCONVERTED in message:
+        return InvalidObject(message, [])
     if stale := _STALE.search(message):
         return StaleFields(stale["version"])
     if "webhook" in message:

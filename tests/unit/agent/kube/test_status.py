@@ -110,6 +110,14 @@ def test_webhook_that_fails_is_a_denial_by_admission() -> None:
     assert isinstance(answer(500, 'failed calling webhook "x.example.com"'), errors.AdmissionDenied)
 
 
+def test_a_value_of_the_wrong_type_is_the_objects_mistake() -> None:
+    """The API server says 500 where its schema takes a value and its own type does not."""
+    said = "unable to convert unstructured object to /v1, Kind=Service: json: cannot unmarshal object into Go value"
+    error = answer(500, f"failed to convert new object (shop/web; /v1, Kind=Service) to the proper version: {said}")
+    assert isinstance(error, errors.InvalidObject)
+    assert said in str(error)
+
+
 def test_a_version_that_is_gone_is_named() -> None:
     """A custom resource that still has fields managed in it is refused with 500, whoever asks."""
     error = answer(500, "request to convert CR to an invalid group/version: boats.example.com/v1beta1")
