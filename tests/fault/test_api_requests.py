@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DOCUMENT: dict[str, Any] = json.loads(FILE.read_text())
 OPERATIONS = [f"{method.upper()} {path}" for path, item in DOCUMENT["paths"].items() for method in item]
-EXAMPLES = scaled(4, 150)
+EXAMPLES = scaled(4, 40)
 """Of each kind, for each operation and caller."""
 PHASES = [Phase.generate, *([Phase.shrink] if FULL else [])]
 """Making a failure small takes a hundred requests more."""
