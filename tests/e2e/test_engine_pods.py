@@ -117,7 +117,8 @@ async def test_without_the_right_nothing_is_tried_and_it_says_so(control_plane: 
     async with world(control_plane, tmp_path) as place:
         _, story = await place.deploy([deployment("web", replicas=1), deployment("db", replicas=1)], wait_seconds=0.5)
         finished: Any = story.events["step/preflight/finished"]
-        assert f"no pods tried in {place.namespace}" in finished.detail
+        rule = '{apiGroups: [""], resources: [pods], verbs: [create]}'
+        assert f"no pods tried in {place.namespace}: needs {rule}" in finished.detail
         tried = [
             line
             for line in control_plane.audit_log.read_text().splitlines()

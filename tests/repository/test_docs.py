@@ -24,11 +24,13 @@ from fairlead_relay.commands.root import cli as relay_command
 from fairlead_relay.settings import Settings as RelaySettings
 from fairlead_relay.settings_sources import CONFIG_FILE
 from tests.cluster.__main__ import commands as cluster_command
+from tests.e2e.engine_world import APPLICATION_RULES
 from tests.repository.checkout import ROOT, listed, tracked
 from tests.repository.pages import Block, Command, anchors, blocks, commands, inline_code, links, pages, table_column
 
 CLI_PAGE: Final = ROOT / "docs" / "cli.md"
 OPERATE_PAGE: Final = ROOT / "docs" / "operate.md"
+ENGINE_PAGE: Final = ROOT / "docs" / "deploy-engine.md"
 
 OURS: Final[dict[str, click.Command]] = {
     "fairlead": fairlead_command,
@@ -305,3 +307,29 @@ def test_every_variable_that_a_page_names_is_read() -> None:
     unread = {f"{page}: {name}" for page, name in named if name not in settings and name not in read}
     assert not unread, listed("name variables that something reads", unread)
     assert set(re.findall(r'"(FAIRLEAD_[A-Z_]+|NO_COLOR)"', cli)) == set(table_column(CLI_PAGE, "Variable"))
+
+
+def test_every_feature_of_the_engine_has_its_rights_and_a_test() -> None:
+    """The tests that a row names exist, and a rule that it says is needed is in no default of the agent's chart."""
+    values = yaml.safe_load((ROOT / "deploy" / "charts" / "fairlead-agent" / "values.yaml").read_text())
+    granted = {right for rule in values["rights"] for right in _rights(rule)}
+    assert {right for rule in APPLICATION_RULES for right in _rights(rule)} <= granted, (
+        "tests grant more than the chart"
+    )
+    rows = [line for line in ENGINE_PAGE.read_text().splitlines() if "`test_" in line and line.startswith("| ")]
+    assert len(rows) == len(table_column(ENGINE_PAGE, "Feature"))
+    for row in rows:
+        feature, by_default, with_values, proofs = (cell.strip() for cell in row.strip("|").split(" | "))
+        named = re.findall(r"`(\w+\.py)::(\w+)`", proofs)
+        assert named, feature
+        for file, test in named:
+            assert f"def {test}(" in (ROOT / "tests" / "e2e" / file).read_text(), f"{feature}: {file}::{test}"
+        assert by_default.startswith(("yes", "needs ")), feature
+        assert with_values.startswith(("yes", "the same")), feature
+        for text in re.findall(r"`(- \{[^`]+)`", by_default):
+            (rule,) = yaml.safe_load(text)
+            assert set(_rights(rule)).isdisjoint(granted), feature
+
+
+def _rights(rule: dict[str, list[str]]) -> Iterator[tuple[str, str, str]]:
+    yield from product(rule["apiGroups"], rule["resources"], rule["verbs"])

@@ -144,7 +144,8 @@ class Preflight:
         """Say where no pod was tried, and what the agent needs for it; empty if there is no such place."""
         if not self._pods.untried:
             return ""
-        return f"no pods tried in {', '.join(sorted(self._pods.untried))}, where the agent may not create them"
+        namespaces = ", ".join(sorted(self._pods.untried))
+        return f'no pods tried in {namespaces}: needs {{apiGroups: [""], resources: [pods], verbs: [create]}}'
 
     async def prove_deferred(self, proof: Proof) -> list[Finding]:
         """
