@@ -26,6 +26,7 @@ from fairlead_relay.api.access import Caller, CallerOf, audit_verb_of
 from fairlead_relay.api.services import Services, services_of
 from fairlead_relay.errors import StoreError
 from fairlead_relay.store.audit import Actor, AuditOutcome, Entry, Trail, append_records
+from fairlead_relay.store.writer import riding
 
 READ: Final = "read"
 """The verb of a look at something that was denied."""
@@ -113,7 +114,8 @@ class AttemptRecords:
         entry = Entry(caller.organization, actor, verb or READ, target, outcome, detail)
         now = services.clock()
         # The answer is a refusal already; that it could not be recorded makes it no other one.
-        with contextlib.suppress(StoreError):
+        # Nor is it the effect of the request, which what rides on a write is about.
+        with contextlib.suppress(StoreError), riding(None):
             await services.store.write(lambda connection: append_records(connection, [entry], now))
 
 

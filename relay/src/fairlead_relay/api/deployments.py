@@ -22,6 +22,7 @@ from fairlead_relay.store.deployments import Deployment, find_deployment, list_d
 from fairlead_relay.store.jobs import stop_job
 from fairlead_relay.store.outbox import iso_time
 from fairlead_relay.store.tokens import Role
+from fairlead_relay.store.writer import riding
 from fairlead_shared.bundle import MAX_OBJECTS
 from fairlead_shared.jobs import JobState
 from fairlead_shared.progress import Outcome
@@ -133,7 +134,9 @@ async def create(
 ) -> DeploymentShown:
     """Deploy an uploaded bundle; durable before the answer."""
     request = _request(Place(organization, application, environment), body, trail)
-    deployment = await services.planner.deploy(request, body.bundle_sha256, body.origins)
+    # Without a mark on its key: asked for again, the client's own id gives the deployment that is there.
+    with riding(None):
+        deployment = await services.planner.deploy(request, body.bundle_sha256, body.origins)
     return await services.store.read(lambda connection: show_deployment(services, connection, deployment))
 
 
@@ -149,7 +152,8 @@ async def roll_back(
 ) -> DeploymentShown:
     """Deploy the bundle of an earlier deployment that succeeded."""
     request = _request(Place(organization, application, environment), body, trail)
-    deployment = await services.planner.roll_back(request, body.to)
+    with riding(None):  # as above
+        deployment = await services.planner.roll_back(request, body.to)
     return await services.store.read(lambda connection: show_deployment(services, connection, deployment))
 
 

@@ -25,7 +25,8 @@ from fairlead_relay.api.access import authenticate
 from fairlead_relay.api.problems import ApiCode, Problem, store_failed
 from fairlead_relay.api.services import Services
 from fairlead_relay.errors import StoreUnavailable, StoreUnusable
-from fairlead_relay.store.idempotency import Claim, Request, claim_key, release_key, settle_key
+from fairlead_relay.store.idempotency import Claim, Request, claim_key, mark_key, release_key, settle_key
+from fairlead_relay.store.writer import riding
 
 HEADER: Final = "idempotency-key"
 LONGEST_KEY: Final = 255
@@ -98,6 +99,12 @@ class IdempotencyKeys:
                 )
             case Claim.DIFFERENT:
                 raise _reused()
+            case Claim.CARRIED_OUT:
+                detail = (
+                    "this request was carried out, and its answer was lost with the relay that served it; look at what "
+                    "there is now"
+                )
+                raise Problem(HTTPStatus.CONFLICT, ApiCode.IDEMPOTENCY_ANSWER_LOST, detail, field=HEADER)
             case Claim.FRESH:
                 await self._carry_out(scope, _again(body, receive), send, request, sealing)
             case bytes():
@@ -105,12 +112,13 @@ class IdempotencyKeys:
 
     async def _carry_out(self, scope: Scope, receive: Receive, send: Send, request: Request, sealing: _Sealing) -> None:
         """Let the application answer, and keep the answer before it is sent: who sees it can rely on it."""
-        store, answer = self._services.store, _Answer()
+        store, clock, answer = self._services.store, self._services.clock, _Answer()
         try:
-            await self._app(scope, receive, answer.take)
+            with riding(lambda connection: mark_key(connection, request, clock())):
+                await self._app(scope, receive, answer.take)
         finally:
             if answer.is_kept:
-                sealed, now = sealing.seal(answer), self._services.clock()
+                sealed, now = sealing.seal(answer), clock()
                 await store.write(lambda connection: settle_key(connection, request, sealed, now))
             else:
                 # A request that was cut off here is tried again: its key must not say that it is under way.

@@ -60,6 +60,8 @@ class ApiCode(StrEnum):
     """The key was used for another request. Permanent: make a fresh one."""
     IDEMPOTENCY_KEY_BUSY = "idempotency_key_busy"
     """The same request is under way. Temporary."""
+    IDEMPOTENCY_ANSWER_LOST = "idempotency_answer_lost"
+    """The request was carried out, and its answer was lost with the relay that served it. Permanent."""
     RATE_LIMITED = "rate_limited"
     """Too many requests within a minute. Temporary: wait for `Retry-After`."""
     UNAVAILABLE = "unavailable"

@@ -17,7 +17,7 @@ from fairlead_relay.store.schema import idempotency_keys
 KEPT_SECONDS: Final = 86_400.0
 """How long an answer is kept: a day of retries."""
 CLAIM_SECONDS: Final = 60.0
-"""How long a request may be under way. Longer ones were cut off with their relay; the next try is carried out."""
+"""How long a request may be under way. Longer ones were cut off with their relay."""
 
 
 class Claim(Enum):
@@ -29,6 +29,12 @@ class Claim(Enum):
     """The same request is under way."""
     DIFFERENT = "different"
     """The key was used for another request."""
+    CARRIED_OUT = "carried out"
+    """The request had its effect, and its answer was lost with the relay that served it."""
+
+
+_NO_ANSWER: Final = b""
+"""Stored with a request's effect, until its answer is. No sealed answer is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,9 @@ def claim_key(connection: Connection, request: Request, now: float) -> Claim | b
     """
     connection.execute(delete(idempotency_keys).where(idempotency_keys.c.expires_at <= now))
     found = connection.execute(
-        select(idempotency_keys.c.request_sha256, idempotency_keys.c.answer).where(_is(request))
+        select(idempotency_keys.c.request_sha256, idempotency_keys.c.answer, idempotency_keys.c.expires_at).where(
+            _is(request)
+        )
     ).one_or_none()
     if found is None:
         connection.execute(
@@ -68,7 +76,21 @@ def claim_key(connection: Connection, request: Request, now: float) -> Claim | b
         return Claim.FRESH
     if found.request_sha256 != request.sha256:
         return Claim.DIFFERENT
-    return Claim.BUSY if found.answer is None else bytes(found.answer)
+    if found.answer is None:
+        return Claim.BUSY
+    if bytes(found.answer) == _NO_ANSWER:
+        marked_at = found.expires_at - KEPT_SECONDS
+        return Claim.BUSY if now < marked_at + CLAIM_SECONDS else Claim.CARRIED_OUT
+    return bytes(found.answer)
+
+
+def mark_key(connection: Connection, request: Request, now: float) -> None:
+    """Note, in the transaction of a request's effect, that it has had it: it is not carried out again."""
+    connection.execute(
+        update(idempotency_keys)
+        .where(_is(request), idempotency_keys.c.request_sha256 == request.sha256, idempotency_keys.c.answer.is_(None))
+        .values(answer=_NO_ANSWER, expires_at=now + KEPT_SECONDS)
+    )
 
 
 def settle_key(connection: Connection, request: Request, answer: bytes, now: float) -> None:

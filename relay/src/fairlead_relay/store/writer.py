@@ -26,8 +26,10 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -47,8 +49,12 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 Together = Callable[[Connection, Sequence[Item]], Sequence[T | Exception]]
 """Does the same for many, in a few statements; gives each its result, or the error that is its own."""
+Rider = Callable[[Connection], None]
+"""What somebody up the call wants done in the same transaction as a write, if that succeeds."""
 Publish = Callable[[Sequence[Notice], int], None]
 """(notices of a commit, position of the last event that was stored before them; 0 if no other relay could write)."""
+
+_RIDER: Final[ContextVar[Rider | None]] = ContextVar("rider", default=None)
 
 _NEXT_SAVEPOINT: Final = {
     "sqlite": ("RELEASE SAVEPOINT one_write", "SAVEPOINT one_write"),
@@ -65,10 +71,21 @@ _ADVISORY_LOCK: Final = 0x6661_6972_6C65_6164
 """'fairlead' in ASCII."""
 
 
+@contextmanager
+def riding(rider: Rider | None) -> Iterator[None]:
+    """Have something done with each write that is asked for inside, in its transaction; None: nothing any more."""
+    before = _RIDER.set(rider)
+    try:
+        yield
+    finally:
+        _RIDER.reset(before)
+
+
 @dataclass(slots=True)
 class _Write:
     together: Together[Any, Any]
     item: Any
+    rider: Rider | None
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     result: Any = None
@@ -170,7 +187,7 @@ class Store:
         self._check_damage()
         future: asyncio.Future[T] = loop.create_future()
         try:
-            self._waiting.put_nowait(_Write(together, item, loop, future))
+            self._waiting.put_nowait(_Write(together, item, _RIDER.get(), loop, future))
         except queue.Full:
             raise StoreOverloaded(f"{_WAITING} writes wait") from None
         return await future
@@ -330,3 +347,5 @@ def _run(connection: Connection, writes: list[_Write]) -> None:
             write.error = answer
         else:
             write.result = answer
+            if write.rider is not None:
+                write.rider(connection)

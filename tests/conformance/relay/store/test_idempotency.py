@@ -11,6 +11,7 @@ from fairlead_relay.store.idempotency import (
     Claim,
     Request,
     claim_key,
+    mark_key,
     release_key,
     settle_key,
 )
@@ -51,3 +52,17 @@ async def test_a_request_without_effect_or_without_an_end_leaves_its_key_free(st
     assert await claim(store) is Claim.FRESH
     assert await claim(store, now=START + CLAIM_SECONDS - 1) is Claim.BUSY
     assert await claim(store, now=START + CLAIM_SECONDS) is Claim.FRESH
+
+
+async def test_a_request_that_had_its_effect_is_not_carried_out_again(store: Store) -> None:
+    """Its relay may have died before the answer was stored; whoever asks is told, once it cannot be under way."""
+    await claim(store)
+    await store.write(lambda c: mark_key(c, REQUEST, START + 5))
+    await store.write(lambda c: release_key(c, REQUEST))
+    assert await claim(store, now=START + 5 + CLAIM_SECONDS - 1) is Claim.BUSY
+    assert await claim(store, now=START + 5 + CLAIM_SECONDS) is Claim.CARRIED_OUT
+    assert await claim(store, replace(REQUEST, sha256="b" * 64), START + 100) is Claim.DIFFERENT
+    assert await claim(store, now=START + 5 + KEPT_SECONDS) is Claim.FRESH
+    await store.write(lambda c: settle_key(c, REQUEST, b"answer", START))
+    await store.write(lambda c: mark_key(c, REQUEST, START))
+    assert await claim(store) == b"answer"

@@ -269,3 +269,30 @@ async def test_a_lock_held_elsewhere_fails_writes_and_only_for_a_while(
         await impatient.write(lambda c: ensure_organization(c, "late", START))
     finally:
         await impatient.stop()
+
+
+async def test_what_rides_on_a_write_is_stored_with_it_or_not_at_all(store: Store) -> None:
+    """Of writes that run together, each has its own; a write that fails has none, and nothing rides outside."""
+
+    def ensure(connection: Connection, names: Sequence[str]) -> list[Organization | Conflict]:
+        return [Conflict(name) if name == "taken" else ensure_organization(connection, name, START) for name in names]
+
+    async def make(name: str) -> None:
+        def ride(connection: Connection) -> None:
+            ensure_organization(connection, f"with-{name}", START)
+
+        with writer.riding(ride):
+            await store.write_together(ensure, name)
+
+    def fail(_: Connection) -> None:
+        raise Conflict("no")
+
+    await asyncio.gather(*map(make, ("one", "two", "taken")), return_exceptions=True)
+    with writer.riding(fail):
+        with pytest.raises(Conflict):
+            await store.write(lambda c: ensure_organization(c, "undone", START))
+        with writer.riding(None):
+            await store.write(lambda c: ensure_organization(c, "alone", START))
+    await store.write(lambda c: ensure_organization(c, "later", START))
+    stored = await store.read(lambda c: c.scalars(text("SELECT name FROM organizations ORDER BY name")).all())
+    assert stored == ["acme", "alone", "later", "one", "two", "with-one", "with-two"]

@@ -83,6 +83,9 @@ async def test_every_change_leaves_exactly_one_record(own_relay: RelayProcess) -
     async with agent.connect() as connection:
         for _ in range(2):
             await deployed(tenant, connection, config_maps())
+    bundle = config_maps()
+    make("PUT", f"bundles/{bundle.sha256}", content=bundle.content)
+    make("POST", "applications/shop/environments/staging/plans", {"bundle_sha256": bundle.sha256})
     make("POST", "applications/shop/environments/staging/rollback", {"deployment_id": deployment_id()})
     await changes.let_an_agent_in()
     make("PATCH", "clusters/harbour", {"labels": {"team": "a"}}, headers=ANY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,9 @@ from fairlead_relay.api.access import Caller
 from fairlead_relay.api.idempotency import IdempotencyKeys
 from fairlead_relay.store.idempotency import Claim
 from fairlead_relay.store.tokens import Role
-from tests.integration.conftest import Tenant
+from tests.integration.bundles import config_maps, deployment_id, upload
+from tests.integration.conftest import Tenant, make_tenant
+from tests.integration.relay_process import RelayProcess
 
 
 def post(tenant: Tenant, key: str, name: str = "CI", path: str = "tokens", **further: str) -> httpx.Response:
@@ -124,3 +127,38 @@ async def test_a_defect_is_answered_and_not_kept() -> None:
         await IdempotencyKeys(app, services)(scope, receive, send)
     assert written == ["claim_key", "release_key"]
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+
+
+def test_a_request_is_not_carried_out_twice_though_its_relay_died_before_the_answer(own_relay: RelayProcess) -> None:
+    """The next relay says so; a deployment is answered by its own id."""
+    tenant = make_tenant(own_relay)
+    bundle = config_maps()
+    upload(tenant.deployer, tenant.organization, bundle)
+    body = {"deployment_id": deployment_id(), "bundle_sha256": bundle.sha256}
+
+    def deploy() -> httpx.Response:
+        return tenant.deployer.post(f"{tenant.environment}/deployments", json=body, headers={"Idempotency-Key": "d"})
+
+    def make_token() -> httpx.Response:
+        return post(tenant, "k", "made-once")
+
+    for ask in (make_token, deploy):
+        own_relay.kill()
+        own_relay.module = "tests.integration.relay.api.dying_relay"
+        own_relay.start()
+        with pytest.raises(httpx.TransportError):
+            ask()
+        own_relay.kill()
+        own_relay.module = "fairlead_relay"
+        own_relay.start()
+        busy = ask()
+        assert (busy.status_code, busy.json()["code"]) == (409, "idempotency_key_busy")
+    with sqlite3.connect(own_relay.data_dir / "relay.db") as database:
+        database.execute("UPDATE idempotency_keys SET expires_at = expires_at - 61")
+    database.close()
+    lost = make_token()
+    assert (lost.status_code, lost.json()["code"]) == (409, "idempotency_answer_lost")
+    made = tenant.admin.ask("GET", f"{tenant.path}/tokens?limit=100")["items"]
+    assert [one["name"] for one in made].count("made-once") == 1
+    again = deploy()
+    assert (again.status_code, again.json()["id"]) == (202, body["deployment_id"])
