@@ -52,7 +52,7 @@ from fairlead_relay.store.leases import (
 )
 from fairlead_relay.store.outbox import Work
 from fairlead_relay.store.progress import Reported, record_progress
-from fairlead_relay.store.relays import beat, bury
+from fairlead_relay.store.relays import beat, bury, leave
 from fairlead_relay.store.sessions import (
     NewSession,
     close_session,
@@ -194,6 +194,8 @@ class Dispatcher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(StoreError):  # then the others find out, as if it had died
+            await self._store.write(lambda c: leave(c, self._relay_id))
 
     # What the gateway calls, in the order of a connection's life.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fairlead_relay.store.jobs import Job, Transition
@@ -31,6 +31,16 @@ def beat(connection: Connection, relay_id: str) -> dict[str, int]:
     """Count on for a relay. Returns: The counts of the others."""
     connection.execute(_BEAT[connection.dialect.name], {"of_relay": relay_id})
     return {row.id: row.beat for row in connection.execute(_OTHERS, {"of_relay": relay_id})}
+
+
+_LEAVE: Final = delete(relays).where(
+    relays.c.id == bindparam("of_relay"), ~exists().where(agents.c.relay_id == bindparam("of_relay"))
+)
+
+
+def leave(connection: Connection, relay_id: str) -> None:
+    """Say that a relay stopped, so that nobody waits for it; one that left a session behind is still to be buried."""
+    connection.execute(_LEAVE, {"of_relay": relay_id})
 
 
 _FORGET: Final = delete(relays).where(relays.c.id == bindparam("of_relay"), relays.c.beat == bindparam("of_beat"))

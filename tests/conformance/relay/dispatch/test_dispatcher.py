@@ -17,6 +17,7 @@ from fairlead_relay.store.applications import Environment, create_application, c
 from fairlead_relay.store.clusters import create_cluster, enrol_agent, find_cluster
 from fairlead_relay.store.jobs import enqueue_job, find_job, stop_job
 from fairlead_relay.store.organizations import ensure_organization
+from fairlead_relay.store.relays import beat
 from fairlead_shared.errors import ErrorCode, QueueFull
 from fairlead_shared.frames import (
     Heartbeat,
@@ -544,7 +545,7 @@ async def test_an_agent_of_a_relay_that_died_for_good_is_offline_before_its_leas
         await dies.sweep()
         await lives.sweep()
     assert await is_connected()
-    await dies.stop()
+    # And then it sweeps no more.
     for _ in range(int(limits.silent_seconds) - 1):
         clock.now += 1
         await lives.sweep()
@@ -552,3 +553,14 @@ async def test_an_agent_of_a_relay_that_died_for_good_is_offline_before_its_leas
     clock.now += 1
     await lives.sweep()
     assert not await is_connected()
+
+
+async def test_a_relay_that_stops_in_order_is_missed_by_nobody(
+    make_dispatcher: MakeDispatcher, store: Store, bus: LocalBus
+) -> None:
+    """An upgrade of several relays is no failure: the others have nothing to say of it."""
+    stops = await make_dispatcher(store, bus, "relay-1")
+    await make_dispatcher(store, bus, "relay-2")
+    await stops.disconnect(await connect(stops, Link()))
+    await stops.stop()
+    assert "relay-1" not in await store.write(lambda c: beat(c, "relay-2"))

@@ -6,8 +6,8 @@ from fairlead_relay.bus import LocalBus
 from fairlead_relay.store import Store
 from fairlead_relay.store.clusters import find_cluster
 from fairlead_relay.store.jobs import find_job
-from fairlead_relay.store.relays import beat, bury
-from fairlead_relay.store.sessions import NewSession, open_session
+from fairlead_relay.store.relays import beat, bury, leave
+from fairlead_relay.store.sessions import NewSession, close_session, open_session
 from fairlead_shared.jobs import JobState
 from tests.conformance.conftest import MakeStore
 from tests.conformance.domain import ORGANIZATION, START, deploy, hello, identity_of, seed
@@ -23,6 +23,19 @@ async def test_each_counts_on_and_sees_the_others(store: Store) -> None:
     await store.write(lambda c: bury(c, {"first": 2}, START))
     assert await store.write(lambda c: beat(c, "second")) == {}
     assert await store.write(lambda c: beat(c, "first")) == {"second": 3}
+
+
+async def test_one_that_stops_in_order_is_not_taken_for_dead(make_store: MakeStore) -> None:
+    """It is no longer among the relays, unless a session of it is left: then the others are to find that out."""
+    store = await make_store(LocalBus())
+    await store.write(lambda c: seed(c, ("one",)))
+    await store.write(lambda c: beat(c, "relay-1"))
+    agent = await connected(store)
+    await store.write(lambda c: leave(c, "relay-1"))
+    assert await store.write(lambda c: beat(c, "relay-2")) == {"relay-1": 1}
+    await store.write(lambda c: close_session(c, agent.session_id, START))
+    await store.write(lambda c: leave(c, "relay-1"))
+    assert await store.write(lambda c: beat(c, "relay-2")) == {}
 
 
 async def test_what_a_dead_relay_held_is_given_up_and_nothing_else(make_store: MakeStore) -> None:
