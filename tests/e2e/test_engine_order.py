@@ -156,7 +156,7 @@ async def test_what_awaits_something_unready_is_skipped_with_the_reason(control_
         on = f"/namespaces/{place.namespace}/Pod/first"
         later = awaiting(config_map("third"), f"/namespaces/{place.namespace}/ConfigMap/second")
         manifests = [pod("first"), awaiting(config_map("second"), on), later, config_map("beside")]
-        result, story = await place.deploy(manifests, wait_seconds=2.0)
+        result, story = await place.deploy(manifests, wait_seconds=6.0)
         assert (result.outcome, result.code) == (Outcome.FAILED, ErrorCode.UNHEALTHY)
         assert result.cause.startswith(f"Pod {place.namespace}/first is Progressing")
         assert {event.object.name: str(event.action) for event in story.of("object")} == {
