@@ -112,6 +112,14 @@ def test_unknown_fields_are_ignored_and_unknown_kinds_reported() -> None:
     assert decode_frame(b'{"kind":"teleport"}') == UnknownMessage(kind="teleport")
 
 
+def test_an_event_of_an_unknown_type_is_no_message_of_an_unknown_kind() -> None:
+    """It has a number, so that it cannot be passed over; who sends it is told what was not understood."""
+    raw = b'{"kind":"progress","job_id":"j","token":1,"seq":1,"event":{"type":"strange","key":"a","at":1}}'
+    with pytest.raises(FrameInvalid, match=r"progress\.event: .*'strange'") as caught:
+        decode_frame(raw)
+    assert caught.value.code is ErrorCode.MALFORMED
+
+
 def test_job_kind_of_the_future_survives() -> None:
     """An offer of an unknown kind parses, so that it can be refused by name."""
     raw = b'{"kind":"job_offer","job_id":"j","attempt":1,"token":1,"job_kind":"%b","lease_seconds":9,"deadline":1}'
