@@ -62,6 +62,7 @@ from fairlead_relay.store.schema import (
     jobs,
     metadata,
     organizations,
+    relays,
 )
 from fairlead_shared.jobs import JobEvent
 
@@ -162,6 +163,7 @@ def _restore_store(
     _record(connection, backup, now, by)
     renew_store_epoch(connection)
     connection.execute(update(agents).values(session_id=None, relay_id=None))
+    connection.execute(delete(relays))
     reason = f"the relay was restored from a backup of {iso_time(backup.about.taken_at)}"
     return rows, len(_LOSE_TO_RESTORE.apply(connection, now, new_reason=reason))
 

@@ -23,6 +23,7 @@ from fairlead_relay.store.clusters import create_cluster, enrol_agent, find_clus
 from fairlead_relay.store.events import Scope, newest_position, read_events
 from fairlead_relay.store.jobs import find_job
 from fairlead_relay.store.migrate import newest_schema
+from fairlead_relay.store.relays import beat
 from fairlead_relay.store.revocation import revoke_agent
 from fairlead_relay.store.schema import metadata
 from fairlead_relay.store.tokens import ApiToken, Role, create_token, find_token
@@ -90,6 +91,7 @@ async def fill(store: Store, place: Place) -> str:
     await store.write(lambda c: create_token(c, token("kept")))
     await store.write(deploy)
     await store.write(deploy)
+    await store.write(lambda c: beat(c, "relay-1"))
     agent = await connected(store)
     job = await agent.take()
     await agent.report(job, step(1))
@@ -117,7 +119,7 @@ async def opened(url: str) -> Store:
 
 
 async def test_everything_comes_back_in_either_database(store: Store, place: Place, empty_url: str) -> None:
-    """But sessions, which are over, the job that ran, which nobody holds now, and the epoch, which is new."""
+    """But sessions and relays, which are over, the job that ran, which nobody holds, and the epoch, which is new."""
     running = await fill(store, place)
     before = await store.read(everything)
     backup = place.back_up()
@@ -139,6 +141,7 @@ async def test_everything_comes_back_in_either_database(store: Store, place: Pla
     # What a client saw last is before what is told from now on, whatever was told between backup and restore.
     assert told[-1].position > told[-2].position + 1_000_000
     assert after["job_events"][: len(before["job_events"])] == before["job_events"]
+    assert (len(before.pop("relays")), after.pop("relays")) == (1, [])
     (audited,) = after.pop("audit_records")
     assert (audited["verb"], audited["actor_name"], before.pop("audit_records")) == ("relay.restore", "root", [])
     for name in ("meta", "agents", "jobs", "job_events"):
