@@ -196,6 +196,7 @@ def test_nothing_of_others_is_touched_whatever_a_bundle_holds(control_plane: Clu
             try_one()
             assert runner.run(standing(place)) == before
         finally:
+            runner.run(place.kubectl("delete", "namespace", f"{place.namespace}-theirs", "--wait=false"))
             runner.run(context.__aexit__(None, None, None))
     print(dict(ended))
     assert len(before) == 5 + 5 * len(WITNESSES)
