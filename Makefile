@@ -76,7 +76,8 @@ test: $(READY) ## Every test, on real Kubernetes too (first run: 10-15 min to bu
 # The fault tests are part of `make test` in a short form; here they run in full. FAIRLEAD_FUZZ_SECONDS sets how long
 # frames are fuzzed, in seconds of CPU time (default 60). The tests of metrics-server, Traefik and cert-manager are no fault
 # tests: they are here because only a full run builds these three, once; from then on `make test` runs them, too.
-ADDONS := tests/cluster_tests/test_metrics_and_gateway.py tests/e2e/test_chart_certificates.py
+ADDONS := tests/cluster_tests/test_metrics_and_gateway.py tests/e2e/test_chart_certificates.py \
+	tests/e2e/test_chart_replicas.py
 .PHONY: fault
 fault: $(READY) ## Networks broken, leaders frozen, processes killed, frames fuzzed: the fault tests in full (an hour)
 	@FAIRLEAD_FAULT=full $(RUN) pytest tests/fault tests/e2e/test_leadership.py tests/e2e/test_engine_hostile.py $(ADDONS)

@@ -1,5 +1,5 @@
 """
-Start Traefik as the controller of the Gateway API where a test asks for it, so that HTTPRoutes route.
+Start Traefik as the controller of the Gateway API and of Ingresses where a test asks for it, so that both route.
 
 It runs as a process in the first node's namespace, as the load balancer of a cloud would stand before a cluster: pods
 reach it through a Service, and it reaches them. The CRDs are the standard channel that its own module pins. Must not:
@@ -27,6 +27,8 @@ PROGRAM = "traefik"
 _MODULE = "sigs.k8s.io/gateway-api"
 _PORT = 80
 """The port of Gateways' listeners has to be one that Traefik listens on, and 80 is what people write."""
+INGRESS_PORT = 443
+"""Where the first node serves Ingresses of class `traefik`, whose Secrets have their certificates."""
 _READY_SECONDS = 120.0
 """Forty times what a quiet machine takes."""
 
@@ -45,7 +47,7 @@ class GatewayController:
 
 def ensure_gateway(cluster: Cluster) -> GatewayController:
     """
-    Serve the Gateway API by Traefik, unless the cluster does already, and wait until it accepted its GatewayClass.
+    Serve Gateways and Ingresses by Traefik, unless the cluster does already, and wait until it took its GatewayClass.
 
     Args:
         cluster: A cluster with real nodes.
@@ -94,6 +96,10 @@ def _start(cluster: Cluster) -> None:
         [
             str(binary(PROGRAM)),
             f"--entrypoints.web.address={cluster.network.address}:{_PORT}",
+            f"--entrypoints.websecure.address={cluster.network.address}:{INGRESS_PORT}",
+            "--entrypoints.websecure.http.tls=true",
+            "--providers.kubernetesingress=true",
+            f"--providers.kubernetesingress.ingressclass={PROGRAM}",
             "--providers.kubernetesgateway=true",
             f"--providers.kubernetesgateway.statusaddress.ip={_address(cluster)}",
             # The default of two seconds spares a controller with thousands of routes.

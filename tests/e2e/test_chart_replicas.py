@@ -5,19 +5,24 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import ssl
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import psycopg
 import pytest
 
+from tests.cluster.gateway import INGRESS_PORT, ensure_gateway
+from tests.cluster.pki import Authority
 from tests.conformance.postgresql import PostgresqlServer, running_postgresql
-from tests.e2e.chart_installation import ChartInstallation, Place, install_charts
+from tests.e2e.chart_installation import ORGANIZATION, ChartInstallation, Place, install_charts
 from tests.polling import wait_until
 
 if TYPE_CHECKING:
@@ -158,4 +163,52 @@ def test_an_upgrade_while_a_deployment_runs_costs_nobody_anything(installed: Cha
     wait_until(
         lambda: json.loads(installed.fairlead("cluster", "show", "blue", "-o", "json"))["state"] == "connected",
         "the agent to be at a new relay",
+    )
+
+
+@pytest.mark.builds("traefik")
+def test_people_reach_the_api_by_an_ingress_and_a_gateway(
+    installed: ChartInstallation, relay_cluster: Cluster, tmp_path: Path
+) -> None:
+    """Both speak HTTP to the relays; the Ingress ends TLS and lets streams pass, and agents stay where they are."""
+    controller = ensure_gateway(relay_cluster)
+    port = relay_cluster.forward(INGRESS_PORT, address="127.0.0.1")
+    relay_cluster.open_inwards(controller.port)
+    authority = Authority(tmp_path, "front")
+    served = authority.issue("localhost", "localhost", names=["localhost"])
+    front = secret("front", {"tls.crt": served.certificate.read_bytes(), "tls.key": served.key.read_bytes()})
+    listener = {"name": "http", "protocol": "HTTP", "port": controller.port}
+    gateway = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "front", "namespace": RELEASE},
+        "spec": {"gatewayClassName": controller.class_name, "listeners": [listener]},
+    }
+    installed.relay.apply([front | {"type": "kubernetes.io/tls"}, gateway])
+    values = installed.values["relay"]
+    values["api"] |= {"tls": False, "url": f"https://localhost:{port}"}
+    ingress = {"enabled": True, "className": controller.class_name, "host": "localhost", "tlsSecret": "front"}
+    route = {"enabled": True, "parentRefs": [{"name": "front"}], "hostnames": ["relay.example.test"]}
+    values |= {"ingress": ingress, "httpRoute": route}
+    installed.release("relay")
+    trusting = ssl.create_default_context(cafile=str(authority.files.certificate))
+
+    def is_served() -> bool:
+        with suppress(httpx.ConnectError):  # the controller has a certificate of its own until it has seen this one
+            return httpx.get(f"https://localhost:{port}/readyz", verify=trusting).status_code == httpx.codes.OK
+        return False
+
+    wait_until(is_served, "the Ingress to route to a relay", 60)
+    make = ("exec", "deployment/fairlead-relay", "--", "fairlead-relay", "token", "create", "--role", "admin")
+    token = installed.relay.kubectl("--namespace", RELEASE, *make, "--organization", ORGANIZATION)
+    login = ("login", f"https://localhost:{port}", "--ca-file", str(authority.files.certificate))
+    installed.fairlead(*login, stdin=token)
+    file = installed.write("shop.json", installed.server("web", answer="by the Ingress"))
+    installed.fairlead("deploy", "-f", file, "--env", "shop/staging", "--watch")
+    assert json.loads(installed.fairlead("cluster", "show", "blue", "-o", "json"))["state"] == "connected"
+    through = f"http://{relay_cluster.network.address}:{controller.port}/readyz"
+    wait_until(
+        lambda: httpx.get(through, headers={"Host": "relay.example.test"}).status_code == httpx.codes.OK,
+        "the Gateway to route to a relay",
+        60,
     )

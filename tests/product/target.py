@@ -110,7 +110,7 @@ class Target:
         """
         return self.helm(
             *("upgrade", "--install", release, str(CHARTS / chart), "--namespace", namespace, "--values", "-"),
-            *("--wait", f"--timeout={wait_seconds:.0f}s", *(["--reuse-values"] if reuse else [])),
+            *("--wait", f"--timeout={wait_seconds:.0f}s", "--reuse-values" if reuse else "--reset-values"),
             stdin=json.dumps(values),
             seconds=wait_seconds + 60,
         )
