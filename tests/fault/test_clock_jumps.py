@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
 
@@ -26,7 +27,7 @@ from tests.integration.bundles import config_maps, deploy, upload
 from tests.integration.conftest import Tenant, make_tenant
 from tests.integration.relay_process import RelayProcess
 from tests.integration.scripted_agent import AgentConnection, ScriptedAgent, SessionEnded
-from tests.polling import wait_until
+from tests.polling import eventually, wait_until
 
 DAY_SECONDS = 86_400
 LIBRARY = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
@@ -170,6 +171,15 @@ async def test_an_agent_rejoins_while_the_clock_is_back_and_once_it_is_right(rel
         pass
 
 
+async def is_served(tenant: Tenant) -> bool:
+    """Whether a client takes the relay's certificate."""
+    try:
+        await tenant.ask("GET", "/v1/version")
+    except httpx.ConnectError:
+        return False
+    return True
+
+
 async def test_a_whole_agent_comes_back_by_itself(relay: ClockedRelay, tmp_path: Path) -> None:
     """It enrolled while the clock was ahead, and so did the relay start: the relay's own certificate is made anew."""
     pair = Pair(await asyncio.to_thread(make_tenant, relay), tmp_path)
@@ -185,6 +195,7 @@ async def test_a_whole_agent_comes_back_by_itself(relay: ClockedRelay, tmp_path:
         await asyncio.to_thread(relay.start)
         await pair.until_agent_says("is this machine's clock right?")
         await asyncio.to_thread(relay.set_clock, 0)
+        await eventually(lambda: is_served(pair.tenant), "the relay to have a certificate of today", 60)
         await pair.until("connected")
     finally:
         await pair.agent.stop()
