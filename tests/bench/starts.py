@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -79,20 +80,24 @@ def _agent_starts(image: UnpackedImage, workplace: Workplace) -> list[_Start]:
     agent.program = tuple(image.argv([], volumes, agent.variables, user=_ROOT, has_network=True))
     starts = []
     for number in range(ROUNDS + 1):
-        connected = agent.log.count('"link.open"')
+        connected = _connections(agent)
         began, used = time.monotonic(), children_cpu_seconds()
         agent.start()
-        wait_until(
-            lambda before=connected: agent.log.count('"link.open"') > before,  # type: ignore[misc]
-            "the agent to be connected",
-            _CONNECT_SECONDS,
-        )
+        wait_until(partial(_has_connected, agent, connected), "the agent to be connected", _CONNECT_SECONDS)
         seconds = time.monotonic() - began
         _stop(agent)
         # The first one enrols.
         if number:
             starts.append(_Start(seconds, children_cpu_seconds() - used))
     return starts
+
+
+def _connections(agent: AgentProcess) -> int:
+    return agent.log.count('"link.open"')
+
+
+def _has_connected(agent: AgentProcess, before: int) -> bool:
+    return _connections(agent) > before
 
 
 def _stop(agent: AgentProcess) -> None:

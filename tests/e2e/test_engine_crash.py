@@ -90,7 +90,7 @@ class MortalClient(KubeClient):
         self._after()
         return answer
 
-    async def unlabel(self, *args: Any, dry_run: bool = False) -> dict[str, Any]:  # noqa: ANN401
+    async def unlabel(self, *args: Any, dry_run: bool = False) -> dict[str, Any]:  # noqa: ANN401  (handed on)
         """Die before or after a label is taken off."""
         if dry_run:
             return await super().unlabel(*args, dry_run=True)

@@ -22,6 +22,13 @@ def client_of(server: ScriptedApiServer, patience_seconds: float = 5.0) -> KubeC
     return KubeClient(server.access, patience_seconds=patience_seconds)
 
 
+async def cut(request: web.Request) -> web.StreamResponse:
+    """Break the connection instead of an answer."""
+    assert request.transport is not None
+    request.transport.close()
+    return web.Response()
+
+
 async def test_token_is_read_again_when_it_is_refused(tmp_path: Path) -> None:
     """The kubelet replaced it a moment ago: the second try carries the new one."""
     async with scripted_api_server(tmp_path) as server, client_of(server) as client:
@@ -57,12 +64,6 @@ async def test_overload_is_waited_out_as_long_as_the_server_asks(tmp_path: Path)
 
 async def test_every_try_is_counted_with_its_status(tmp_path: Path) -> None:
     """What was tried again counts each time; a cut connection counts as status 0."""
-
-    async def cut(request: web.Request) -> web.StreamResponse:
-        assert request.transport is not None
-        request.transport.close()
-        return web.Response()
-
     tries: list[tuple[str, int]] = []
 
     def observe(method: str, status: int, _seconds: float) -> None:
@@ -116,12 +117,6 @@ async def test_overload_beyond_patience_is_temporary(tmp_path: Path) -> None:
 
 async def test_restart_of_the_api_server_is_not_noticed(tmp_path: Path) -> None:
     """503 and a cut connection are tried again."""
-
-    async def cut(request: web.Request) -> web.StreamResponse:
-        assert request.transport is not None
-        request.transport.close()
-        return web.Response()
-
     async with scripted_api_server(tmp_path) as server, client_of(server) as client:
         server.answers = [says(503, STATUS), cut, says(500, STATUS, Retry_After="0.01"), says(200, FOUND)]
         assert await client.get(CONFIG_MAPS, "shop", "a") == FOUND

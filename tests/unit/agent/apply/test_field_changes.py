@@ -23,13 +23,13 @@ def applied(before: object, found: list[Difference]) -> Any:  # noqa: ANN401  (a
     """Make the changes that a list of differences names: replacements, then removals, then additions."""
     root: dict[str | int, Any] = {"": copy.deepcopy(before)}
 
-    def holder(path: tuple[str | int, ...]) -> Any:  # noqa: ANN401
+    def holder(path: tuple[str | int, ...]) -> Any:  # noqa: ANN401  (any JSON)
         at: Any = root
         for part in ("", *path)[:-1]:
             at = at[part]
         return at
 
-    def last(path: tuple[str | int, ...]) -> Any:  # noqa: ANN401
+    def last(path: tuple[str | int, ...]) -> Any:  # noqa: ANN401  (any JSON)
         return ("", *path)[-1]
 
     for one in found:
@@ -50,7 +50,7 @@ def applied(before: object, found: list[Difference]) -> Any:  # noqa: ANN401  (a
 
 
 @given(JSON, JSON)
-def test_differences_make_the_one_of_the_other(before: Any, after: Any) -> None:  # noqa: ANN401
+def test_differences_make_the_one_of_the_other(before: Any, after: Any) -> None:  # noqa: ANN401  (any JSON)
     """Whatever is compared, changing what is named gives exactly what is wanted; and equal JSON has none."""
     found = list(differences(before, after))
     assert json.dumps(applied(before, found), sort_keys=True) == json.dumps(after, sort_keys=True)
