@@ -18,6 +18,7 @@ from fairlead_agent.identity_store import IdentityStore
 from fairlead_agent.journal import Spool
 from fairlead_agent.link import Link
 from fairlead_agent.logs import Logger
+from fairlead_agent.metrics import Metrics
 from fairlead_agent.policy_file import PolicyFile
 from fairlead_agent.runner import Runner
 from fairlead_agent.settings import Settings
@@ -116,6 +117,7 @@ class AgentUnderTest:
             courier=self.link,
             clock=time.time,
             logger=logger,
+            metrics=Metrics(),
         )
         self.runner = Runner(workshop, Spool(self.spool / "events"))
         checkpoints = await workshop.checkpoints.load_all()

@@ -75,7 +75,7 @@ class Workshop:
     courier: Courier
     clock: Clock
     logger: Logger
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics
     is_over: Callable[[], bool] = bool
     """Whether another replica may lead: nothing that happens here since is part of any job's story."""
     turns: dict[EnvironmentKey, asyncio.Lock] = field(default_factory=dict)
