@@ -1,6 +1,8 @@
 """Jobs from offer to acknowledged result, between the real link and runner and a scripted relay, over real TLS."""
 
+import asyncio
 import base64
+import gc
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -204,6 +206,26 @@ async def test_cancel_right_behind_its_offer_is_not_lost(relay: ScriptedRelay, a
     assert (await relay.until_result(JOB)).outcome is Outcome.CANCELLED
     assert agent.engine.writes == []
     await until_forgotten(agent)
+
+
+async def test_stopped_while_work_on_a_job_waits_its_turn(
+    relay: ScriptedRelay, agent: AgentUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What had not begun is left alone: work begun and never ended would be told of in a log, and fails this test."""
+    storing = asyncio.Event()
+
+    async def never(*_: object) -> None:
+        storing.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(agent.state, "create", never)
+    offer = relay.deploy(JOB, bundle_of(5)).offer
+    await storing.wait()
+    assert agent.runner is not None
+    agent.runner.take_offer(offer)
+    await agent.stop()
+    gc.collect()
+    assert agent.engine.writes == []
 
 
 async def test_cancel_asked_while_away_is_done_at_the_next_hello(relay: ScriptedRelay, agent: AgentUnderTest) -> None:

@@ -9,7 +9,8 @@ relay is away. It moves no messages (the link does) and knows nothing of how a d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 
 from fairlead_agent.checkpoint import Checkpoint, is_storable
 from fairlead_agent.errors import KubeError, MissingRight, OfferRefused
@@ -109,7 +110,7 @@ class Runner:
         """Consider an offer in a task of its own."""
         self._offers[offer.job_id] = offer
         self._early_stops.pop(offer.job_id, None)
-        self._in_sequence(offer.job_id, self._consider(offer))
+        self._in_sequence(offer.job_id, partial(self._consider, offer))
 
     def cancel(self, order: JobCancel) -> None:
         """Stop a job, also one still being considered; an unknown one, or an older attempt, is not ours to stop."""
@@ -285,14 +286,14 @@ class Runner:
             raise RuntimeError("the runner does not run")
         return self._group.create_task(work, name=name)
 
-    def _in_sequence(self, job_id: str, work: Coroutine[None, None, None]) -> None:
+    def _in_sequence(self, job_id: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """Start work on a job after earlier work of this sort on it has ended."""
         before = self._last.get(job_id)
 
         async def follow() -> None:
             if before is not None:
                 await asyncio.wait([before])
-            await work
+            await work()
 
         def forget(task: asyncio.Task[None]) -> None:
             if self._last.get(job_id) is task:
@@ -313,12 +314,12 @@ class Runner:
         """Stop a job without another write and forget it."""
         if job.stop is not Stop.FORGET:
             job.request_stop(Stop.FORGET)
-            self._in_sequence(job.job_id, self._end(job))
+            self._in_sequence(job.job_id, partial(self._end, job))
 
     def _forget_if_over(self, job: Execution) -> None:
         if job.is_over and job.stop is not Stop.FORGET:
             job.stop = Stop.FORGET
-            self._in_sequence(job.job_id, self._end(job))
+            self._in_sequence(job.job_id, partial(self._end, job))
 
     async def _end(self, job: Execution) -> None:
         if job.task is not None:

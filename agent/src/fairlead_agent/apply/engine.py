@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from fairlead_agent.apply.findings import Finding, and_others, folded
 from fairlead_agent.apply.graph import Graph
@@ -235,7 +235,7 @@ class _Deployment:
         writer = self._writer = Writer(
             self._client, self._wanted, proof.resources, until_ready, self._report, self._clock
         )
-        await self._unbroken(self._write_all(writer, proved), writer, self._note_written)
+        await self._unbroken(partial(self._write_all, writer, proved), writer, self._note_written)
         failed = [self._wanted.refs[at] for at, one in sorted(writer.written.items()) if one.action is Action.FAILED]
         if failed:
             first = writer.findings[0]
@@ -312,7 +312,7 @@ class _Deployment:
             return
         self._step = Step.PRUNE
         await self.report_step("started")
-        await self._unbroken(self._pruner.prune(candidates), self._pruner, self._note_pruned)
+        await self._unbroken(partial(self._pruner.prune, candidates), self._pruner, self._note_pruned)
         if self._pruner.findings:
             first = self._pruner.findings[0]
             cause = f"not everything could be pruned: {first.sentence}"
@@ -325,13 +325,13 @@ class _Deployment:
         await self._inventory.change(self._work.environment, lambda inventory: inventory.without(gone))
 
     async def _unbroken(
-        self, writing: Coroutine[Any, Any, None], stoppable: _Stoppable, note: Callable[[], Awaitable[None]]
+        self, write: Callable[[], Awaitable[None]], stoppable: _Stoppable, note: Callable[[], Awaitable[None]]
     ) -> None:
         """Do something that writes and note it in the inventory; when cancelled, end the writes under way first."""
 
         async def do() -> None:
             try:
-                await writing
+                await write()
             finally:
                 await note()
 
