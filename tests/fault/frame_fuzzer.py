@@ -369,6 +369,12 @@ def _samples() -> Iterator[bytes]:
         "wait_seconds": 5, "bundle_bytes": 1, "statement": envelope, "environment": ["a", "b", "c"], "code": "internal",
         "seq": 1, "event": event_of(1).model_dump(mode="json"), "transfer": 1, "sha256": _SHA256, "credit": 1000,
         "size": 1000, "reason": "r", "unknown": "u", "message": "m", "nonce": _SHA256,
+        "revision": 1, "mode": "report", "total": 1, "watches": 1,
+        "unseen": [{"group": "apps", "resource": "deployments", "namespace": "n", "reason": "r"}],
+        "objects": [
+            {"object": {"api_version": "v1", "kind": "Secret", "name": "n"}, "drift": "changed", "status": "drifted",
+             "since": 1, "managers": ["m"], "fields": [{"pointer": "/data", "masked": True}]}
+        ],
         "signature": "c2ln", "temporary": True, "superseded": True, "serial": "1", "within_seconds": 60, "at": 1,
         "jobs": [
             {"job_id": "a", "attempt": 1, "token": 1, "last_seq": 3, "verdict": "continue", "acknowledged_seq": 0}

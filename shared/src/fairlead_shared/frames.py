@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from fairlead_shared.drift import MAX_DRIFTED_OBJECTS, MAX_UNSEEN, DriftedObject, DriftMode, UnseenKind
 from fairlead_shared.envelope import Envelope
 from fairlead_shared.errors import ErrorCode, FrameInvalid, ReceivedCode
 from fairlead_shared.progress import ProgressEvent
@@ -444,6 +445,45 @@ class CertificateDue(_Message):
     """The agent takes a random moment of this span, so that a fleet does not renew at once."""
 
 
+class DriftReport(_Message):
+    """
+    Agent → relay: how an environment differs from its last deployment, all of it each time.
+
+    Answered by `drift_ack`. Key: (environment, revision); of two the one with the greater revision counts.
+    """
+
+    kind: Literal["drift_report"] = "drift_report"
+    environment: tuple[_Name, _Name, _Name]
+    """(organization, application, environment)."""
+    revision: int = Field(ge=1)
+    """Grows with each report of an agent, also when its process starts anew."""
+    mode: DriftMode
+    at: float
+    """Seconds since the epoch, by the agent's clock."""
+    bundle_sha256: _Sha256 | Literal[""] = ""
+    """Of the deployment that it is compared with; empty if there is none."""
+    objects: tuple[DriftedObject, ...] = Field(default=(), max_length=MAX_DRIFTED_OBJECTS)
+    total: int = Field(default=0, ge=0)
+    """Objects that differ or were put right, of which `objects` are the first."""
+    watches: int = Field(default=0, ge=0)
+    """How many the agent has open for this, for all environments together."""
+    unseen: tuple[UnseenKind, ...] = Field(default=(), max_length=MAX_UNSEEN)
+    reason: _Text = ""
+    """Why the environment is not watched, or not the whole of it; empty if it is."""
+
+
+class DriftAck(_Message):
+    """
+    Relay → agent: a `drift_report` is stored, or is not this agent's to make; it need not come again.
+
+    Not acknowledged: an agent sends its newest report again on each connection until this comes. Twice is once.
+    """
+
+    kind: Literal["drift_ack"] = "drift_ack"
+    environment: tuple[_Name, _Name, _Name]
+    revision: int = Field(ge=1)
+
+
 class GoAway(_Message):
     """
     Relay → agent: no more offers here, reconnect (to another replica).
@@ -485,6 +525,7 @@ Message = (
     | JobOffer | JobAccept | JobRefuse | JobCancel | Progress | Ack
     | BulkRequest | BulkCredit | BulkEnd | BulkRefuse
     | CertificateRequest | CertificateIssued | CertificateStored | CertificateDue
+    | DriftReport | DriftAck
     | GoAway | Unsupported | Error
 )  # fmt: skip
 MESSAGE_TYPES: tuple[type[_Message], ...] = Message.__args__

@@ -46,6 +46,8 @@ from fairlead_shared.frames import (
     Challenge,
     ChallengeRequest,
     Chunk,
+    DriftAck,
+    DriftReport,
     Enrol,
     Enrolled,
     Error,
@@ -136,6 +138,13 @@ class Acknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class NotUnderstood:
+    """The peer does not know a kind of message that was sent to it."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The session is over. Nothing is sent or received after it."""
 
@@ -146,7 +155,7 @@ class Closed:
 
 Event = (
     Received | Opened | HeartbeatDue | Acknowledged | ChunkReceived | TransferEnded | TransferWanted | TransferCredit
-    | Closed
+    | NotUnderstood | Closed
 )  # fmt: skip
 
 
@@ -164,11 +173,11 @@ class _InStream:
 
 _FROM_AGENT = (
     CaRequest, Enrol, Hello, Heartbeat, JobAccept, JobRefuse, Progress, BulkRequest, BulkCredit, BulkEnd, BulkRefuse,
-    CertificateRequest, CertificateStored, ChallengeRequest, Rejoin, Unsupported, Error,
+    CertificateRequest, CertificateStored, ChallengeRequest, Rejoin, DriftReport, Unsupported, Error,
 )  # fmt: skip
 _FROM_RELAY = (
     CaAnswer, Enrolled, Welcome, HeartbeatAck, JobOffer, JobCancel, Ack, BulkRequest, BulkCredit, BulkEnd, BulkRefuse,
-    CertificateIssued, CertificateDue, Challenge, GoAway, Unsupported, Error,
+    CertificateIssued, CertificateDue, Challenge, DriftAck, GoAway, Unsupported, Error,
 )  # fmt: skip
 _ONLY_OPENING = (CaRequest, CaAnswer, Enrol, Enrolled, ChallengeRequest, Challenge, Rejoin, Hello, Welcome)
 _OPENING = (*_ONLY_OPENING, CertificateIssued, GoAway, Unsupported, Error)
@@ -470,7 +479,9 @@ class Session:
             self._fail(ErrorCode.PROTOCOL, f"{message.kind} before the welcome")
         elif self.phase is Phase.OPEN and isinstance(message, _ONLY_OPENING):
             self._fail(ErrorCode.PROTOCOL, f"{message.kind} after the welcome")
-        elif not isinstance(message, Unsupported):
+        elif isinstance(message, Unsupported):
+            self._emit(NotUnderstood(message.unknown))
+        else:
             self._take(message)
 
     def _take(self, message: Message) -> None:

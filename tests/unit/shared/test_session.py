@@ -27,6 +27,7 @@ from fairlead_shared.session import (
     Acknowledged,
     Closed,
     HeartbeatDue,
+    NotUnderstood,
     Opened,
     Phase,
     Received,
@@ -109,6 +110,8 @@ def test_unknown_kind_is_answered_and_not_fatal() -> None:
     assert relay.phase is Phase.OPEN
     agent.receive_frame(encode_frame(Unsupported(unknown="teleport")), 0)
     assert agent.data_to_send() == []
+    assert agent.events()[-1] == NotUnderstood("teleport")
+    assert agent.phase is Phase.OPEN
 
 
 @pytest.mark.parametrize(
