@@ -1,0 +1,135 @@
+"""What annotations of three tools say of hooks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fairlead_agent.apply.hooks import Ending, Moment, Occasion, hook_of, is_hook
+
+BEFORE, AFTER, FAILURE = Moment.BEFORE, Moment.AFTER, Moment.FAILURE
+ARGO, HELM, OWN = "argocd.argoproj.io/", "helm.sh/", "fairlead.dev/"
+
+
+def annotated(annotations: dict[str, str], *, kind: str = "Job", api_version: str = "batch/v1") -> dict[str, Any]:
+    """Return a Job, or another kind, with annotations."""
+    return {"apiVersion": api_version, "kind": kind, "metadata": {"name": "a", "annotations": annotations}}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "first", "again", "rollback"),
+    [
+        (f"{OWN}hook", "before", {BEFORE}, {BEFORE}, {BEFORE}),
+        (f"{OWN}hook", "after, failure", {AFTER, FAILURE}, {AFTER, FAILURE}, {AFTER, FAILURE}),
+        (f"{ARGO}hook", "PreSync", {BEFORE}, {BEFORE}, {BEFORE}),
+        (f"{ARGO}hook", "PostSync,SyncFail", {AFTER, FAILURE}, {AFTER, FAILURE}, {AFTER, FAILURE}),
+        (f"{HELM}hook", "pre-install", {BEFORE}, set(), set()),
+        (f"{HELM}hook", "post-install", {AFTER}, set(), set()),
+        (f"{HELM}hook", "pre-install,pre-upgrade", {BEFORE}, {BEFORE}, set()),
+        (f"{HELM}hook", "post-upgrade", set(), {AFTER}, set()),
+        (f"{HELM}hook", "pre-rollback,post-rollback", set(), set(), {BEFORE, AFTER}),
+        (f"{HELM}hook", "pre-upgrade,pre-delete", set(), {BEFORE}, set()),
+    ],
+)
+def test_moments_depend_on_the_occasion(
+    name: str, value: str, first: set[Moment], again: set[Moment], rollback: set[Moment]
+) -> None:
+    """Helm tells a first deployment, a later one and a rollback apart; the others do not."""
+    hook = hook_of(annotated({name: value}))
+    assert hook is not None
+    assert hook.moments == {Occasion.FIRST: first, Occasion.AGAIN: again, Occasion.ROLLBACK: rollback}
+    assert hook.mistakes == ()
+
+
+@pytest.mark.parametrize(
+    ("annotations", "words"),
+    [
+        ({f"{HELM}hook": "test"}, ("test",)),
+        ({f"{HELM}hook": "test-success"}, ("test-success",)),
+        ({f"{HELM}hook": "pre-delete, post-delete"}, ("pre-delete", "post-delete")),
+        ({f"{HELM}hook": "pre-install,pre-delete"}, ("pre-delete",)),
+        ({f"{HELM}hook": "of-another-helm"}, ("of-another-helm",)),
+        ({f"{ARGO}hook": "Skip"}, ("Skip",)),
+        ({f"{ARGO}hook": "PreDelete"}, ("PreDelete",)),
+    ],
+)
+def test_what_no_deployment_does_is_left_out_by_name(annotations: dict[str, str], words: tuple[str, ...]) -> None:
+    """It is a hook all the same, and not written as an object of the environment."""
+    hook = hook_of(annotated(annotations))
+    assert hook is not None
+    assert (hook.left_out, hook.mistakes) == (words, ())
+
+
+@pytest.mark.parametrize(
+    ("annotations", "kind"),
+    [
+        ({}, {}),
+        ({f"{OWN}hook": ""}, {}),
+        ({f"{ARGO}hook": "Sync"}, {}),
+        ({f"{HELM}hook-weight": "1"}, {}),
+        ({f"{HELM}hook": "pre-install"}, {"kind": "Namespace", "api_version": "v1"}),
+        (
+            {f"{HELM}hook": "crd-install"},
+            {"kind": "CustomResourceDefinition", "api_version": "apiextensions.k8s.io/v1"},
+        ),
+    ],
+)
+def test_what_is_kept_is_no_hook(annotations: dict[str, str], kind: dict[str, str]) -> None:
+    """Argo CD's `Sync` is an ordinary object, and what others are made in is there before them anyway."""
+    assert not is_hook(annotated(annotations, **kind))
+    assert not is_hook({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "annotations": "none"}})
+
+
+@pytest.mark.parametrize(
+    ("annotations", "weight", "endings"),
+    [
+        ({f"{OWN}hook": "before"}, 0, set()),
+        ({f"{OWN}hook": "before", f"{OWN}hook-weight": "-5", f"{OWN}hook-delete": "before"}, -5, set()),
+        ({f"{OWN}hook": "before", f"{OWN}hook-delete": "succeeded,failed"}, 0, set(Ending)),
+        ({f"{OWN}hook": "before", f"{HELM}hook-weight": "7"}, 0, set()),
+        ({f"{HELM}hook": "pre-install", f"{HELM}hook-weight": "7"}, 7, set()),
+        ({f"{HELM}hook": "test", f"{HELM}hook-delete-policy": "before-hook-creation"}, 0, set()),
+        ({f"{HELM}hook": "test", f"{HELM}hook-delete-policy": "hook-succeeded"}, 0, {Ending.SUCCEEDED}),
+        ({f"{ARGO}hook": "PreSync", f"{ARGO}sync-wave": "3"}, 3, set()),
+        ({f"{ARGO}hook": "PreSync", f"{ARGO}hook-delete-policy": "HookFailed"}, 0, {Ending.FAILED}),
+    ],
+)
+def test_weight_and_deletion_are_read_in_the_same_words(
+    annotations: dict[str, str], weight: int, endings: set[Ending]
+) -> None:
+    """Of the tool whose annotation made it a hook, and of no other."""
+    hook = hook_of(annotated(annotations))
+    assert hook is not None
+    assert hook.weight == weight
+    assert hook.deleted_when == endings
+
+
+def test_one_tool_is_heard() -> None:
+    """Fairlead before Argo CD before Helm, as Argo CD does with the latter two."""
+    both = {f"{HELM}hook": "post-install", f"{ARGO}hook": "PreSync"}
+    hook = hook_of(annotated(both))
+    assert hook is not None
+    assert hook.moments[Occasion.FIRST] == {BEFORE}
+    ours = hook_of(annotated(both | {f"{OWN}hook": "failure"}))
+    assert ours is not None
+    assert ours.moments[Occasion.FIRST] == {FAILURE}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "field", "says"),
+    [
+        ({f"{OWN}hook": "befor"}, f"{OWN}hook", "write before, after, failure"),
+        ({f"{ARGO}hook": "presync"}, f"{ARGO}hook", "write PreSync, PostSync, SyncFail"),
+        ({f"{ARGO}hook": "Sync,PostSync"}, f"{ARGO}hook", "goes with no other moment"),
+        ({f"{OWN}hook": "before", f"{OWN}hook-weight": "first"}, f"{OWN}hook-weight", "'first' is no whole number"),
+        ({f"{HELM}hook": "test", f"{HELM}hook-delete-policy": "never"}, f"{HELM}hook-delete-policy", "'never'"),
+    ],
+)
+def test_what_cannot_be_read_is_a_mistake(annotations: dict[str, str], field: str, says: str) -> None:
+    """A hook that silently does not run is worse than one that is refused."""
+    hook = hook_of(annotated(annotations))
+    assert hook is not None
+    [(where, what)] = hook.mistakes
+    assert where == field
+    assert says in what
