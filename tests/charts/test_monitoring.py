@@ -35,7 +35,7 @@ def relay_metrics() -> Metrics:
 
 def served() -> set[str]:
     """List the names of all series of a relay."""
-    families = text_string_to_metric_families(relay_metrics().render({}).decode())
+    families = text_string_to_metric_families(relay_metrics().render({}, 0).decode())
     return {sample.name for family in families for sample in family.samples}
 
 
@@ -58,7 +58,7 @@ def test_the_operators_page_names_what_is_counted() -> None:
     """Every name of a metric there is one of the relay's or the agent's, and none of them is left out."""
     families = {
         f"{family.name}_info" if family.type == "info" else family.name
-        for text in (AgentMetrics().render(), relay_metrics().render({}))
+        for text in (AgentMetrics().render(), relay_metrics().render({}, 0))
         for family in text_string_to_metric_families(text.decode())
         if not family.name.startswith("process_")
     }

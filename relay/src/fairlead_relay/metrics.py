@@ -65,6 +65,12 @@ class Metrics:
             ["state"],
             registry=registry,
         )
+        self._drifted = Gauge(
+            "fairlead_relay_environments_drifted",
+            "Environments in which an object is not as the last deployment left it, by their agents' last word; "
+            "the same from every relay that shares the store.",
+            registry=registry,
+        )
         self._ended = Counter(
             "fairlead_relay_jobs_ended",
             "Jobs whose end this relay stored, by final state.",
@@ -187,15 +193,17 @@ class Metrics:
             await asyncio.sleep(LAG_SECONDS)
             self._lag.observe(max(0.0, time.monotonic() - due))
 
-    def render(self, jobs: Mapping[JobState, int] | None) -> bytes:
+    def render(self, jobs: Mapping[JobState, int] | None, drifted: int | None) -> bytes:
         """
         Return all counts as text.
 
         Args:
             jobs: How many jobs there are in each state that is not final; None if the store did not say, and then the
                 text does not either.
+            drifted: How many environments are drifted; None as above.
 
         """
+        self._drifted.set(float("nan") if drifted is None else drifted)
         for state in JobState:
             if state not in FINAL_STATES:
                 self._jobs.labels(state).set(float("nan") if jobs is None else jobs.get(state, 0))

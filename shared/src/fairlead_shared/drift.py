@@ -24,6 +24,9 @@ MAX_UNSEEN = 20
 MAX_OBJECT_BYTES = 8 * 1024
 """Of one listed object as JSON, kept by whoever makes the report: a hundred of them stay far below a frame."""
 
+_Moment = Annotated[float, Field(ge=0, le=253_402_300_799)]
+"""Seconds since the epoch, as far as there are dates: the other end writes it as one."""
+
 
 class DriftMode(StrEnum):
     """What the agent's operator has it do about the drift of an environment."""
@@ -68,8 +71,8 @@ class DriftedObject(_Part):
     object: ObjectRef
     drift: DriftKind
     status: DriftStatus
-    since: float
-    """When it began, seconds since the epoch: by the API server's clock if it says so, else when the agent saw it."""
+    since: _Moment
+    """When it began: by the API server's clock if it says so, else when the agent saw it."""
     managers: Annotated[tuple[Annotated[str, Field(max_length=128)], ...], Field(max_length=MAX_DRIFT_MANAGERS)] = ()
     """Field managers that own what differs, the one that wrote last first; empty where nothing tells."""
     fields: Annotated[tuple[FieldChange, ...], Field(max_length=MAX_DRIFTED_FIELDS)] = ()
@@ -78,8 +81,8 @@ class DriftedObject(_Part):
     """How many more there are."""
     corrections: int = Field(default=0, ge=0)
     """How often it was put right since it was last calm."""
-    next_attempt_at: float | None = None
-    """When it will be put right next, seconds since the epoch; None if it will not be."""
+    next_attempt_at: _Moment | None = None
+    """When it will be put right next; None if it will not be."""
     reason: Annotated[str, Field(max_length=1024)] = ""
     """Why it is not put right, or what is wrong with it, in one sentence; empty where the rest says all."""
 

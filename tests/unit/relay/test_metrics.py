@@ -15,12 +15,12 @@ from fairlead_relay.metrics import Metrics
 from fairlead_relay.store.outbox import EventRecord, Work
 from fairlead_shared.jobs import FINAL_STATES, JobState
 
-UNITS = ("_seconds", "_bytes", "_total", "_writes", "_info", "_connected", "_jobs", "_streams")
+UNITS = ("_seconds", "_bytes", "_total", "_writes", "_info", "_connected", "_jobs", "_streams", "_drifted")
 
 
 def families(metrics: Metrics, jobs: dict[JobState, int] | None = None) -> dict[str, Metric]:
     """Read what is rendered, by name."""
-    text = metrics.render({} if jobs is None else jobs).decode()
+    text = metrics.render({} if jobs is None else jobs, 2).decode()
     return {family.name: family for family in text_string_to_metric_families(text)}
 
 
@@ -64,8 +64,9 @@ def test_the_build_is_named() -> None:
 
 def test_a_store_that_does_not_answer_is_not_an_empty_queue() -> None:
     """NaN, and no zero that somebody relies on."""
-    text = Metrics().render(None).decode()
+    text = Metrics().render(None, None).decode()
     assert 'fairlead_relay_jobs{state="queued"} NaN' in text
+    assert "fairlead_relay_environments_drifted NaN" in text
 
 
 def test_only_the_end_of_a_job_is_counted_as_one() -> None:

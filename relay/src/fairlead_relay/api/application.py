@@ -15,6 +15,7 @@ from fairlead_relay.api import (
     deletions,
     deployments,
     document,
+    drift,
     jobs,
     organizations,
     problems,
@@ -86,6 +87,7 @@ def make_routes() -> FastAPI:
         bundles,
         deployments,
         deletions,
+        drift,
         jobs,
         streams,
     ):

@@ -11,6 +11,7 @@ from fairlead_relay.api.auditing import TrailOf
 from fairlead_relay.api.bodies import Asked, Name, Shown
 from fairlead_relay.api.clusters import OrganizationPath, SealingKey, show_sealing_key
 from fairlead_relay.api.deployments import ApplicationPath, DeploymentShown, EnvironmentPath, show_deployment
+from fairlead_relay.api.drift import DriftSummary, summarize_drift
 from fairlead_relay.api.labelling import (
     TAGGED,
     IfMatch,
@@ -95,6 +96,8 @@ class EnvironmentShown(Shown):
     """The last deployment that succeeded: what runs."""
     latest: DeploymentShown | None
     """The last deployment that was asked for."""
+    drift: DriftSummary | None
+    """Whether it is as the current deployment left it; null if its agent has not said, or does not look."""
 
 
 @router.post("", status_code=201)
@@ -310,4 +313,5 @@ def _show_environment(
         sealing_key=show_sealing_key(agent.sealing_key) if agent else None,
         current=show_deployment(services, connection, current, brief=True) if current else None,
         latest=show_deployment(services, connection, latest, brief=True) if latest else None,
+        drift=summarize_drift(connection, place, current.bundle_sha256 if current else None),
     )

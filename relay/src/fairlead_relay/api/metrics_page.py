@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fairlead_relay.errors import StoreError
 from fairlead_relay.metrics import MEDIA_TYPE, Metrics
 from fairlead_relay.store import Store
+from fairlead_relay.store.drifts import count_drifted
 from fairlead_relay.store.jobs import count_unfinished
 from fairlead_shared.jobs import JobState
 
@@ -38,12 +39,12 @@ async def _answer(scope: Scope, metrics: Metrics, store: Store) -> Response:
         return PlainTextResponse(f"the counts are at {PATH}\n", HTTPStatus.NOT_FOUND)
     if scope["method"] not in {"GET", "HEAD"}:
         return PlainTextResponse("GET\n", HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET, HEAD"})
-    return Response(metrics.render(await _count(store)), media_type=MEDIA_TYPE)
+    return Response(metrics.render(*await _count(store)), media_type=MEDIA_TYPE)
 
 
-async def _count(store: Store) -> dict[JobState, int] | None:
+async def _count(store: Store) -> tuple[dict[JobState, int] | None, int | None]:
     try:
         async with asyncio.timeout(STORE_SECONDS):
-            return await store.read(count_unfinished)
+            return await store.read(lambda connection: (count_unfinished(connection), count_drifted(connection)))
     except (StoreError, TimeoutError):
-        return None
+        return None, None

@@ -24,6 +24,7 @@ from fairlead_relay.errors import (
 from fairlead_relay.gateway.bundle_sender import BundleSender
 from fairlead_relay.gateway.channel import Channel
 from fairlead_relay.gateway.credentials import SOON_SECONDS, Credentials, Identities
+from fairlead_relay.gateway.drift_reports import DriftReports
 from fairlead_relay.gateway.enrolment import is_sealing_key
 from fairlead_relay.gateway.wire import Monotonic, Wire
 from fairlead_relay.pki.authority import AgentCertificate
@@ -32,6 +33,7 @@ from fairlead_relay.store.blobs import Blobs
 from fairlead_relay.store.bundles import serves_cluster
 from fairlead_shared.errors import ErrorCode, QueueFull, SessionMisuse
 from fairlead_shared.frames import (
+    DriftReport,
     GoAway,
     Heartbeat,
     Hello,
@@ -92,6 +94,7 @@ class Link:
         self._wire = Wire(channel, self._session, ports.monotonic)
         self._senders: dict[int, BundleSender] = {}
         self._sending: set[asyncio.Task[None]] = set()
+        self._drifts: DriftReports | None = None
         self._identity = None if certificate is None else certificate.identity
         self._transport = channel.transport
         self._credentials = Credentials(certificate, ports.identities, self._send, self.close)
@@ -118,6 +121,8 @@ class Link:
             self._credentials.forget()
             for task in self._sending:
                 task.cancel()
+            if self._drifts is not None:
+                self._drifts.stop()
             if self._session_id:
                 await self._disconnect()
         if self._session_id:
@@ -152,8 +157,7 @@ class Link:
 
     def cancel(self, message: JobCancel) -> None:
         """Queue a cancel. Raises: QueueFull: too much waits to be written."""
-        if self._is_open:
-            self._send(message)
+        self._send_if_open(message)
 
     def close(self, reason: str, code: ErrorCode = ErrorCode.OVERLOADED) -> None:
         """Tell the agent why and end the connection; it may come back. Idempotent."""
@@ -216,6 +220,8 @@ class Link:
                 self._session.end_stream(message.job_id)
                 await self._ports.dispatcher.refuse(self._session_id, message)
                 self._log.info("job refused", job=message.job_id, code=message.code, temporary=message.temporary)
+            case DriftReport():
+                await self._on_drift_report(message)
             case _ if await self._credentials.take(message):
                 pass
             case _:
@@ -265,6 +271,14 @@ class Link:
             if job_id in stored and isinstance(message.event, ResultEvent):
                 self._log.info("job ended", job=job_id, outcome=message.event.outcome)
 
+    async def _on_drift_report(self, report: DriftReport) -> None:
+        if self._drifts is None:
+            ports = self._ports
+            self._drifts = DriftReports(
+                self._session_id, ports.store, ports.identities.clock, self._send_if_open, self.close
+            )
+        await self._drifts.take(report)
+
     async def _on_transfer_wanted(self, wanted: TransferWanted) -> None:
         identity = self._identity
         if identity is None:
@@ -292,6 +306,10 @@ class Link:
             self._log.error("sending a bundle failed", exc_info=error)
             self._session.refuse_bulk(transfer, ErrorCode.INTERNAL, "the relay failed; its log has the reason")
             self._wire.wake()
+
+    def _send_if_open(self, message: Message) -> None:
+        if self._is_open:
+            self._send(message)
 
     def _send(self, message: Message) -> None:
         self._session.send(message)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from fairlead_relay.errors import Conflict
 from fairlead_relay.store.deployments import EnvironmentNames, current_deployment
 from fairlead_relay.store.events import Scope, read_events
-from fairlead_relay.store.schema import deployments, environments, jobs
+from fairlead_relay.store.schema import deployments, drifts, environments, jobs
 from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import Action
 from fairlead_shared.statement import DeploymentStatement
@@ -30,6 +30,11 @@ _PLACE: Final = (
 )
 _MARK: Final = (
     update(environments).where(*_PLACE, environments.c.deleted_at.is_(None)).values(deleted_at=bindparam("now"))
+)
+_FORGET_DRIFT: Final = delete(drifts).where(
+    drifts.c.organization == bindparam("of_organization"),
+    drifts.c.application == bindparam("of_application"),
+    drifts.c.environment == bindparam("of_name"),
 )
 _UNFINISHED: Final = (
     select(jobs.c.deployment_id)
@@ -58,6 +63,7 @@ _MADE: Final = frozenset({Action.CREATED, Action.CHANGED, Action.UNCHANGED, Acti
 def mark_deleted(connection: Connection, place: EnvironmentNames, now: float) -> None:
     """Note that an environment is gone; twice is once."""
     connection.execute(_MARK, {**_of(place), "now": now})
+    connection.execute(_FORGET_DRIFT, _of(place))
 
 
 def forget_environment(connection: Connection, place: EnvironmentNames, now: float) -> None:

@@ -143,9 +143,13 @@ _CURRENT: Final = _SELECT.where(
     == _last_succeeded(bindparam("of_organization"), bindparam("of_application"), bindparam("of_environment"))
 )
 _PLACE: Final = (environments.c.organization, environments.c.application, environments.c.name)
+RUNNING_BUNDLE: Final = (
+    select(deployments.c.bundle_sha256).where(deployments.c.id == _last_succeeded(*_PLACE)).scalar_subquery()
+)
+"""Hash of the bundle that an environment of the statement around it runs; NULL if none succeeded."""
 _RUNNING: Final = select(
     *ENVIRONMENT_COLUMNS,
-    select(deployments.c.bundle_sha256).where(deployments.c.id == _last_succeeded(*_PLACE)).scalar_subquery(),
+    RUNNING_BUNDLE,
     select(_destroying.c.deployment_id)
     .where(
         _destroying.c.organization == environments.c.organization,

@@ -219,6 +219,26 @@ environments = Table(
     ForeignKeyConstraint(["organization", "cluster"], ["clusters.organization", "clusters.name"]),
 )
 
+drifts = Table(
+    "drifts",
+    metadata,
+    Column("organization", Text, primary_key=True),
+    Column("application", Text, primary_key=True),
+    Column("environment", Text, primary_key=True),
+    Column("session_id", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("bundle_sha256", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("objects", Integer, nullable=False),
+    Column("since", Double),
+    Column("report", Text, nullable=False),
+    Column("received_at", Double, nullable=False),
+    ForeignKeyConstraint(
+        ["organization", "application", "environment"],
+        ["environments.organization", "environments.application", "environments.name"],
+    ),
+)
+
 labels = Table(
     "labels",
     metadata,

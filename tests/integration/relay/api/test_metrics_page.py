@@ -68,6 +68,7 @@ async def test_a_deployment_leaves_its_marks_in_the_counts(counted: Tenant) -> N
         found = scrape(relay)
     assert value(found, "fairlead_relay_jobs", state="queued") == 0
     assert value(found, "fairlead_relay_jobs_ended", "_total", state="succeeded") == 1
+    assert value(found, "fairlead_relay_environments_drifted") == 0
     assert value(found, "fairlead_relay_dispatch_seconds", "_count") == 1
     assert value(found, "fairlead_relay_store_commit_seconds", "_count") > 3
     route = "/v1/organizations/{organization}/bundles/{sha256}"

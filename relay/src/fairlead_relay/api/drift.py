@@ -1,0 +1,149 @@
+"""
+Drift of an environment: what its agent found that is no longer as the last deployment left it.
+
+What is shown is the agent's last word, which the relay keeps and cannot check: see store/drifts.py for when it counts.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from sqlalchemy import Connection
+
+from fairlead_relay.api.access import needs
+from fairlead_relay.api.bodies import Shown
+from fairlead_relay.api.clusters import OrganizationPath
+from fairlead_relay.api.deployments import ApplicationPath, EnvironmentPath
+from fairlead_relay.api.services import ServicesOf
+from fairlead_relay.store.applications import find_environment
+from fairlead_relay.store.deployments import EnvironmentNames, current_deployment
+from fairlead_relay.store.drifts import find_drift
+from fairlead_relay.store.outbox import iso_time
+from fairlead_relay.store.tokens import Role
+from fairlead_shared.drift import DriftedObject, DriftKind, DriftMode, DriftStatus, UnseenKind
+from fairlead_shared.frames import DriftReport
+from fairlead_shared.objects import ObjectRef
+
+router = APIRouter(prefix="/v1/organizations/{organization}/applications", tags=["applications"])
+
+
+class DriftSummary(Shown):
+    """Whether an environment is as its last deployment left it."""
+
+    objects: int
+    """How many differ now."""
+    mode: DriftMode
+    """What the agent does about it, by its operator's policy."""
+    since: str | None
+    """When the first of them began to; null if none does."""
+
+
+class FieldDriftShown(Shown):
+    """One field of an object that differs."""
+
+    pointer: str
+    """JSON pointer (RFC 6901) into the object."""
+    before: str | None
+    """JSON of what was deployed, cut off with `…` where it is long; null if nothing was, or the values are masked."""
+    after: str | None
+    """The same of what is there."""
+    masked: bool
+    """Whether the values are secret: that they differ is all that is said."""
+
+
+class DriftedObjectShown(Shown):
+    """One object that differs, or did until it was put right."""
+
+    object: ObjectRef
+    drift: DriftKind
+    status: DriftStatus
+    since: str
+    managers: list[str]
+    """Field managers that own what differs, the one that wrote last first; empty where nothing tells."""
+    fields: list[FieldDriftShown]
+    fields_left_out: int
+    corrections: int
+    """How often it was put right since it was last calm."""
+    next_attempt_at: str | None
+    """When it will be put right next; null if it will not be."""
+    reason: str
+    """Why it is not put right, or what is wrong with it; empty where the rest says all."""
+
+
+class DriftShown(Shown):
+    """What an environment's agent reported last of drift, as far as it is about what runs."""
+
+    application: str
+    environment: str
+    mode: DriftMode | None
+    """Null if the agent has reported nothing of what runs: it is away, or of a version that does not look."""
+    reported_at: str | None
+    deployment_id: str | None
+    """The deployment whose objects these are: the last that succeeded; null if none did yet."""
+    bundle_sha256: str | None
+    """Of that deployment; null if none succeeded yet."""
+    total: int
+    """Objects that differ or were put right; `objects` are the first of them."""
+    objects: list[DriftedObjectShown]
+    watches: int
+    """How many the agent has open for this, for all environments of its cluster."""
+    unseen: list[UnseenKind]
+    """Kinds of which it cannot say anything, and why."""
+    reason: str
+    """Why the environment is not watched, or not the whole of it; empty if it is."""
+
+
+@router.get("/{application}/environments/{environment}/drift")
+@needs(Role.VIEWER)
+async def show_drift(
+    organization: OrganizationPath, application: ApplicationPath, environment: EnvironmentPath, services: ServicesOf
+) -> DriftShown:
+    """Show which objects of an environment are not as its last deployment left them, and who changed them."""
+    place = (organization, application, environment)
+
+    def read(connection: Connection) -> DriftShown:
+        find_environment(connection, *place)
+        current = current_deployment(connection, *place)
+        found = find_drift(connection, place, current.bundle_sha256 if current else None)
+        told = None if found is None else DriftReport.model_validate_json(found.report)
+        return DriftShown(
+            application=application,
+            environment=environment,
+            mode=told.mode if told else None,
+            reported_at=iso_time(found.received_at) if found else None,
+            deployment_id=current.id if current else None,
+            bundle_sha256=current.bundle_sha256 if current else None,
+            total=told.total if told else 0,
+            objects=[_show_object(one) for one in told.objects] if told else [],
+            watches=told.watches if told else 0,
+            unseen=list(told.unseen) if told else [],
+            reason=told.reason if told else "",
+        )
+
+    return await services.store.read(read)
+
+
+def summarize_drift(connection: Connection, place: EnvironmentNames, bundle_sha256: str | None) -> DriftSummary | None:
+    """Return how far an environment that runs a bundle is from it; None if nobody has said, or nobody looks."""
+    found = find_drift(connection, place, bundle_sha256)
+    if found is None or not found.bundle_sha256:
+        return None
+    since = None if found.since is None else iso_time(found.since)
+    return DriftSummary(objects=found.objects, mode=DriftMode(found.mode), since=since)
+
+
+def _show_object(one: DriftedObject) -> DriftedObjectShown:
+    return DriftedObjectShown(
+        object=one.object,
+        drift=one.drift,
+        status=one.status,
+        since=iso_time(one.since),
+        managers=list(one.managers),
+        fields=[
+            FieldDriftShown(pointer=field.pointer, before=field.before, after=field.after, masked=field.masked)
+            for field in one.fields
+        ],
+        fields_left_out=one.fields_left_out,
+        corrections=one.corrections,
+        next_attempt_at=None if one.next_attempt_at is None else iso_time(one.next_attempt_at),
+        reason=one.reason,
+    )
