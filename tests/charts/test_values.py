@@ -17,7 +17,7 @@ from tests.cluster.errors import CommandFailed
 from tests.product.target import CHARTS as FOLDERS
 from tests.product.target import render
 
-BINDING = {
+BINDING: dict[str, Any] = {
     "namespace": "shop",
     "environments": [{"organization": "acme", "application": "shop", "environment": "*", "type": "staging"}],
 }
@@ -158,12 +158,19 @@ def test_the_agent_reads_the_policy_that_the_chart_writes() -> None:
         "force": [{"group": "apps", "kind": "Deployment", "namespace": "shop", "names": ["web-*"]}],
         "recreate": [{"group": "batch", "kind": "Job"}],
         "prune": {"unconfirmedObjects": 1, "unconfirmedPercent": 2},
+        "drift": {
+            "mode": "off",
+            "environments": [{**BINDING["environments"][0], "mode": "correct"}],
+            "ignore": [
+                {"group": "", "kind": "Service", "namespace": "shop", "names": ["web-*"], "pointers": ["/spec/ports"]}
+            ],
+        },
     }
     for policy in ({}, full):
         made = named(rendered("fairlead-agent", AGENT | {"policy": policy}), "ConfigMap", "one-policy")
         parsed = parse_policy(made["data"]["policy.yaml"], "policy.yaml")
         known = {field.alias or name for name, field in type(parsed).model_fields.items()}
-        later = set() if policy else {"adopt", "force", "recreate", "prune"}
+        later = set() if policy else {"adopt", "force", "recreate", "prune", "drift"}
         assert set(yaml.safe_load(made["data"]["policy.yaml"])) == known - later
         assert parsed.trust_relay == policy.get("trustRelay", True)
         assert [rule.names for rule in parsed.cluster_scoped] == ([("shop-*",)] if policy else [])

@@ -1,9 +1,9 @@
 """
 Policy: the operator's own rules for this agent, read from one YAML file that the relay has no hand in.
 
-It binds namespaces to the environments that may use them, lists cluster-scoped objects that may be written, and says
-whose signatures a statement needs. Unknown keys are refused: a misspelt rule must not silently be no rule. This
-module parses and answers; it verifies no signature (verification.py) and watches no file (policy_file.py).
+It binds namespaces to the environments that may use them, lists cluster-scoped objects that may be written, says whose
+signatures a statement needs, and what becomes of drift. Unknown keys are refused: a misspelt rule must not silently be
+no rule. Here is only parsing and answering: verification.py verifies signatures, policy_file.py watches the file.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from fairlead_agent.apply.ignored import parts_of
 from fairlead_agent.apply.makers import Maker
+from fairlead_shared.drift import DriftMode
 from fairlead_shared.errors import NameInvalid
 from fairlead_shared.identity import check_name
 from fairlead_shared.objects import ObjectRef
@@ -37,6 +39,15 @@ NEVER_RECREATED = frozenset(
 )
 """(group, kind) of what holds other things or data: deleting it loses them."""
 _ED25519_BYTES = 32
+_NOT_IGNORED = (
+    ("apiVersion",),
+    ("kind",),
+    ("metadata", "name"),
+    ("metadata", "namespace"),
+    ("metadata", "labels", "fairlead.dev/owner"),
+    ("metadata", "annotations", "fairlead.dev/environment"),
+)
+"""Without these an object would be another one, or nobody's."""
 
 
 def _name(value: str) -> str:
@@ -62,6 +73,19 @@ def _object_name(value: str) -> str:
     if value == ANY:
         raise ValueError("'*' alone would allow every object of the kind: give the names, or a prefix that ends in '*'")
     return value
+
+
+def _pointer(value: str) -> str:
+    parts = parts_of(value)
+    for kept in _NOT_IGNORED:
+        if parts == kept[: len(parts)] or kept == parts[: len(kept)]:
+            raise ValueError(f"{value!r} holds what makes the object this environment's: name the fields below it")
+    return value
+
+
+def _mode(value: object) -> object:
+    # YAML reads a bare `off` as false.
+    return DriftMode.OFF if value is False else value
 
 
 def _public_key(value: str) -> str:
@@ -144,6 +168,29 @@ class ForceRule(_Rule):
         return is_meant and _is_named(ref.name, self.names)
 
 
+class IgnoreRule(ForceRule):
+    """Fields of objects of one kind that others may have as they like: no drift, and not written against them."""
+
+    pointers: tuple[Annotated[str, Field(max_length=512), AfterValidator(_pointer)], ...] = Field(min_length=1)
+    """JSON pointers (RFC 6901) into the manifest; what is below one is ignored, too."""
+
+
+class DriftEnvironmentRule(EnvironmentRule):
+    """What becomes of the drift of some environments."""
+
+    mode: Annotated[DriftMode, BeforeValidator(_mode)]
+
+
+class DriftRule(_Rule):
+    """What becomes of drift."""
+
+    mode: Annotated[DriftMode, BeforeValidator(_mode)] = DriftMode.REPORT
+    """For environments without a rule of their own."""
+    environments: tuple[DriftEnvironmentRule, ...] = ()
+    """The first that names an environment counts."""
+    ignore: tuple[IgnoreRule, ...] = ()
+
+
 class RecreateRule(_Rule):
     """A kind whose objects deployments may delete and make again, where a field cannot be changed in place."""
 
@@ -188,6 +235,7 @@ class Policy(_Rule):
     recreate: tuple[RecreateRule, ...] = ()
     """What deployments with that consent may delete and make again."""
     prune: PruneRule = PruneRule()
+    drift: DriftRule = DriftRule()
     signers: Mapping[_Name, Annotated[str, AfterValidator(_public_key)]] = Field(default_factory=dict)
     """Signer name → base64 of a raw Ed25519 public key."""
     trust_relay: bool = True
@@ -248,6 +296,15 @@ class Policy(_Rule):
     def may_force(self, ref: ObjectRef) -> bool:
         """Tell whether deployments may take over fields of this object from other field managers."""
         return any(rule.allows(ref) for rule in self.force)
+
+    def drift_mode(self, environment: tuple[str, str, str], environment_type: str) -> DriftMode:
+        """Tell what becomes of the drift of an environment (organization, application, name) of this type."""
+        rules = (rule.mode for rule in self.drift.environments if rule.admits(*environment, environment_type))
+        return next(rules, self.drift.mode)
+
+    def ignored(self, ref: ObjectRef) -> tuple[tuple[str, ...], ...]:
+        """Return the paths of an object's fields that others may have as they like."""
+        return tuple(parts_of(pointer) for rule in self.drift.ignore if rule.allows(ref) for pointer in rule.pointers)
 
     def may_recreate(self, ref: ObjectRef) -> bool:
         """Tell whether deployments may delete this object and make it again."""

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
 from fairlead_agent.policy import Policy
+from fairlead_shared.drift import DriftMode
 from fairlead_shared.objects import ObjectRef
 
 STAGING = {"organization": "acme", "application": "shop", "environment": "staging", "type": "staging"}
@@ -154,3 +155,40 @@ def test_force_and_recreate_are_rules_by_kind() -> None:
 def test_a_large_prune_needs_consent(pruned: int, held: int, *, needs: bool) -> None:
     """More than ten, and more than half of what is held, unless the operator says otherwise."""
     assert policy().prune.needs_consent(pruned, held) is needs
+
+
+def test_drift_is_reported_unless_a_rule_says_otherwise() -> None:
+    """The first rule that names the environment counts; YAML's bare `off` is read as it was meant."""
+    assert policy().drift_mode(("acme", "shop", "staging"), "staging") is DriftMode.REPORT
+    anywhere = {"organization": "acme", "application": "*", "environment": "*", "type": "*"}
+    rules = policy(
+        drift={"mode": False, "environments": [{**STAGING, "mode": "correct"}, {**anywhere, "mode": "report"}]}
+    )
+    assert rules.drift_mode(("acme", "shop", "staging"), "staging") is DriftMode.CORRECT
+    assert rules.drift_mode(("acme", "shop", "staging"), "production") is DriftMode.REPORT
+    assert rules.drift_mode(("other", "shop", "staging"), "staging") is DriftMode.OFF
+    with pytest.raises(ValidationError):
+        policy(drift={"mode": True})
+
+
+def test_ignored_fields_are_those_of_the_named_objects() -> None:
+    """Group, kind, namespace and name must fit; several rules add up."""
+    web = {"group": "apps", "kind": "Deployment", "namespace": "shop", "names": ["web"]}
+    rules = policy(
+        drift={"ignore": [{**web, "pointers": ["/spec/replicas"]}, {**web, "pointers": ["/metadata/labels/a~1b"]}]}
+    )
+    ref = ObjectRef(api_version="apps/v1", kind="Deployment", namespace="shop", name="web")
+    assert rules.ignored(ref) == (("spec", "replicas"), ("metadata", "labels", "a/b"))
+    assert rules.ignored(ref.model_copy(update={"namespace": "bank"})) == ()
+    assert rules.ignored(ref.model_copy(update={"name": "worker"})) == ()
+
+
+@pytest.mark.parametrize(
+    "pointer",
+    ["spec", "/metadata", "/kind", "/metadata/labels", "/metadata/labels/fairlead.dev~1owner", "/metadata/name/x"],
+)
+def test_what_makes_an_object_ours_cannot_be_ignored(pointer: str) -> None:
+    """Nor what names it, alone or with what is around it."""
+    web = {"group": "apps", "kind": "Deployment", "namespace": "shop", "names": ["web"]}
+    with pytest.raises(ValidationError):
+        policy(drift={"ignore": [{**web, "pointers": [pointer]}]})

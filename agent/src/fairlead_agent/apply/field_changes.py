@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal
 
+from fairlead_agent.apply.ignored import without
 from fairlead_shared.progress import MAX_FIELDS, MAX_POINTER_CHARACTERS, MAX_VALUE_CHARACTERS, FieldChange
 
 
@@ -63,17 +64,20 @@ def differences(before: object, after: object, path: tuple[str | int, ...] = ())
         yield Difference(path, before, after)
 
 
-def field_changes(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[tuple[FieldChange, ...], int]:
+def field_changes(
+    one: Mapping[str, Any], other: Mapping[str, Any], ignored: Sequence[Sequence[str]] = ()
+) -> tuple[tuple[FieldChange, ...], int]:
     """
-    Return what a plan tells of a change.
+    Return what is told of a change.
 
     Args:
-        live: The object as it is.
-        wanted: The same object as the API server would make it.
+        one: The object before it, as the API server has it or would make it.
+        other: The same object after it.
+        ignored: Paths that are not compared.
     Returns: At most MAX_FIELDS changes, and how many more there are.
     """
-    before, after = _compared(live), _compared(wanted)
-    is_secret = (wanted["apiVersion"], wanted["kind"]) == ("v1", "Secret")
+    before, after = _compared(without(one, ignored)), _compared(without(other, ignored))
+    is_secret = (other["apiVersion"], other["kind"]) == ("v1", "Secret")
     told: list[FieldChange] = []
     left_out = 0
     if is_secret:
@@ -81,15 +85,15 @@ def field_changes(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[t
         values, others = before.pop("data", None), after.pop("data", None)
         if not _is_same(values or {}, others or {}):
             told.append(FieldChange(pointer="/data", masked=True))
-    for one in differences(before, after):
-        pointer = pointer_of(one.path)
+    for found in differences(before, after):
+        pointer = pointer_of(found.path)
         if len(told) == MAX_FIELDS or len(pointer) > MAX_POINTER_CHARACTERS:
             left_out += 1
         elif is_secret:
             # Annotations of a Secret may repeat its values.
             told.append(FieldChange(pointer=pointer, masked=True))
         else:
-            told.append(FieldChange(pointer=pointer, before=_text(one.before), after=_text(one.after)))
+            told.append(FieldChange(pointer=pointer, before=_text(found.before), after=_text(found.after)))
     return tuple(told), left_out
 
 

@@ -62,6 +62,11 @@ def maker_of(live: Mapping[str, Any]) -> Maker:
     return Maker.KUBECTL if is_by_hand else Maker.OTHER
 
 
+def managers_of(maker: Maker) -> tuple[str, ...]:
+    """Return the beginnings of the names of the field managers that a maker writes as."""
+    return _MANAGERS[maker]
+
+
 def is_manager_of(maker: Maker, manager: str) -> bool:
     """Tell whether a field manager is one that a maker writes as."""
     return manager.startswith(_MANAGERS[maker])

@@ -13,8 +13,9 @@ from typing import Any
 
 from fairlead_agent.apply.field_changes import field_changes
 from fairlead_agent.apply.findings import Finding
+from fairlead_agent.apply.ignored import left_to_others
 from fairlead_agent.apply.live import Live, LiveObjects, digest_of, live_of
-from fairlead_agent.apply.makers import Maker, is_manager_of
+from fairlead_agent.apply.makers import Maker, is_manager_of, managers_of
 from fairlead_agent.apply.ownership import judge
 from fairlead_agent.apply.recreation import is_immutable_alone, judge_recreation
 from fairlead_agent.errors import FieldConflict, InvalidObject, StaleFields
@@ -74,15 +75,27 @@ class ObjectPlanner:
         Raises: KubeError: what the API server has against it.
         """
         force = self._work.policy.may_force(ref)
+        whole, manifest = manifest, await self._left_to_others(resource, ref, manifest)
         try:
             applied = await self._client.apply(resource, manifest, dry_run=True, force=force)
         except StaleFields as error:
             return await self._plan_renewed(error, resource, ref)
         except (FieldConflict, InvalidObject) as error:
-            return await self._plan_refused(error, resource, ref, manifest)
+            return await self._plan_refused(error, resource, ref, manifest, whole)
         warnings = [Finding(ErrorCode.WARNING, text, ref, severity="warning") for text in applied.warnings]
         planned, findings = (_CREATED, []) if applied.created else await self._plan_change(applied, resource, ref)
         return planned, warnings + findings
+
+    async def _left_to_others(
+        self, resource: Resource, ref: ObjectRef, manifest: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Return the manifest without what the policy leaves to others and others have."""
+        ignored = self._work.policy.ignored(ref)
+        live = await self._client.find(resource, ref.namespace, ref.name) if ignored else None
+        if live is None:
+            return manifest
+        maker = judge(live, ref, self._work)
+        return left_to_others(manifest, live, ignored, managers_of(maker) if isinstance(maker, Maker) else ())
 
     async def _plan_change(
         self, applied: Applied, resource: Resource, ref: ObjectRef
@@ -135,7 +148,12 @@ class ObjectPlanner:
         return replace(planned, fields=fields, fields_left_out=left_out)
 
     async def _plan_refused(
-        self, error: FieldConflict | InvalidObject, resource: Resource, ref: ObjectRef, manifest: Mapping[str, Any]
+        self,
+        error: FieldConflict | InvalidObject,
+        resource: Resource,
+        ref: ObjectRef,
+        manifest: Mapping[str, Any],
+        whole: Mapping[str, Any],
     ) -> tuple[Planned | None, list[Finding]]:
         """Find out why the live object does not take the change, and what may be done about it."""
         standing = await self._client.find(resource, ref.namespace, ref.name)
@@ -154,9 +172,9 @@ class ObjectPlanner:
                 error = invalid
             else:
                 return self._with_fields(_take_over(standing, verdict), standing, forced), []
-        if not await is_immutable_alone(self._client, resource, manifest):
+        if not await is_immutable_alone(self._client, resource, whole):
             raise error
-        findings, is_allowed = judge_recreation(error, ref, self._work, standing, manifest)
+        findings, is_allowed = judge_recreation(error, ref, self._work, standing, whole)
         uid = standing["metadata"]["uid"]
         return (Planned(Action.RECREATED, write=True, uid=uid) if is_allowed else None), findings
 

@@ -72,6 +72,10 @@ class WantedObjects(Sequence[dict[str, Any]]):
         """Tell whether an object's fields may be taken over from other field managers."""
         return self._work.policy.may_force(self.refs[place])
 
+    def ignored(self, place: int) -> tuple[tuple[str, ...], ...]:
+        """Return the paths of an object's fields that the operator leaves to others."""
+        return self._work.policy.ignored(self.refs[place])
+
     def prepared(self, place: int) -> dict[str, Any]:
         """
         Return the manifest to send, with this environment's owner label and annotation.

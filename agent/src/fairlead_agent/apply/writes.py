@@ -15,6 +15,7 @@ from typing import Any
 
 from fairlead_agent.apply.findings import Finding, findings_of
 from fairlead_agent.apply.graph import Graph
+from fairlead_agent.apply.ignored import left_to_others
 from fairlead_agent.apply.inventory import OWNER_LABEL
 from fairlead_agent.apply.makers import Maker
 from fairlead_agent.apply.ownership import renewed, taken_over
@@ -303,7 +304,7 @@ class Writer:
             try:
                 if maker is not None:
                     version = await self._take_over(resource, place, planned, maker)
-                manifest = self._wanted.prepared(place)
+                manifest = await self._manifest(resource, place)
                 if version:
                     manifest["metadata"]["resourceVersion"] = version
                 return await self._client.apply(resource, manifest, force=self._wanted.may_force(place))
@@ -319,6 +320,13 @@ class Writer:
                     raise
                 version = metadata.get("resourceVersion", "")
         raise Conflict(f"{ref} changed {_TRIES} times while it was being written")
+
+    async def _manifest(self, resource: Resource, place: int) -> dict[str, Any]:
+        """Return what to send: without what the policy leaves to others and others have, by now."""
+        manifest, ignored = self._wanted.prepared(place), self._wanted.ignored(place)
+        ref = self._wanted.refs[place]
+        live = await self._client.find(resource, ref.namespace, ref.name) if ignored else None
+        return manifest if live is None else left_to_others(manifest, live, ignored)
 
     def _hold_not_anothers(self, live: Mapping[str, Any], place: int) -> None:
         """Refuse what another environment took since it was judged. Raises: _NotTheOne."""

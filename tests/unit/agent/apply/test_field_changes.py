@@ -142,3 +142,11 @@ def test_pointers_are_escaped() -> None:
         "/metadata/labels/app.kubernetes.io~1name~01/0"
     )
     assert pointer_of(()) == ""
+
+
+def test_ignored_fields_are_compared_nowhere() -> None:
+    """Nor in a Secret, whose other values still are."""
+    assert field_changes(deployment(), deployment(replicas=2), [("spec", "replicas")]) == ((), 0)
+    one, other = secret(data={"a": "MQ==", "b": "MQ=="}), secret(data={"a": "Mg==", "b": "MQ=="})
+    assert field_changes(one, other, [("data", "a")]) == ((), 0)
+    assert field_changes(one, other, [("data", "b")])[0] == (FieldChange(pointer="/data", masked=True),)
