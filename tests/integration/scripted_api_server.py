@@ -30,9 +30,16 @@ class ScriptedApiServer:
     """What it will answer, in turn, and what it was asked."""
 
     access: ClusterAccess
+    context: ssl.SSLContext
+    """Of the server's side."""
     answers: list[Answer] = field(default_factory=list)
     """The next requests get these in turn; the last one is repeated."""
     asked: list[web.Request] = field(default_factory=list)
+
+    def renew_certificate(self) -> None:
+        """Show a new certificate, of another CA, to each further connection."""
+        directory = self.access.ca_file.parent
+        self.context.load_cert_chain(_certificate(directory), directory / "tls.key")
 
     async def take(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
@@ -66,7 +73,7 @@ async def scripted_api_server(directory: Path) -> AsyncIterator[ScriptedApiServe
     (directory / "token").write_text("first")
     application = web.Application()
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    server = ScriptedApiServer(ClusterAccess("", certificate, directory / "token"))
+    server = ScriptedApiServer(ClusterAccess("", certificate, directory / "token"), context)
     application.router.add_route("*", "/{path:.*}", server.take)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)

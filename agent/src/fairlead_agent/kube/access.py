@@ -1,7 +1,8 @@
 """
 How to reach and be known to the API server: address, trusted CA and bearer token, as a pod's ServiceAccount gives them.
 
-The kubelet replaces a bound token long before it expires: it is read again each minute, and at once after a 401.
+The kubelet replaces a bound token long before it expires, and the CA's file when the cluster's CA is changed: both are
+read again each minute, and at once when the API server refuses the token or shows a certificate that is not trusted.
 Nothing is logged here, least of all the token.
 """
 
@@ -15,8 +16,8 @@ from pathlib import Path
 
 from fairlead_agent.errors import Unreachable
 
-TOKEN_REREAD_SECONDS = 60.0
-"""The kubelet renews at 80 % of a life of at least 10 minutes, so a minute is always soon enough."""
+REREAD_SECONDS = 60.0
+"""The kubelet renews a token at 80 % of a life of at least 10 minutes, so a minute is always soon enough."""
 SERVICE_ACCOUNT_DIRECTORY = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -46,18 +47,42 @@ class ClusterAccess:
         bracketed = f"[{host}]" if ":" in host else host
         return cls(f"https://{bracketed}:{port}", directory / "ca.crt", directory / "token")
 
-    def tls_context(self) -> ssl.SSLContext:
-        """
-        Return a context that trusts the cluster's CA and nothing else.
 
-        Raises: Unreachable: the CA file is missing or no certificate.
+class TrustSource:
+    """The CAs that may have signed the API server's certificate; the cluster's, and nothing else."""
+
+    def __init__(self, access: ClusterAccess) -> None:
+        self._access = access
+        self._content = b""
+        self._context: ssl.SSLContext | None = None
+        self._read_at = float("-inf")
+
+    def current(self) -> ssl.SSLContext:
         """
+        Return a context that trusts them, the same one until the file's content changes.
+
+        Raises: Unreachable: the file is missing or no certificate, and always was.
+        """
+        if self._context is None or time.monotonic() - self._read_at > REREAD_SECONDS:
+            return self.reread()
+        return self._context
+
+    def reread(self) -> ssl.SSLContext:
+        """Read the file now; an unusable file keeps the last context. Raises: Unreachable: there is no last context."""
+        self._read_at = time.monotonic()
         try:
-            context = ssl.create_default_context(cafile=str(self.ca_file))
-        except (OSError, ssl.SSLError) as error:
-            raise Unreachable(self.server, f"its CA file {self.ca_file} cannot be used: {error}") from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
+            content = self._access.ca_file.read_bytes()
+            if self._context is None or content != self._content:
+                # Not `create_default_context`: without a CA it would trust the system's.
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.minimum_version = ssl.TLSVersion.TLSv1_2
+                context.load_verify_locations(cadata=content.decode("ascii"))
+                self._context, self._content = context, content
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            if self._context is None:
+                reason = f"its CA file {self._access.ca_file} cannot be used: {error}"
+                raise Unreachable(self._access.server, reason) from error
+        return self._context
 
 
 class TokenSource:
@@ -74,7 +99,7 @@ class TokenSource:
 
         Raises: Unreachable: the file cannot be read, and never could.
         """
-        if time.monotonic() - self._read_at > TOKEN_REREAD_SECONDS:
+        if time.monotonic() - self._read_at > REREAD_SECONDS:
             self.reread()
         return self._token
 

@@ -25,7 +25,7 @@ import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
 from fairlead_agent.errors import KubeError, Throttled, Unexpected, Unreachable
-from fairlead_agent.kube.access import ClusterAccess, TokenSource
+from fairlead_agent.kube.access import ClusterAccess, TokenSource, TrustSource
 from fairlead_agent.kube.gate import WriteGate
 from fairlead_agent.kube.slots import Slots
 from fairlead_agent.kube.status import error_of
@@ -122,17 +122,17 @@ class Transport:
     ) -> None:
         self._observe = observe
         self.server = access.server
-        self._access = access
         self._gate = gate
         self._socket_factory = socket_factory or (None if gate is None else _impatient_socket)
         self._token = TokenSource(access)
+        self._trust = TrustSource(access)
         self._slots = Slots(concurrency, time.monotonic)
         self._patience_seconds = patience_seconds
         self._open: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        self._trust.current()
         connector = aiohttp.TCPConnector(
-            ssl=self._access.tls_context(),
             limit=0,  # requests are bounded by the slots; watches come on top
             keepalive_timeout=30,
             socket_factory=self._socket_factory,
@@ -197,7 +197,7 @@ class Transport:
                 continue
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 self._note(method, 0, began)
-                trouble = Unreachable(self.server, _reason(error))
+                trouble = self._unreachable(error)
             else:
                 self._note(method, status, began)
                 if status < HTTPStatus.BAD_REQUEST:
@@ -251,6 +251,7 @@ class Transport:
                 params=query,
                 data=body,
                 headers={**headers, **self._authorization()},
+                ssl=self._trust.current(),
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
                 allow_redirects=False,
             ) as response:
@@ -287,6 +288,7 @@ class Transport:
                 self.server + path,
                 params=query,
                 headers={"Accept": "application/json", **self._authorization()},
+                ssl=self._trust.current(),
                 timeout=limits,
                 allow_redirects=False,
             ) as response:
@@ -296,7 +298,12 @@ class Transport:
                     raise error_of(response.status, await response.read(), what, _retry_after(response))
                 yield _lines(response)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise Unreachable(self.server, _reason(error)) from error
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: BaseException) -> Unreachable:
+        if isinstance(error, aiohttp.ClientSSLError):
+            self._trust.reread()  # the cluster's CA may have been changed a moment ago
+        return Unreachable(self.server, _reason(error))
 
     @property
     def _session(self) -> aiohttp.ClientSession:

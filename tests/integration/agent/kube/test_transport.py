@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from fairlead_agent import errors
+from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import CONFIG_MAPS
 from tests.integration.scripted_api_server import ScriptedApiServer, says, scripted_api_server
@@ -142,6 +143,21 @@ async def test_server_with_a_strangers_certificate_is_not_talked_to(tmp_path: Pa
             with pytest.raises(errors.Unreachable, match="certificate"):
                 await client.get(CONFIG_MAPS, "shop", "a")
         assert stranger.asked == []
+
+
+async def test_ca_of_the_cluster_is_changed_under_the_client(tmp_path: Path) -> None:
+    """Both are trusted for a while, as documented, or the new one appears in the file only when it is needed."""
+    async with scripted_api_server(tmp_path) as server:
+        trusted = tmp_path / "ca.crt"
+        trusted.write_bytes(server.access.ca_file.read_bytes())
+        access = ClusterAccess(server.access.server, trusted, server.access.token_file)
+        async with KubeClient(access, patience_seconds=5.0) as client:
+            server.answers = [says(200, FOUND), cut, says(200, FOUND)]
+            await client.get(CONFIG_MAPS, "shop", "a")
+            server.renew_certificate()
+            trusted.write_bytes(server.access.ca_file.read_bytes())
+            await client.get(CONFIG_MAPS, "shop", "a")
+    assert len(server.asked) == 3
 
 
 async def test_answer_that_is_no_json_is_an_error(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from fairlead_agent.errors import Unreachable
-from fairlead_agent.kube.access import ClusterAccess, TokenSource
+from fairlead_agent.kube.access import ClusterAccess, TokenSource, TrustSource
+from tests.integration.scripted_relay import ThrowawayCa
 
 SERVICE = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 
@@ -27,10 +28,35 @@ def test_outside_of_a_pod_the_missing_variables_are_named() -> None:
         ClusterAccess.in_cluster({}, Path("/sa"))
 
 
-def test_missing_ca_file_is_named(tmp_path: Path) -> None:
-    """Not a bare OSError."""
+@pytest.mark.parametrize("content", [None, b"", b"no certificate", b"\xff"])
+def test_ca_file_that_cannot_be_used_is_named(tmp_path: Path, content: bytes | None) -> None:
+    """Not a bare OSError, and never the system's CAs in its place."""
+    if content is not None:
+        (tmp_path / "ca.crt").write_bytes(content)
     with pytest.raises(Unreachable, match=r"ca\.crt"):
-        ClusterAccess.in_cluster(SERVICE, tmp_path).tls_context()
+        TrustSource(ClusterAccess.in_cluster(SERVICE, tmp_path)).current()
+
+
+def test_ca_is_read_again_after_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another CA makes another context; the same, or a file that is broken for a moment, keeps the connections."""
+    now = 1000.0
+    monkeypatch.setattr("fairlead_agent.kube.access.time.monotonic", lambda: now)
+    file = tmp_path / "ca.crt"
+    file.write_bytes(ThrowawayCa().root_pem.encode())
+    source = TrustSource(ClusterAccess.in_cluster(SERVICE, tmp_path))
+    first = source.current()
+    now += 61.0
+    assert source.current() is first
+    file.write_bytes(b"")
+    now += 61.0
+    assert source.current() is first
+    file.write_bytes(ThrowawayCa().root_pem.encode())
+    now += 59.0
+    assert source.current() is first
+    now += 2.0
+    second = source.current()
+    assert second.get_ca_certs() != first.get_ca_certs()
+    assert len(second.get_ca_certs()) == 1
 
 
 def test_token_is_read_again_after_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
