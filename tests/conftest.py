@@ -52,8 +52,8 @@ WITH_NODES = {
     "tests/e2e/test_engine_health.py",
 }
 """Files that share clusters with real nodes."""
-WITHOUT_CLUSTER = {"tests/e2e/test_demo.py", "tests/e2e/test_rendering.py"}
-"""Files of e2e that share none: the demo brings up its own."""
+WITHOUT_CLUSTER = {"tests/e2e/test_demo.py", "tests/e2e/test_engine_api_server.py", "tests/e2e/test_rendering.py"}
+"""Files of e2e that share none: they bring up their own, or need none."""
 
 UNIT_CPU_SECONDS = 4.0
 """

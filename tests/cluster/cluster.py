@@ -166,6 +166,16 @@ class Cluster:
         if self.directory.exists():
             self._record.clear()
 
+    def crash_api_server(self) -> Callable[[], None]:
+        """
+        SIGKILL the API server of a cluster that this process started; etcd and all else stay.
+
+        Returns: What starts it again, and returns when it is ready.
+        Raises: ClusterError: another process started this cluster.
+        """
+        self._control_plane.crash_api_server()
+        return self._control_plane.start_api_server
+
     def spawn(
         self,
         name: str,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.cluster.access import connect
 from tests.cluster.binaries import binary
+from tests.cluster.errors import ClusterError
 from tests.cluster.network import POD_NETWORK, SERVICE_NETWORK
 from tests.cluster.pki import Authority, KeyPair, service_account_key
 
@@ -84,6 +85,8 @@ class ControlPlane:
         self._netns = netns
         self._address = address
         self._start = start
+        self._api_server: Process | None = None
+        self._api_server_command: list[str] = []
 
     @property
     def ca_file(self) -> Path:
@@ -103,9 +106,9 @@ class ControlPlane:
         write_kubeconfig(self.admin_kubeconfig, self.server, self.ca_file, admin)
         private_key, public_key = service_account_key(self._pki)
         etcd = self._start_etcd()
-        api_server = self._start_api_server(authority, etcd, private_key, public_key)
+        self._api_server_command = self._command_of_api_server(authority, etcd, private_key, public_key)
         # Ready means that RBAC's own roles are there: started earlier, the others would be refused, and end.
-        self._wait_for("/readyz", api_server)
+        self.start_api_server()
         for component in ("kube-controller-manager", "kube-scheduler"):
             pair = authority.issue(component, f"system:{component}")
             write_kubeconfig(self._kubeconfig_of(component), self.server, self.ca_file, pair)
@@ -115,6 +118,17 @@ class ControlPlane:
         self._wait_for("/api/v1/namespaces/default/serviceaccounts/default", controllers)
         self._wait_for("/api/v1/namespaces/default/configmaps/kube-root-ca.crt", controllers)
         return authority
+
+    def start_api_server(self) -> None:
+        """Start it, at first or after a crash. Returns when it is ready. Raises: NotReady: the error names its log."""
+        self._api_server = self._start("kube-apiserver", self._api_server_command)
+        self._wait_for("/readyz", self._api_server)
+
+    def crash_api_server(self) -> None:
+        """SIGKILL it. Raises: ClusterError: another process started this cluster."""
+        if self._api_server is None:
+            raise ClusterError("only the process that started a cluster may crash its API server")
+        self._api_server.kill()
 
     def get(self, path: str) -> dict[str, Any] | None:
         """
@@ -189,7 +203,9 @@ class ControlPlane:
             f"--etcd-keyfile={client.key}",
         ]
 
-    def _start_api_server(self, authority: Authority, etcd: list[str], private_key: Path, public_key: Path) -> Process:
+    def _command_of_api_server(
+        self, authority: Authority, etcd: list[str], private_key: Path, public_key: Path
+    ) -> list[str]:
         service_names = [
             "kubernetes",
             "kubernetes.default",
@@ -208,47 +224,44 @@ class ControlPlane:
         audit_policy = self._write_json("audit-policy.json", _AUDIT_POLICY)
         admission = self._write_json("admission.json", _ADMISSION)
         ca = authority.files.certificate
-        return self._start(
-            "kube-apiserver",
-            [
-                str(binary("kube-apiserver")),
-                *etcd,
-                f"--advertise-address={self._address}",
-                f"--secure-port={API_PORT}",
-                f"--service-cluster-ip-range={SERVICE_NETWORK}",
-                f"--tls-cert-file={serving.certificate}",
-                f"--tls-private-key-file={serving.key}",
-                f"--client-ca-file={ca}",
-                "--authorization-mode=Node,RBAC",
-                "--enable-admission-plugins=NodeRestriction",
-                f"--admission-control-config-file={admission}",
-                # Who may be privileged is for Pod Security to say, per namespace.
-                "--allow-privileged=true",
-                f"--audit-policy-file={audit_policy}",
-                f"--audit-log-path={self.audit_log}",
-                f"--audit-log-maxsize={_AUDIT_MEGABYTES}",
-                "--audit-log-maxbackup=1",
-                "--anonymous-auth=false",
-                "--profiling=false",
-                "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-                f"--service-account-key-file={public_key}",
-                f"--service-account-signing-key-file={private_key}",
-                # Otherwise logs and exec look a node's *name* up, and time out.
-                "--kubelet-preferred-address-types=InternalIP",
-                f"--kubelet-certificate-authority={ca}",
-                f"--kubelet-client-certificate={kubelet_client.certificate}",
-                f"--kubelet-client-key={kubelet_client.key}",
-                # Aggregated APIs and webhooks are dialled at their endpoints: without nodes there is no kube-proxy.
-                "--enable-aggregator-routing=true",
-                f"--requestheader-client-ca-file={front.files.certificate}",
-                "--requestheader-allowed-names=front-proxy-client",
-                "--requestheader-username-headers=X-Remote-User",
-                "--requestheader-group-headers=X-Remote-Group",
-                "--requestheader-extra-headers-prefix=X-Remote-Extra-",
-                f"--proxy-client-cert-file={front_client.certificate}",
-                f"--proxy-client-key-file={front_client.key}",
-            ],
-        )
+        return [
+            str(binary("kube-apiserver")),
+            *etcd,
+            f"--advertise-address={self._address}",
+            f"--secure-port={API_PORT}",
+            f"--service-cluster-ip-range={SERVICE_NETWORK}",
+            f"--tls-cert-file={serving.certificate}",
+            f"--tls-private-key-file={serving.key}",
+            f"--client-ca-file={ca}",
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction",
+            f"--admission-control-config-file={admission}",
+            # Who may be privileged is for Pod Security to say, per namespace.
+            "--allow-privileged=true",
+            f"--audit-policy-file={audit_policy}",
+            f"--audit-log-path={self.audit_log}",
+            f"--audit-log-maxsize={_AUDIT_MEGABYTES}",
+            "--audit-log-maxbackup=1",
+            "--anonymous-auth=false",
+            "--profiling=false",
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            f"--service-account-key-file={public_key}",
+            f"--service-account-signing-key-file={private_key}",
+            # Otherwise logs and exec look a node's *name* up, and time out.
+            "--kubelet-preferred-address-types=InternalIP",
+            f"--kubelet-certificate-authority={ca}",
+            f"--kubelet-client-certificate={kubelet_client.certificate}",
+            f"--kubelet-client-key={kubelet_client.key}",
+            # Aggregated APIs and webhooks are dialled at their endpoints: without nodes there is no kube-proxy.
+            "--enable-aggregator-routing=true",
+            f"--requestheader-client-ca-file={front.files.certificate}",
+            "--requestheader-allowed-names=front-proxy-client",
+            "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            f"--proxy-client-cert-file={front_client.certificate}",
+            f"--proxy-client-key-file={front_client.key}",
+        ]
 
     def _start_controller_manager(self, authority: Authority, private_key: Path) -> Process:
         ca = authority.files

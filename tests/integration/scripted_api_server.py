@@ -35,6 +35,10 @@ class ScriptedApiServer:
     answers: list[Answer] = field(default_factory=list)
     """The next requests get these in turn; the last one is repeated."""
     asked: list[web.Request] = field(default_factory=list)
+    """Without questions for its readiness."""
+    readiness: list[int] = field(default_factory=lambda: [200])
+    """Statuses in answer to those, in turn; the last one is repeated."""
+    asked_readiness: int = 0
 
     def renew_certificate(self) -> None:
         """Show a new certificate, of another CA, to each further connection."""
@@ -43,6 +47,9 @@ class ScriptedApiServer:
 
     async def take(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
+        if request.path == "/readyz":
+            self.asked_readiness += 1
+            return web.Response(status=self.readiness.pop(0) if len(self.readiness) > 1 else self.readiness[0])
         self.asked.append(request)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return await answer(request)

@@ -52,6 +52,11 @@ _RETRIED = frozenset(
     }
 )
 
+_UNASKABLE_SECONDS = 10.0
+"""For how long a refusal to say whether it is ready is doubted as well; a start takes 1 to 3 s as a rule."""
+_READY_SECONDS = 0.5
+"""How long an answer about readiness is good: many requests may be refused at once."""
+
 _TRANSIT_MILLISECONDS = 2_000
 """Bytes of a write that the API server's host does not acknowledge for so long are given up, by the kernel itself: also
 while this process is frozen. See leadership.TRANSIT_SECONDS."""
@@ -74,6 +79,16 @@ class Answer:
     content: dict[str, Any]
     warnings: tuple[str, ...] = ()
     """Texts of its `Warning` headers, such as that a version is deprecated."""
+
+
+@dataclass(slots=True)
+class _Doubts:
+    """What speaks for asking again, though a request was refused."""
+
+    renewed: bool = False
+    """The token was read again."""
+    believed: bool = False
+    """The API server was ready after it forbade this: the next refusal is one."""
 
 
 class _GateShut(Exception):
@@ -128,6 +143,10 @@ class Transport:
         self._trust = TrustSource(access)
         self._slots = Slots(concurrency, time.monotonic)
         self._patience_seconds = patience_seconds
+        self._asking_readiness = asyncio.Lock()
+        self._was_ready = False
+        self._readiness_asked_at = float("-inf")
+        self._unaskable_since: float | None = None
         self._open: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -184,7 +203,7 @@ class Transport:
         headers = {"Accept": accept} if content is None else {"Accept": accept, "Content-Type": content_type}
         gate = None if method == "GET" or (query and "dryRun" in query) else self._gate
         ends = time.monotonic() + self._patience_seconds
-        renewed = False
+        doubts = _Doubts()
         attempt = 0
         while True:
             retry_after = 0.0
@@ -203,12 +222,9 @@ class Transport:
                 if status < HTTPStatus.BAD_REQUEST:
                     return Answer(status, _object_of(answer, what), warnings)
                 trouble = error_of(status, answer, what, retry_after)
-                if status == HTTPStatus.UNAUTHORIZED and not renewed:
-                    renewed = True
-                    self._token.reread()
+                if await self._is_doubtful(status, doubts):
                     continue
-                # A 500 with Retry-After (etcd changes its leader) asks to come again; without, it is an answer.
-                if status not in _RETRIED and not (status == HTTPStatus.INTERNAL_SERVER_ERROR and retry_after):
+                if not _is_passing(status, retry_after, doubts):
                     raise trouble
                 if not isinstance(trouble, Throttled):
                     trouble = Unreachable(self.server, str(trouble))
@@ -217,6 +233,39 @@ class Transport:
             if time.monotonic() + pause > ends:
                 raise trouble
             await asyncio.sleep(pause)
+
+    async def _is_doubtful(self, status: int, doubts: _Doubts) -> bool:
+        """Tell whether to ask again at once."""
+        if status == HTTPStatus.UNAUTHORIZED and not doubts.renewed:
+            doubts.renewed = True
+            self._token.reread()
+            return True
+        if status == HTTPStatus.FORBIDDEN and not doubts.believed:
+            doubts.believed = await self._is_ready()
+            return doubts.believed
+        return False
+
+    async def _is_ready(self) -> bool:
+        """
+        Ask whether the API server is ready: one that starts forbids everything until it has read its rules.
+
+        Everybody may ask, as a rule (`system:public-info-viewer`). Where not, this does not know after a while, and
+        says yes.
+        Source: https://kubernetes.io/docs/reference/using-api/health-checks/
+        """
+        async with self._asking_readiness:
+            now = time.monotonic()
+            if now - self._readiness_asked_at > _READY_SECONDS:
+                try:
+                    status = (await self._send("GET", "/readyz", None, None, {"Accept": "text/plain"}, None))[0]
+                except (aiohttp.ClientError, TimeoutError, OSError):
+                    status = 0
+                self._readiness_asked_at = time.monotonic()
+                self._unaskable_since = (self._unaskable_since or now) if status == HTTPStatus.FORBIDDEN else None
+                self._was_ready = status == HTTPStatus.OK or (
+                    self._unaskable_since is not None and now - self._unaskable_since > _UNASKABLE_SECONDS
+                )
+            return self._was_ready
 
     def _note(self, method: str, status: int, began: float) -> None:
         """Count a try, and learn from its answer how many may be under way."""
@@ -284,21 +333,38 @@ class Transport:
         """
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence_seconds)
         try:
-            async with self._session.get(
+            response = await self._open_stream(path, what, query, limits)
+            try:
+                yield _lines(response)
+            finally:
+                response.close()
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise self._unreachable(error) from error
+
+    async def _open_stream(
+        self, path: str, what: str, query: Mapping[str, str], limits: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        doubts = _Doubts()
+        while True:
+            response = await self._session.get(
                 self.server + path,
                 params=query,
                 headers={"Accept": "application/json", **self._authorization()},
                 ssl=self._trust.current(),
                 timeout=limits,
                 allow_redirects=False,
-            ) as response:
-                if response.status == HTTPStatus.UNAUTHORIZED:
-                    self._token.reread()
-                if response.status != HTTPStatus.OK:
-                    raise error_of(response.status, await response.read(), what, _retry_after(response))
-                yield _lines(response)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise self._unreachable(error) from error
+            )
+            if response.status == HTTPStatus.OK:
+                return response
+            try:
+                trouble = error_of(response.status, await response.read(), what, _retry_after(response))
+            finally:
+                response.close()
+            if await self._is_doubtful(response.status, doubts):
+                continue
+            if response.status == HTTPStatus.FORBIDDEN and not doubts.believed:
+                raise Unreachable(self.server, f"it is starting: {trouble}")
+            raise trouble
 
     def _unreachable(self, error: BaseException) -> Unreachable:
         if isinstance(error, aiohttp.ClientSSLError):
@@ -325,6 +391,14 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, An
     async for line in response.content:
         if line.strip():
             yield json.loads(line)
+
+
+def _is_passing(status: int, retry_after: float, doubts: _Doubts) -> bool:
+    """Tell whether an answer says only that now is not the time."""
+    if status == HTTPStatus.FORBIDDEN:
+        return not doubts.believed
+    # A 500 with Retry-After (etcd changes its leader) asks to come again; without, it is an answer.
+    return status in _RETRIED or (status == HTTPStatus.INTERNAL_SERVER_ERROR and retry_after > 0)
 
 
 def _object_of(answer: bytes, what: str) -> dict[str, Any]:

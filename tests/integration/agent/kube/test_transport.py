@@ -124,6 +124,48 @@ async def test_restart_of_the_api_server_is_not_noticed(tmp_path: Path) -> None:
         assert len(server.asked) >= 4
 
 
+FORBIDDEN = {
+    "kind": "Status",
+    "message": 'configmaps "a" is forbidden: User "x" cannot get resource "configmaps" in API group "" in the namespace'
+    ' "shop"',
+    "reason": "Forbidden",
+}
+
+
+@pytest.mark.parametrize("not_ready", [403, 500, 503])
+async def test_what_a_starting_api_server_forbids_is_asked_again(tmp_path: Path, not_ready: int) -> None:
+    """Until it has read its rules it forbids everything, the question whether it is ready included."""
+    async with scripted_api_server(tmp_path) as server, client_of(server, 20.0) as client:
+        server.answers = [says(403, FORBIDDEN), says(403, FORBIDDEN), says(403, FORBIDDEN), says(200, FOUND)]
+        server.readiness = [not_ready]
+        await client.get(CONFIG_MAPS, "shop", "a")
+        assert len(server.asked) == 4
+
+
+async def test_what_a_ready_api_server_forbids_is_forbidden(tmp_path: Path) -> None:
+    """Asked twice, since it may have become ready in between, and without a pause."""
+    async with scripted_api_server(tmp_path) as server, client_of(server) as client:
+        server.answers = [says(403, FORBIDDEN)]
+        with pytest.raises(errors.MissingRight):
+            await client.get(CONFIG_MAPS, "shop", "a")
+        assert (len(server.asked), server.asked_readiness) == (2, 1)
+
+
+async def test_where_readiness_is_a_secret_a_refusal_is_believed_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hardened cluster may not tell; the second refusal is believed at once."""
+    monkeypatch.setattr("fairlead_agent.kube.transport._UNASKABLE_SECONDS", 0.6)
+    async with scripted_api_server(tmp_path) as server, client_of(server, 20.0) as client:
+        server.answers, server.readiness = [says(403, FORBIDDEN)], [403]
+        with pytest.raises(errors.MissingRight):
+            await client.get(CONFIG_MAPS, "shop", "a")
+        asked = len(server.asked)
+        with pytest.raises(errors.MissingRight):
+            await client.get(CONFIG_MAPS, "shop", "a")
+        assert len(server.asked) - asked == 2
+
+
 async def test_absence_beyond_patience_names_server_and_reason(tmp_path: Path) -> None:
     """Whom, and why."""
     async with scripted_api_server(tmp_path) as server, client_of(server, 0.3) as client:

@@ -146,6 +146,18 @@ async def test_denied_watch_says_which_right_is_missing(tmp_path: Path) -> None:
         assert changes == [("", "")]
 
 
+async def test_watch_that_a_starting_api_server_forbids_is_not_denied(tmp_path: Path) -> None:
+    """It lists already and forbids to watch, since it has read only some of its rules."""
+    message = 'User "x" cannot watch resource "configmaps" in API group "" in the namespace "shop"'
+    denial = says(403, {"kind": "Status", "message": message})
+    async with scripted_api_server(tmp_path) as server:
+        server.readiness = [500]
+        answers = [listed(5, item("a", 5, x="1")), denial, denial, streamed(("MODIFIED", item("a", 6, x="2"))), SILENT]
+        async with following(server, *answers) as (watch, _, _task):
+            await reaches(watch, {"a": "2"})
+            assert watch.denied is None
+
+
 async def test_absent_server_is_asked_until_it_is_back(tmp_path: Path) -> None:
     """Longer than the patience of one request."""
     away = says(503, {"kind": "Status", "message": "starting"})
