@@ -57,6 +57,7 @@ BENCHMARKS = (
     Benchmark("cycles", "what 10,000 connections leave behind: tasks, descriptors, memory of both sides", 300),
     Benchmark("idle", "memory and CPU of a connected agent with nothing to do", 60),
     Benchmark("apply", "100 objects through relay and agent, kubectl and raw requests", 120),
+    Benchmark("applications", "4,000 objects in 20 namespaces, as one bundle, in the same three ways", 900),
 )
 
 
@@ -65,7 +66,7 @@ BENCHMARKS = (
 @click.option("--list", "is_listing", is_flag=True, help="Say what there is, and end.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def bench(names: Sequence[str], output: str, *, is_listing: bool) -> None:
-    """Measure; without a NAME, everything. `starts`, `idle` and `apply` start a real API server and need root."""
+    """Measure; without a NAME, everything. Those with a real API server or containers need root."""
     if is_listing:
         for one in BENCHMARKS:
             click.echo(f"{one.name:12} {one.measures} (about {one.estimate_seconds} s)")

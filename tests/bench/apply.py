@@ -1,9 +1,9 @@
 """
-100 objects, created and then unchanged: `fairlead deploy --watch`, `kubectl apply --server-side`, and raw requests.
+Objects created and then unchanged: `fairlead deploy --watch`, `kubectl apply --server-side`, and raw requests.
 
 All three meet the same API server in the same run, in turn, each time in namespaces of their own that are empty. The
 first two are timed as a person would, from the command to its end; Fairlead's way leads through relay and agent, and
-ends when the objects are healthy, which kubectl's does not.
+ends when the objects are healthy, which kubectl's does not. Here with 100 objects; `applications` does it with 4,000.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.bench.audit import Requests, Window, count_requests
 from tests.bench.figures import Figure, Peer, median, spread
+from tests.bench.processes import MIB, Memory, cpu_seconds_of, memory_of
 from tests.bench.raw_requests import AT_ONCE, apply_raw
 from tests.cluster.binaries import binary
 from tests.e2e.chart_rights import apply_chart_rights
@@ -34,38 +37,66 @@ if TYPE_CHECKING:
     from tests.cluster.cluster import Cluster
     from tests.e2e.installation import Installation
 
-ROUNDS: Final = 7
-OF_EACH_KIND: Final = 25
-OBJECTS: Final = 4 * OF_EACH_KIND
-_COMMAND_SECONDS: Final = 120.0
+_COMMAND_SECONDS: Final = 300.0
+_LOOK_SECONDS: Final = 0.1
+"""Between two looks at the agent's memory."""
 _ADMIN: Final = "kubernetes-admin"
 _WAYS: Final = ("fairlead", "kubectl", "raw")
 _STEPS: Final = ("fetch", "preflight", "apply", "wait")
 _TARGET_CREATE: Final = 1.25
 _TARGET_TWO_PASSES: Final = 1.3
 _TARGET_UNCHANGED: Final = 1.5
+_TARGET_ANONYMOUS: Final = 64.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much is applied."""
+
+    applications: int
+    """Of four objects each: ConfigMap, ServiceAccount, Service, Deployment without replicas, which uses the others."""
+    namespaces: int
+    """They are spread over so many, alike."""
+    rounds: int
+    """Beside one that is not counted."""
+
+    @property
+    def objects(self) -> int:
+        """How many there are."""
+        return 4 * self.applications
 
 
 @dataclass
 class _Ground:
     """Where all three work."""
 
+    size: Size
     installation: Installation
     home: Path
     """Of the person who types the commands; holds the manifests and the command's configuration."""
     token: str
     """Of the raw requests' ServiceAccount."""
-    manifests: Sequence[dict[str, Any]]
 
     @property
     def cluster(self) -> Cluster:
         """The API server."""
         return self.installation.cluster
 
-    @property
-    def file(self) -> Path:
-        """The manifests, for both commands."""
-        return self.home / "manifests.json"
+    def file(self, way: str, number: int) -> Path:
+        """Write the manifests of a round for a command."""
+        path = self.home / "manifests.json"
+        items = self.manifests(way, number)
+        path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+        return path
+
+    def manifests(self, way: str, number: int) -> list[dict[str, Any]]:
+        """Return the objects of a round, spread over its namespaces."""
+        namespaces = _namespaces(self.size, way, number)
+        kinds: tuple[Callable[[str], dict[str, Any]], ...] = (config_map, _account, service, _workload)
+        manifests = [make(f"part-{part}") for make in kinds for part in range(self.size.applications)]
+        for place, manifest in enumerate(manifests):
+            manifest["metadata"]["namespace"] = namespaces[place % self.size.applications % len(namespaces)]
+        return manifests
 
     @property
     def agent_user(self) -> str:
@@ -76,25 +107,34 @@ class _Ground:
 
 @dataclass
 class _Taken:
-    """Seconds of one way and one case, a value a round, and the windows for counting."""
+    """What one way took in one case, a value a round."""
 
     seconds: list[float] = field(default_factory=list)
-    windows: list[Window] = field(default_factory=list)
+    requests: list[Requests] = field(default_factory=list)
     steps: dict[str, list[float]] = field(default_factory=dict)
     """Seconds of each part of a deployment."""
+    cpu_seconds: list[float] = field(default_factory=list)
+    """Of the agent."""
+    peaks: list[Memory] = field(default_factory=list)
+    """The most memory that the agent was seen to use."""
 
-    def counted(self, cluster: Cluster) -> Requests:
-        """Return the requests of the median round."""
-        counts = count_requests(cluster, self.windows)
-        return sorted(counts, key=lambda one: one.all)[len(counts) // 2]
+    @property
+    def counted(self) -> Requests:
+        """The requests of the median round."""
+        return sorted(self.requests, key=lambda one: one.all)[len(self.requests) // 2]
 
 
 def measure(workplace: Workplace) -> list[Figure]:
+    """Compare with 100 objects."""
+    return compare(workplace, Size(applications=25, namespaces=1, rounds=7))
+
+
+def compare(workplace: Workplace, size: Size) -> list[Figure]:
     """Go through the rounds; the first is not counted."""
-    ground = _make_ground(workplace)
+    ground = _make_ground(workplace, size)
     create = {way: _Taken() for way in ("fairlead", "kubectl", "dry-run", "write")}
     unchanged = {way: _Taken() for way in create}
-    for number in range(ROUNDS + 1):
+    for number in range(size.rounds + 1):
         # A first round fills caches on all sides: discovery, connections, compiled statements.
         kept = (create, unchanged) if number else tuple({way: _Taken() for way in create} for _ in range(2))
         for taken in kept:
@@ -105,7 +145,7 @@ def measure(workplace: Workplace) -> list[Figure]:
                     _kubectl(ground, number, taken[way])
                 else:
                     _raw(ground, number, taken)
-                _settle(ground.cluster, _namespace(way, number))
+                _settle(ground, way, number)
     figures = _figures(ground, create, unchanged)
     ground.installation.close()
     ground.installation.relay.close()
@@ -115,34 +155,50 @@ def measure(workplace: Workplace) -> list[Figure]:
 def _figures(ground: _Ground, create: dict[str, _Taken], unchanged: dict[str, _Taken]) -> list[Figure]:
     passes = [dry + write for dry, write in zip(create["dry-run"].seconds, create["write"].seconds, strict=True)]
     counted = {
-        (case, way): taken[way].counted(ground.cluster)
+        (case, way): taken[way].counted
         for case, taken in (("create", create), ("unchanged", unchanged))
         for way in ("fairlead", "kubectl")
     }
     inside = [sum(parts) for parts in zip(*(create["fairlead"].steps[step] for step in _STEPS), strict=True)]
+    peaks = create["fairlead"].peaks + unchanged["fairlead"].peaks
+    anonymous = [one.anonymous / MIB for one in peaks]
+    size = ground.size
     same_inside = [sum(parts) for parts in zip(*(unchanged["fairlead"].steps[step] for step in _STEPS), strict=True)]
     kubectl = "kubectl apply --server-side"
     return [
-        _seconds("create, command to command", create["fairlead"].seconds, kubectl, create["kubectl"].seconds,
+        _seconds(size, "create, command to command", create["fairlead"].seconds, kubectl, create["kubectl"].seconds,
                  _TARGET_CREATE, note=_parts(create["fairlead"])),
-        _seconds("create, the agent's part", inside, f"raw dry-run pass + write pass, {AT_ONCE} at once", passes,
+        _seconds(size, "create, the agent's part", inside, f"raw dry-run pass + write pass, {AT_ONCE} at once", passes,
                  _TARGET_TWO_PASSES, note="fetch, preflight, apply and wait, without command, relay and link"),
-        _seconds("unchanged, command to command", unchanged["fairlead"].seconds, kubectl, unchanged["kubectl"].seconds,
-                 _TARGET_CREATE, note=_parts(unchanged["fairlead"])),
-        _seconds("unchanged, the agent's part", same_inside, f"one raw write pass, {AT_ONCE} at once",
+        _seconds(size, "unchanged, command to command", unchanged["fairlead"].seconds, kubectl,
+                 unchanged["kubectl"].seconds, _TARGET_CREATE, note=_parts(unchanged["fairlead"])),
+        _seconds(size, "unchanged, the agent's part", same_inside, f"one raw write pass, {AT_ONCE} at once",
                  unchanged["write"].seconds, _TARGET_UNCHANGED),
         *(
             Figure(
                 name=f"requests to the API server for each object, {case}",
-                value=counted[case, "fairlead"].all / OBJECTS, unit="requests",
-                samples=f"median of {ROUNDS}, from the audit log",
-                peer=Peer(name=kubectl, value=counted[case, "kubectl"].all / OBJECTS),
+                value=counted[case, "fairlead"].all / size.objects, unit="requests",
+                samples=f"median of {size.rounds}, from the audit log",
+                peer=Peer(name=kubectl, value=counted[case, "kubectl"].all / size.objects),
             )
             for case in ("create", "unchanged")
         ),
+        *(
+            Figure(
+                name=f"CPU of the agent for 1,000 objects, {case}", unit="s",
+                value=median(taken["fairlead"].cpu_seconds) * 1000 / size.objects,
+                samples=spread(taken["fairlead"].cpu_seconds),
+            )
+            for case, taken in (("create", create), ("unchanged", unchanged))
+        ),
+        Figure(
+            name="agent, anonymous memory, the most seen", unit="MiB", target="< 64 MiB",
+            value=max(anonymous), is_met=max(anonymous) < _TARGET_ANONYMOUS, samples=spread(anonymous, 1),
+            note=f"resident, files shared with others included: {max(one.resident for one in peaks) / MIB:.1f} MiB",
+        ),
         Figure(
             name="writes to the application's objects, unchanged", value=counted["unchanged", "fairlead"].writes,
-            unit="writes", samples=f"median of {ROUNDS}, from the audit log", target="0",
+            unit="writes", samples=f"median of {size.rounds}, from the audit log", target="0",
             is_met=counted["unchanged", "fairlead"].writes == 0,
             peer=Peer(name=kubectl, value=counted["unchanged", "kubectl"].writes),
         ),
@@ -150,11 +206,11 @@ def _figures(ground: _Ground, create: dict[str, _Taken], unchanged: dict[str, _T
 
 
 def _seconds(
-    name: str, ours: Sequence[float], peer: str, theirs: Sequence[float], factor: float, note: str = ""
+    size: Size, name: str, ours: Sequence[float], peer: str, theirs: Sequence[float], factor: float, note: str = ""
 ) -> Figure:
     value, other = median(ours), median(theirs)
     return Figure(
-        name=f"{OBJECTS} objects, {name}",
+        name=f"{size.objects:,} objects, {name}",
         value=value,
         unit="s",
         samples=spread(ours),
@@ -171,9 +227,11 @@ def _parts(taken: _Taken) -> str:
 
 
 def _fairlead(ground: _Ground, number: int, taken: _Taken) -> None:
-    argv = [_program("fairlead"), "deploy", "-f", str(ground.file), "--env", f"shop/round-{number}"]
-    window, output = _timed([*argv, "--watch", "-o", "json"], ground, ground.agent_user, _namespace("fairlead", number))
-    taken.windows.append(window)
+    file = ground.file("fairlead", number)
+    argv = [_program("fairlead"), "deploy", "-f", str(file), "--env", f"shop/round-{number}", "--watch", "-o", "json"]
+    with _observed(ground, taken):
+        window, output = _timed(argv, ground, ground.agent_user, "fairlead", number)
+    taken.requests.append(count_requests(ground.cluster, window))
     taken.seconds.append(window.ended - window.began)
     at = {}
     for record in ground.installation.records(json.loads(output)["id"]):
@@ -189,20 +247,42 @@ def _fairlead(ground: _Ground, number: int, taken: _Taken) -> None:
 
 def _kubectl(ground: _Ground, number: int, taken: _Taken) -> None:
     inside = ["nsenter", f"--net={ground.cluster.netns}", "--", str(binary("kubectl"))]
-    choice = [f"--kubeconfig={ground.cluster.kubeconfig}", f"--namespace={_namespace('kubectl', number)}"]
-    argv = [*inside, *choice, "apply", "--server-side", f"--filename={ground.file}"]
-    window, _ = _timed(argv, ground, _ADMIN, _namespace("kubectl", number))
-    taken.windows.append(window)
+    file = ground.file("kubectl", number)
+    argv = [*inside, f"--kubeconfig={ground.cluster.kubeconfig}", "apply", "--server-side", f"--filename={file}"]
+    window, _ = _timed(argv, ground, _ADMIN, "kubectl", number)
+    taken.requests.append(count_requests(ground.cluster, window))
     taken.seconds.append(window.ended - window.began)
 
 
 def _raw(ground: _Ground, number: int, taken: dict[str, _Taken]) -> None:
+    manifests = ground.manifests("raw", number)
     for way, dry_run in (("dry-run", True), ("write", False)):
-        seconds = apply_raw(ground.cluster, ground.token, _namespace("raw", number), ground.manifests, dry_run=dry_run)
-        taken[way].seconds.append(seconds)
+        taken[way].seconds.append(apply_raw(ground.cluster, ground.token, manifests, dry_run=dry_run))
 
 
-def _timed(argv: Sequence[str], ground: _Ground, user: str, namespace: str) -> tuple[Window, str]:
+@contextmanager
+def _observed(ground: _Ground, taken: _Taken) -> Iterator[None]:
+    """Look at what the agent uses meanwhile."""
+    process = ground.installation.agent.process
+    assert process is not None
+    spent, peaks, over = cpu_seconds_of(process.pid), [memory_of(process.pid)], threading.Event()
+
+    def look() -> None:
+        while not over.wait(_LOOK_SECONDS):
+            peaks.append(memory_of(process.pid))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        looking.join()
+    taken.cpu_seconds.append(cpu_seconds_of(process.pid) - spent)
+    taken.peaks.append(max(peaks, key=lambda one: one.anonymous))
+
+
+def _timed(argv: Sequence[str], ground: _Ground, user: str, way: str, number: int) -> tuple[Window, str]:
     """Run a command; clocks of one machine, so that the audit log's times can be compared with these."""
     began = time.time()
     finished = subprocess.run(
@@ -211,47 +291,48 @@ def _timed(argv: Sequence[str], ground: _Ground, user: str, namespace: str) -> t
     ended = time.time()
     if finished.returncode:
         raise OSError(f"`{' '.join(argv)}` exited {finished.returncode}: {finished.stderr[-2000:]}")
-    return Window(user=user, namespace=namespace, began=began, ended=ended), finished.stdout
+    namespaces = frozenset(_namespaces(ground.size, way, number))
+    return Window(user=user, namespaces=namespaces, began=began, ended=ended), finished.stdout
 
 
-def _namespace(way: str, number: int) -> str:
-    return f"bench-{way}-{number}"
+def _namespaces(size: Size, way: str, number: int) -> list[str]:
+    return [f"bench-{way}-{number}-{part}" for part in range(size.namespaces)]
 
 
-def _settle(cluster: Cluster, namespace: str) -> None:
+def _settle(ground: _Ground, way: str, number: int) -> None:
     """Wait until the controllers have answered everything, so that they do not disturb the next measurement."""
-    look = ("get", "replicasets", f"--namespace={namespace}", "-o", "name")
+    for namespace in _namespaces(ground.size, way, number):
 
-    def answered() -> bool:
-        return len(cluster.kubectl(*look).stdout.split()) == OF_EACH_KIND
+        def answered(look: tuple[str, ...] = ("get", "deployments", f"--namespace={namespace}", "-o", "json")) -> bool:
+            found = json.loads(ground.cluster.kubectl(*look).stdout)["items"]
+            return all("observedGeneration" in one["status"] for one in found)
 
-    wait_until(answered, f"the controllers to answer everything in {namespace}", 60)
+        wait_until(answered, f"the controllers to answer everything in {namespace}", 300)
 
 
-def _make_ground(workplace: Workplace) -> _Ground:
+def _make_ground(workplace: Workplace, size: Size) -> _Ground:
     relay = workplace.relay(for_cluster=True)
     cluster = workplace.control_plane
     installation = make_installation(relay, cluster, workplace.folder("agent"))
     workplace.at_end().callback(installation.close)
-    rounds = range(ROUNDS + 1)
-    _bind(installation, [_namespace("fairlead", number) for number in rounds])
+    rounds = range(size.rounds + 1)
+    _bind(installation, [name for number in rounds for name in _namespaces(size, "fairlead", number)])
     for number in rounds:
         body = {
             "name": f"round-{number}",
             "type": "staging",
             "cluster": "blue",
-            "namespace": _namespace("fairlead", number),
+            "namespace": _namespaces(size, "fairlead", number)[0],
         }
         installation.api.ask("POST", f"{installation.path}/applications/shop/environments", body, 201)
-        for way in ("kubectl", "raw"):
-            cluster.kubectl("create", "namespace", _namespace(way, number))
+        for name in (*_namespaces(size, "kubectl", number), *_namespaces(size, "raw", number)):
+            cluster.kubectl("create", "namespace", name)
     cluster.kubectl("create", "serviceaccount", "raw")
     cluster.kubectl(
         "create", "clusterrolebinding", "raw", "--clusterrole=cluster-admin", "--serviceaccount=default:raw"
     )
     home = workplace.folder("home")
-    ground = _Ground(installation, home, cluster.token("default", "raw"), _manifests())
-    ground.file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": ground.manifests}))
+    ground = _Ground(size, installation, home, cluster.token("default", "raw"))
     login = [_program("fairlead"), "login", relay.api_url, "--ca-file", str(relay.ca_file)]
     token = relay.token("deployer", installation.organization)
     subprocess.run(login, input=token, text=True, env=_variables(home), capture_output=True, check=True, timeout=60)
@@ -269,9 +350,9 @@ def _bind(installation: Installation, namespaces: Sequence[str]) -> None:
     applied.write_policy(installation.agent.policy_file)
 
 
-def _manifests() -> list[dict[str, Any]]:
-    kinds: tuple[Callable[[str], dict[str, Any]], ...] = (config_map, _account, service, deployment)
-    return [make(f"part-{number}") for make in kinds for number in range(OF_EACH_KIND)]
+def _workload(name: str) -> dict[str, Any]:
+    volumes = [{"name": "settings", "configMap": {"name": name}}]
+    return deployment(name, serviceAccountName=name, volumes=volumes)
 
 
 def _account(name: str) -> dict[str, Any]:

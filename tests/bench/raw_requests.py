@@ -33,26 +33,21 @@ _PATHS: Final = {
 }
 
 
-def apply_raw(
-    cluster: Cluster, token: str, namespace: str, manifests: Sequence[Mapping[str, Any]], *, dry_run: bool
-) -> float:
+def apply_raw(cluster: Cluster, token: str, manifests: Sequence[Mapping[str, Any]], *, dry_run: bool) -> float:
     """
-    Apply objects to a namespace, all in one pass.
+    Apply objects, all in one pass.
 
     Args:
         cluster: Where.
         token: Bearer token of somebody who may.
-        namespace: The objects name none.
-        manifests: What to apply.
+        manifests: What to apply, each in the namespace that it names.
         dry_run: Whether nothing is to change.
     Returns: Seconds, from the first request to the last answer; connections are opened within.
     """
-    return uvloop.run(_apply(cluster, token, namespace, manifests, dry_run=dry_run))
+    return uvloop.run(_apply(cluster, token, manifests, dry_run=dry_run))
 
 
-async def _apply(
-    cluster: Cluster, token: str, namespace: str, manifests: Sequence[Mapping[str, Any]], *, dry_run: bool
-) -> float:
+async def _apply(cluster: Cluster, token: str, manifests: Sequence[Mapping[str, Any]], *, dry_run: bool) -> float:
     context = ssl.create_default_context(cafile=cluster.ca_file)
     connector = aiohttp.TCPConnector(ssl=context, limit=AT_ONCE, socket_factory=socket_factory(cluster.netns))
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/apply-patch+yaml"}
@@ -60,7 +55,8 @@ async def _apply(
     async with aiohttp.ClientSession(cluster.server, connector=connector, headers=headers) as session:
 
         async def one(manifest: Mapping[str, Any]) -> None:
-            path = f"{_PATHS[manifest['kind']].format(namespace)}/{manifest['metadata']['name']}"
+            metadata = manifest["metadata"]
+            path = f"{_PATHS[manifest['kind']].format(metadata['namespace'])}/{metadata['name']}"
             async with session.patch(path, params=query, data=json.dumps(manifest)) as answer:
                 text = await answer.text()
                 if not answer.ok:
