@@ -82,6 +82,12 @@ ADDONS := tests/cluster_tests/test_metrics_and_gateway.py tests/e2e/test_chart_c
 fault: $(READY) ## Networks broken, leaders frozen, processes killed, frames fuzzed: the fault tests in full (an hour)
 	@FAIRLEAD_FAULT=full $(RUN) pytest tests/fault tests/e2e/test_leadership.py tests/e2e/test_engine_hostile.py $(ADDONS)
 
+# The oldest minor version of Kubernetes that its makers still mend; another is FAIRLEAD_KUBERNETES=1.NN (tests/cluster/go).
+.PHONY: matrix
+matrix: $(READY) ## The tests on real Kubernetes, on an older minor version of it (first run: 10 min to build it)
+	@FAIRLEAD_KUBERNETES=$${FAIRLEAD_KUBERNETES:-1.35} \
+		$(RUN) pytest tests/cluster_tests tests/e2e --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
 .PHONY: openapi
 openapi: $(READY) ## Write docs/openapi.json again, after the API changed
 	@$(RUN) tests.repository.api_document

@@ -34,8 +34,35 @@ _BUILD_LIMIT_SECONDS = 3600.0
 """Longest build tolerated: seven times the longest known one on two cores."""
 _UNUSED_SECONDS = 30 * 86_400.0
 
-KUBERNETES_VERSION = "1.37.2"
-"""Version the control plane, kubelet and kubectl report; go/kube/go.mod pins the same."""
+
+@dataclass(frozen=True, kw_only=True)
+class KubernetesRelease:
+    """A release of Kubernetes that clusters may run."""
+
+    version: str
+    """What the control plane, kubelet and kubectl report."""
+    folder: str
+    """Its folder below go/, whose go.mod pins the same."""
+    mutating_policies: str = "v1"
+    """The version of the API that has MutatingAdmissionPolicies."""
+
+
+_RELEASES = {
+    "1.35": KubernetesRelease(version="1.35.4", folder="kube-1.35", mutating_policies="v1beta1"),
+    "1.37": KubernetesRelease(version="1.37.2", folder="kube"),
+}
+"""By minor version: the newest, and the oldest that its makers still mend (`make matrix`)."""
+
+
+def _chosen() -> KubernetesRelease:
+    minor = os.environ.get("FAIRLEAD_KUBERNETES", "1.37")
+    if minor not in _RELEASES:
+        raise SystemExit(f"FAIRLEAD_KUBERNETES={minor}: give one of {', '.join(_RELEASES)}")
+    return _RELEASES[minor]
+
+
+KUBERNETES = _chosen()
+"""What each cluster of this process runs."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,15 +96,15 @@ _KUBE_PROGRAMS = (
 )
 _VERSION = "k8s.io/component-base/version"
 _CONTAINERD = "github.com/containerd/containerd/v2"
-_MAJOR, _MINOR, _PATCH = KUBERNETES_VERSION.split(".")
+_MAJOR, _MINOR, _PATCH = KUBERNETES.version.split(".")
 
 MODULES = (
     GoModule(
-        folder="kube",
+        folder=KUBERNETES.folder,
         packages=dict.fromkeys(_KUBE_PROGRAMS, "."),
         cold_seconds=540,
         variables={
-            f"{_VERSION}.gitVersion": f"v{KUBERNETES_VERSION}",
+            f"{_VERSION}.gitVersion": f"v{KUBERNETES.version}",
             f"{_VERSION}.gitMajor": _MAJOR,
             f"{_VERSION}.gitMinor": _MINOR,
             f"{_VERSION}.gitTreeState": "clean",

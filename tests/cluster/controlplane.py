@@ -16,7 +16,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster.access import connect
-from tests.cluster.binaries import binary
+from tests.cluster.binaries import KUBERNETES, binary
 from tests.cluster.errors import ClusterError
 from tests.cluster.network import POD_NETWORK, SERVICE_NETWORK
 from tests.cluster.pki import Authority, KeyPair, service_account_key
@@ -242,6 +242,7 @@ class ControlPlane:
             f"--audit-log-path={self.audit_log}",
             f"--audit-log-maxsize={_AUDIT_MEGABYTES}",
             "--audit-log-maxbackup=1",
+            *_mutating_policies(),
             "--anonymous-auth=false",
             "--profiling=false",
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
@@ -317,6 +318,17 @@ class _InsideConnection(http.client.HTTPSConnection):
         plain = connect(self._netns, self.host, self.port)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
+
+
+def _mutating_policies() -> list[str]:
+    """Return what older releases need to be told to serve them."""
+    version = KUBERNETES.mutating_policies
+    if version == "v1":
+        return []
+    return [
+        "--feature-gates=MutatingAdmissionPolicy=true",
+        f"--runtime-config=admissionregistration.k8s.io/{version}=true",
+    ]
 
 
 def write_kubeconfig(

@@ -11,6 +11,7 @@ from fairlead_agent.policy import Policy
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.progress import Action, Outcome
 from fairlead_shared.statement import Consent
+from tests.cluster.binaries import KUBERNETES
 from tests.cluster.cluster import Cluster
 from tests.e2e.engine_world import (
     APPLICATION_RULES,
@@ -101,13 +102,13 @@ async def test_secrets_of_a_plan_stay_in_the_cluster(control_plane: Cluster, tmp
 
 def mutation(name: str, namespace: str) -> list[dict[str, Any]]:
     """Return an admission policy that writes a label into each ConfigMap of a namespace, as a webhook would."""
-    api = "admissionregistration.k8s.io"
+    version = f"admissionregistration.k8s.io/{KUBERNETES.mutating_policies}"
     expression = 'Object{metadata: Object.metadata{labels: {"injected": "yes"}}}'
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE", "UPDATE"]}
     here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
     return [
         {
-            "apiVersion": f"{api}/v1",
+            "apiVersion": version,
             "kind": "MutatingAdmissionPolicy",
             "metadata": {"name": name},
             "spec": {
@@ -118,7 +119,7 @@ def mutation(name: str, namespace: str) -> list[dict[str, Any]]:
             },
         },
         {
-            "apiVersion": f"{api}/v1",
+            "apiVersion": version,
             "kind": "MutatingAdmissionPolicyBinding",
             "metadata": {"name": name},
             "spec": {"policyName": name, "matchResources": {"namespaceSelector": here}},
