@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from fairlead_shared.bundle import Bundle, BundleHash, read_bundle
+from fairlead_shared.drift import DriftedObject, DriftKind, DriftMode, DriftStatus
 from fairlead_shared.errors import ErrorCode
-from fairlead_shared.frames import JobCancel, JobRefuse
+from fairlead_shared.frames import DriftAck, DriftReport, JobCancel, JobRefuse
 from fairlead_shared.jobs import JobKind
 from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import (
@@ -300,6 +301,43 @@ async def test_status_asks_the_cluster(relay: RelayProcess, team: Team) -> None:
     lines = ended.stdout.splitlines()
     assert lines[:2] == ["shop/staging: Degraded", f"cause: {cause}"]
     assert lines[-1] == f"└── ConfigMap shop/web (k8s/web.yaml:1)  Degraded: {cause}"
+
+
+async def test_drift_is_what_the_agent_said_last(relay: RelayProcess, team: Team) -> None:
+    """Who changed what, in a list of environments that there is some, and by exit code if asked for."""
+    developer, agent = team.developer, await team.enrol(relay)
+    field = FieldChange(pointer="/data/version", before='"1"', after='"2"')
+    async with agent.connect() as connection:
+        _, bundle = await asyncio.gather(developer.must(*DEPLOY, "--watch"), deploy_through(connection))
+        unknown = await developer.run("drift", "shop/staging", "--exit-code")
+        assert (unknown.code, unknown.stdout) == (8, "")
+        report = DriftReport(
+            environment=(team.organization, "shop", "staging"),
+            revision=1,
+            mode=DriftMode.REPORT,
+            at=time.time(),
+            bundle_sha256=bundle.sha256,
+            objects=(
+                DriftedObject(
+                    object=WEB_REF,
+                    drift=DriftKind.CHANGED,
+                    status=DriftStatus.DRIFTED,
+                    since=time.time() - 60,
+                    managers=("kubectl-edit",),
+                    fields=(field,),
+                ),
+            ),
+            total=1,
+        )
+        await connection.wire.send(report)
+        await connection.wire.wait_message(DriftAck)
+    found = await developer.run("drift", "shop/staging", "--exit-code")
+    assert found.code == 1
+    first, second = found.stdout.splitlines()
+    assert re.fullmatch(r"~ ConfigMap shop/web changed by kubectl-edit 1m\d+s ago", first)
+    assert second == '    data.version: "1" → "2"'
+    listed = await developer.must("env", "list")
+    assert listed.stdout.splitlines()[1].endswith("1 object")
 
 
 async def test_a_diff_is_the_agents_answer(relay: RelayProcess, team: Team) -> None:

@@ -28,6 +28,7 @@ NAMES = (
     "deploy",
     "deployments",
     "diff",
+    "drift",
     "env",
     "events",
     "jobs",
@@ -56,7 +57,8 @@ First steps:
 \b
 Exit codes: 0 ok, 1 error, 2 usage, 3 deployment cancelled or time limit
 reached, 4 not authorised, 5 deployment failed, 6 superseded, 8 still pending,
-130 interrupted. diff: 0 no changes, 1 changes, 2 or more an error.
+130 interrupted. diff: 0 no changes, 1 changes, 2 or more an error; and so
+drift --exit-code.
 """
 
 

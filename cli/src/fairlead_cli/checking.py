@@ -15,7 +15,8 @@ from fairlead_cli.alarms import TimeIsUp, alarm_after
 from fairlead_cli.client import Client
 from fairlead_cli.errors import ExitCode, RelayUnreachable
 from fairlead_cli.following import follow
-from fairlead_cli.records import Deployment
+from fairlead_cli.lines import drift_text
+from fairlead_cli.records import Deployment, DriftSummary
 from fairlead_cli.refreshing import Listing
 from fairlead_cli.story import Story
 from fairlead_cli.terminal import Format, Terminal
@@ -48,6 +49,8 @@ class EnvironmentHealth(BaseModel):
     is_answered: bool
     """Whether the agent answered in time."""
     latest: Deployment | None
+    drift: DriftSummary | None
+    """How far it is from its last deployment, as the agent said last; None if it did not, or does not look."""
     origins: dict[str, str]
     """Object → FILE:LINE, as written for the deployment that runs."""
     objects: list[ObjectHealth]
@@ -83,6 +86,7 @@ def check(client: Client, application: str, environment: str, timeout_seconds: f
         cause=_cause(client, job_id, story, is_answered=is_answered),
         is_answered=is_answered,
         latest=known.latest,
+        drift=known.drift,
         origins=(running.origins if running else None) or {},
         objects=[
             ObjectHealth(object=ref, status=told.health, cause=told.cause)
@@ -117,6 +121,9 @@ def show_health(terminal: Terminal, found: EnvironmentHealth) -> None:
         terminal.write(f"cause: {found.cause}")
     if found.latest:
         terminal.write(f"latest deployment: {found.latest.id} {found.latest.state}")
+    if found.drift and found.drift.objects:
+        named = f"{found.application}/{found.environment}"
+        terminal.write(f"drift: {drift_text(found.drift)}; see 'fairlead drift {named}'")
     for index, one in enumerate(found.objects):
         branch = "└──" if index == len(found.objects) - 1 else "├──"
         origin = found.origins.get(str(one.object)) if one.cause else None

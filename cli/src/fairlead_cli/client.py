@@ -33,6 +33,7 @@ from fairlead_cli.records import (
     Cluster,
     DeletionPlan,
     Deployment,
+    Drift,
     Enrolment,
     Environment,
     HealthCheck,
@@ -254,6 +255,10 @@ class Client:
     def environment(self, application: str, name: str) -> Environment:
         """Return one environment, with its cluster's sealing key and its last deployments."""
         return self._get(Environment, self._environment(application, name))
+
+    def drift(self, application: str, name: str) -> Drift:
+        """Return what an environment's agent found that is no longer as the last deployment left it."""
+        return self._get(Drift, f"{self._environment(application, name)}/drift")
 
     def create_environment(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from fairlead_cli.records import JobStateEvent, StoredEvent
+from fairlead_cli.records import DriftSummary, JobStateEvent, StoredEvent
 from fairlead_cli.story import Story
 from fairlead_shared.progress import FindingEvent, HealthEvent, ObjectEvent, PlannedEvent, ResultEvent, StepEvent
 
@@ -69,6 +69,11 @@ def duration(seconds: float) -> str:
 def age(moment: datetime | None, now: datetime) -> str:
     """Render how long ago something was; `-` if it never was."""
     return duration((now - moment).total_seconds()).replace(".0s", "s") if moment else "-"
+
+
+def drift_text(drift: DriftSummary) -> str:
+    """Render how far an environment is from its last deployment: `none`, `1 object`, `3 objects`."""
+    return "none" if not drift.objects else "1 object" if drift.objects == 1 else f"{drift.objects} objects"
 
 
 def counts_text(counts: dict[str, int]) -> str:

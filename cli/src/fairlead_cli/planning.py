@@ -8,7 +8,7 @@ deployed last, which is all that can be known from here (`comparing`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -184,13 +184,18 @@ def _lines(one: PlannedObject) -> Iterator[str]:
     where = f" ({one.origin})" if one.origin else ""
     detail = f": {one.detail}" if one.detail else ""
     yield f"{_SIGNS.get(one.action, ' ')} {one.object}{where} {one.action}{detail}"
-    for change in one.fields:
+    yield from field_lines(one.fields, one.fields_left_out)
+
+
+def field_lines(fields: Sequence[FieldChange], left_out: int) -> Iterator[str]:
+    """Yield a line for each field that differs, and one for those that are left out."""
+    for change in fields:
         if change.masked:
             yield f"    {dotted(change.pointer)}: differs (secret)"
         else:
             yield f"    {dotted(change.pointer)}: {change.before or '(none)'} → {change.after or '(none)'}"
-    if one.fields_left_out:
-        yield f"    and {one.fields_left_out} more"
+    if left_out:
+        yield f"    and {left_out} more"
 
 
 def _ask(

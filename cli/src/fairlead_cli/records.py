@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from fairlead_shared.jobs import FINAL_STATES, JobState
-from fairlead_shared.progress import ProgressEvent
+from fairlead_shared.objects import ObjectRef
+from fairlead_shared.progress import FieldChange, ProgressEvent
 
 
 class _Record(BaseModel):
@@ -218,6 +219,66 @@ class Deployment(_Record):
         return self.state in FINAL_STATES
 
 
+class DriftSummary(_Record):
+    """How far an environment is from what its last deployment left."""
+
+    objects: int
+    """How many differ now."""
+    mode: str
+    """What the agent does about it: `report` or `correct`."""
+    since: datetime | None = None
+
+
+class DriftedObject(_Record):
+    """One object that differs, or did until it was put right."""
+
+    object: ObjectRef
+    drift: str
+    """`changed`, `missing`, `unowned` or `unknown`."""
+    status: str
+    """`drifted`, `corrected` or `fought`."""
+    since: datetime
+    managers: tuple[str, ...] = ()
+    """Who owns what differs, by field manager, the last to write first."""
+    fields: tuple[FieldChange, ...] = ()
+    fields_left_out: int = 0
+    corrections: int = 0
+    next_attempt_at: datetime | None = None
+    reason: str = ""
+
+
+class UnseenKind(_Record):
+    """Objects that the agent may not watch."""
+
+    group: str = ""
+    resource: str
+    namespace: str = ""
+    reason: str
+    """Why: for a missing right, the rule that would do, as YAML."""
+
+
+class Drift(_Record):
+    """What an environment's agent found that is no longer as the last deployment left it."""
+
+    application: str
+    environment: str
+    mode: str | None
+    """None if the agent has reported nothing of what runs."""
+    watched: bool
+    """Whether finding nothing means that there is nothing."""
+    reported_at: datetime | None = None
+    deployment_id: str | None = None
+    """The deployment whose objects these are."""
+    drifted: int = 0
+    """Objects that differ now."""
+    total: int = 0
+    """Objects that differ or were put right, of which `objects` are the first."""
+    objects: tuple[DriftedObject, ...] = ()
+    unseen: tuple[UnseenKind, ...] = ()
+    reason: str = ""
+    """Why it is not watched, or not the whole of it."""
+
+
 class Environment(Labelled):
     """A running copy of an application."""
 
@@ -230,6 +291,8 @@ class Environment(Labelled):
     current: Deployment | None = None
     """The last that succeeded."""
     latest: Deployment | None = None
+    drift: DriftSummary | None = None
+    """None if nobody looks, or nobody has said."""
 
 
 class DeletionPlan(_Record):

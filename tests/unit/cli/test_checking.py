@@ -27,11 +27,14 @@ from tests.unit.cli.scripted_relay import (
 JOB = f"{ORGANIZATION}/jobs/job1"
 
 
-def checked(records: list[dict[str, Any]], job: dict[str, Any] | None = None) -> EnvironmentHealth:
-    """Check shop/staging, where the job tells this story."""
+def checked(
+    records: list[dict[str, Any]], job: dict[str, Any] | None = None, drifted: int | None = None
+) -> EnvironmentHealth:
+    """Check shop/staging, where the job tells this story and so many objects are drifted."""
     relay = ScriptedRelay()
     current = deployment("succeeded")
-    relay.answer(f"GET {ENVIRONMENT}", environment(current=current | {"origins": {}}, latest=current))
+    drift = None if drifted is None else {"objects": drifted, "mode": "report", "since": None}
+    relay.answer(f"GET {ENVIRONMENT}", environment(current=current | {"origins": {}}, latest=current, drift=drift))
     relay.answer(f"GET {ORGANIZATION}/deployments/{DEPLOYMENT_ID}", current)
     relay.answer(f"POST {ENVIRONMENT}/health-checks", {"job_id": "job1"})
     relay.answer(f"GET {JOB}/events", stream(records))
@@ -49,6 +52,16 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
         f"latest deployment: {DEPLOYMENT_ID} succeeded",
         "└── Deployment shop/web  Healthy",
     ]
+
+
+def test_drift_is_named_if_there_is_any(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the command that says more; it is no matter of health."""
+    show_health(Terminal(), checked(STORY, drifted=0))
+    assert "drift" not in capsys.readouterr().out
+    found = checked(STORY, drifted=2)
+    show_health(Terminal(), found)
+    assert exit_code(found) == 0
+    assert capsys.readouterr().out.splitlines()[2] == "drift: 2 objects; see 'fairlead drift shop/staging'"
 
 
 def test_what_is_wrong_comes_before_the_objects(capsys: pytest.CaptureFixture[str]) -> None:

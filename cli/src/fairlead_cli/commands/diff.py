@@ -62,7 +62,7 @@ def diff(
     from fairlead_cli.planning import TIMEOUT_SECONDS, Unplanned, ask_for_plan, show_plan
     from fairlead_cli.recipients import FILE_NAME
 
-    with _trouble_is_two(), connect() as client:
+    with trouble_is_two(), connect() as client:
         environment = client.environment(address.application, address.environment)
         environment = environment.model_copy(update={"application": address.application})
         version = partial(client.kubernetes_version, environment.cluster)
@@ -99,8 +99,8 @@ def _compare(client: Client, terminal: Terminal, environment: Environment, locat
 
 
 @contextmanager
-def _trouble_is_two() -> Iterator[None]:
-    """Let no error end with 1, which says that something changes."""
+def trouble_is_two() -> Iterator[None]:
+    """Let no error end with 1, which says that something differs."""
     from fairlead_cli.errors import CliError, ExitCode
 
     try:

@@ -152,12 +152,15 @@ def _is_confirmed(terminal: Terminal, plan: DeletionPlan, typed: str | None, *, 
 
 
 def _columns(application: str = "") -> list[Column[Environment]]:
+    from fairlead_cli.lines import drift_text
+
     return [
         Column("Name", lambda row: f"{application or row.application}/{row.name}"),
         Column("Type", lambda row: row.type),
         Column("Cluster", lambda row: row.cluster),
         Column("Namespace", lambda row: row.namespace),
         Column("Latest", lambda row: row.latest and row.latest.state),
+        Column("Drift", lambda row: row.drift and drift_text(row.drift)),
         Column("Labels", lambda row: row.labels_text, is_wide=True),
         Column("Current deployment", lambda row: row.current and row.current.id, is_wide=True),
         Column("Sealing key", lambda row: row.sealing_key and row.sealing_key.fingerprint, is_wide=True),

@@ -16,7 +16,7 @@ from fairlead_relay.api.deployments import ApplicationPath, EnvironmentPath
 from fairlead_relay.api.services import ServicesOf
 from fairlead_relay.store.applications import find_environment
 from fairlead_relay.store.deployments import EnvironmentNames, current_deployment
-from fairlead_relay.store.drifts import find_drift
+from fairlead_relay.store.drifts import Drift, find_drift
 from fairlead_relay.store.outbox import iso_time
 from fairlead_relay.store.tokens import Role
 from fairlead_shared.drift import DriftedObject, DriftKind, DriftMode, DriftStatus, UnseenKind
@@ -76,11 +76,15 @@ class DriftShown(Shown):
     environment: str
     mode: DriftMode | None
     """Null if the agent has reported nothing of what runs: it is away, or of a version that does not look."""
+    watched: bool
+    """Whether it is looked for, so that nothing found means that nothing drifted."""
     reported_at: str | None
     deployment_id: str | None
     """The deployment whose objects these are: the last that succeeded; null if none did yet."""
     bundle_sha256: str | None
     """Of that deployment; null if none succeeded yet."""
+    drifted: int
+    """Objects that differ now."""
     total: int
     """Objects that differ or were put right; `objects` are the first of them."""
     objects: list[DriftedObjectShown]
@@ -109,9 +113,11 @@ async def show_drift(
             application=application,
             environment=environment,
             mode=told.mode if told else None,
+            watched=found is not None and _is_watched(found),
             reported_at=iso_time(found.received_at) if found else None,
             deployment_id=current.id if current else None,
             bundle_sha256=current.bundle_sha256 if current else None,
+            drifted=found.objects if found else 0,
             total=told.total if told else 0,
             objects=[_show_object(one) for one in told.objects] if told else [],
             watches=told.watches if told else 0,
@@ -125,10 +131,14 @@ async def show_drift(
 def summarize_drift(connection: Connection, place: EnvironmentNames, bundle_sha256: str | None) -> DriftSummary | None:
     """Return how far an environment that runs a bundle is from it; None if nobody has said, or nobody looks."""
     found = find_drift(connection, place, bundle_sha256)
-    if found is None or not found.bundle_sha256:
+    if found is None or not _is_watched(found):
         return None
     since = None if found.since is None else iso_time(found.since)
     return DriftSummary(objects=found.objects, mode=DriftMode(found.mode), since=since)
+
+
+def _is_watched(found: Drift) -> bool:
+    return bool(found.bundle_sha256) and found.mode != DriftMode.OFF
 
 
 def _show_object(one: DriftedObject) -> DriftedObjectShown:

@@ -54,7 +54,7 @@ async def test_what_the_agent_reports_is_shown(tenant: Tenant) -> None:
     """The environment says how many and since when, its drift who changed what; before, nothing is known."""
     agent, bundle = await tenant.enrol(), config_maps()
     shown: Any = await tenant.ask("GET", f"{tenant.environment}/drift")
-    assert (shown["mode"], shown["deployment_id"], shown["objects"]) == (None, None, [])
+    assert (shown["mode"], shown["watched"], shown["deployment_id"], shown["objects"]) == (None, False, None, [])
     await asyncio.to_thread(upload, tenant.deployer, tenant.organization, bundle)
     made = await asyncio.to_thread(deploy, tenant.deployer, tenant.environment, bundle)
     async with agent.connect() as connection:
@@ -87,8 +87,10 @@ async def test_what_the_agent_reports_is_shown(tenant: Tenant) -> None:
         "application": "shop",
         "environment": "staging",
         "mode": "correct",
+        "watched": True,
         "deployment_id": made["id"],
         "bundle_sha256": bundle.sha256,
+        "drifted": 1,
         "total": 1,
         "watches": 4,
         "unseen": [{"group": "", "resource": "secrets", "namespace": "shop", "reason": "needs a rule"}],

@@ -1,6 +1,7 @@
 """`fairlead env`."""
 
 import json
+import re
 from collections.abc import Callable
 
 import httpx
@@ -38,8 +39,8 @@ def test_list_of_one_application_or_of_all(fairlead: Fairlead, relay: ScriptedRe
     relay.answer(f"GET {APPLICATIONS}/till/environments", {"items": [environment(name="live")]})
     assert fairlead("env", "list", "-o", "name").stdout == "shop/staging\ntill/live\n"
     assert fairlead("env", "list", "shop").stdout.splitlines() == [
-        "NAME           TYPE      CLUSTER   NAMESPACE   LATEST",
-        "shop/staging   staging   prod      shop        running",
+        "NAME           TYPE      CLUSTER   NAMESPACE   LATEST    DRIFT",
+        "shop/staging   staging   prod      shop        running   -",
     ]
 
 
@@ -47,6 +48,10 @@ def test_show(fairlead: Fairlead, relay: ScriptedRelay) -> None:
     """Also for programs, whole."""
     relay.answer(f"GET {ENVIRONMENT}", environment(current=deployment("succeeded")))
     assert "Namespace:" in fairlead("env", "show", "shop/staging").stdout
+    for objects, text in ((0, "none"), (1, "1 object"), (2, "2 objects")):
+        relay.change(f"GET {ENVIRONMENT}", environment(drift={"objects": objects, "mode": "report", "since": None}))
+        assert re.search(rf"^Drift: +{text}$", fairlead("env", "show", "shop/staging").stdout, re.MULTILINE)
+    relay.change(f"GET {ENVIRONMENT}", environment(current=deployment("succeeded")))
     shown = json.loads(fairlead("env", "show", "shop/staging", "-o", "json").stdout)
     assert shown["current"]["state"] == "succeeded"
 
