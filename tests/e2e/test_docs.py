@@ -242,6 +242,7 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
     seen = terminal.type_section(CLI, "See")
     assert "shop/staging: Healthy" in seen
     assert all(one in seen for one in (rolled_back, overlay, first))
+    assert "DRIFT" in terminal.type_section(CLI, "Drift")
     agent.kill()
     until("offline")
     terminal.type_section(CLI, "Supersede and cancel", exits=EXIT_CANCELLED)
@@ -256,7 +257,7 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
     until("revoked")
     assert "bakery" in terminal.type_section(CLI, "Any other call")
     terminal.type_section(CLI, "Approve a key", exits=EXIT_ERROR)  # nobody waits for it
-    typed = {"Log in", "Clusters, applications, environments", "Deploy", "Compare", "See", "In CI"}
+    typed = {"Log in", "Clusters, applications, environments", "Deploy", "Compare", "See", "Drift", "In CI"}
     typed |= {"Supersede and cancel", "Jobs, and trying again"}
     typed |= {
         "Labels",
