@@ -50,6 +50,7 @@ WITH_NODES = {
     "tests/e2e/test_charts.py",
     "tests/e2e/test_docs.py",
     "tests/e2e/test_engine_health.py",
+    "tests/e2e/test_engine_hooks.py",
 }
 """Files that share clusters with real nodes."""
 WITHOUT_CLUSTER = {"tests/e2e/test_demo.py", "tests/e2e/test_engine_api_server.py", "tests/e2e/test_rendering.py"}

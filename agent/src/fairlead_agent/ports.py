@@ -63,6 +63,22 @@ class OwnedObject(BaseModel):
     ref: ObjectRef
     uid: str = ""
     """UID of the object we wrote; empty while the write was only intended."""
+    hook: bool = False
+    """Whether it is a hook's: there for a moment of a deployment, and missed by nobody when it is gone."""
+
+
+class HookRun(BaseModel):
+    """How far one hook got at one moment of a deployment."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    action: Action
+    """What became of its object."""
+    uid: str = ""
+    """Of its object; empty if there is none."""
+    ended: bool = False
+    cause: str = ""
+    """Why it failed; empty if it did not."""
 
 
 class DeployPlan(BaseModel):
@@ -80,6 +96,12 @@ class DeployPlan(BaseModel):
     """One letter per object in the bundle's order: c created, m changed, r recreated, u unchanged."""
     prune: tuple[OwnedObject, ...] = ()
     """What the environment held and the bundle does not."""
+    run: str = ""
+    """Names this one try among all of the statement; empty if there are no hooks."""
+    occasion: str = ""
+    """What its hooks were told it is (apply.hooks.Occasion); empty if there are none."""
+    hooks: dict[str, HookRun] = Field(default_factory=dict)
+    """`MOMENT/PLACE` → the hook of that place in the bundle, once it was begun."""
 
 
 class CheckpointPort(Protocol):

@@ -1,8 +1,8 @@
 """
 What kustomize and Helm make of a folder: each is run if the developer has it, and no version of ours is brought along.
 
-Both only read and print here: nothing of Helm's releases and hooks, and no cluster. This module decides what to run and
-reads the answer; `programs` runs it.
+Both only read and print here: nothing of Helm's releases, and no cluster. Hooks are objects with annotations, which the
+agent reads. This module decides what to run and reads the answer; `programs` runs it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 from fairlead_cli.errors import ManifestInvalid, ProgramMissing
 from fairlead_cli.manifest_files import Text
 from fairlead_cli.programs import Written, find_program, kept_variables, run_program
-from fairlead_cli.yaml_documents import read_documents
 
 KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 """Source: kustomize, `konfig.RecognizedKustomizationFileNames`."""
@@ -25,8 +24,6 @@ PACKED_CHART = ".tgz"
 
 RENDER_SECONDS = 120.0
 """A kustomization may fetch bases from git; rendering itself takes under a second."""
-
-HOOK = "helm.sh/hook"
 
 _SOURCE = re.compile(r"^---\n# Source: (?P<file>.+)\n", re.MULTILINE)
 """What `helm template` writes before each object."""
@@ -84,14 +81,14 @@ def render_chart(
     chart: str, options: ChartOptions, variables: Mapping[str, str], most_bytes: int, say: Say
 ) -> Iterator[Text]:
     """
-    Yield what a Helm chart renders, with its CRDs, without its tests and hooks.
+    Yield what a Helm chart renders, with its CRDs and hooks, without its tests.
 
     Args:
         chart: Folder or packed chart, as the user wrote it.
         options: Release, namespace, values.
         variables: The command's environment variables.
         most_bytes: How much it may be.
-        say: Tells a person what the program remarked, and which hooks were left out.
+        say: Tells a person what the program remarked.
     Raises: ProgramMissing: helm is not there. ProgramFailed: it failed. ManifestInvalid: what it wrote is no text.
     """
     program = find_program(("helm",), variables)
@@ -104,15 +101,7 @@ def render_chart(
     argv = [program, "template", *flags, "--", options.release, _as_path(chart)]
     written = _run(argv, f"helm template {options.release} {chart}", variables, most_bytes)
     _repeat(written, say)
-    hooks: list[str] = []
-    for text in split_chart(_decoded(written.stdout, chart), chart):
-        named = hook_in(text)
-        if named:
-            hooks.append(named)
-        else:
-            yield text
-    if hooks:
-        say(f"{chart}: left out, for hooks are for 'helm install' to run: {', '.join(hooks)}")
+    yield from split_chart(_decoded(written.stdout, chart), chart)
 
 
 def split_chart(rendered: str, chart: str) -> Iterator[Text]:
@@ -131,18 +120,6 @@ def split_chart(rendered: str, chart: str) -> Iterator[Text]:
     for source, end in zip(sources, ends, strict=True):
         below = source["file"].partition("/")[2] or source["file"]
         yield Text(f"{chart.rstrip('/')}/{below}", rendered[source.end() : end], is_rendered=True)
-
-
-def hook_in(text: Text) -> str:
-    """Name the object of a text that is a Helm hook, with its moment; empty if it is none."""
-    if HOOK not in text.text:
-        return ""
-    for document, _ in read_documents(text.text, text.name):
-        metadata = document.get("metadata") if isinstance(document, dict) else None
-        annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
-        if isinstance(metadata, dict) and isinstance(annotations, dict) and annotations.get(HOOK):
-            return f"{document.get('kind')} {metadata.get('name')} ({annotations[HOOK]})"
-    return ""
 
 
 def _run(argv: list[str], shown: str, variables: Mapping[str, str], most_bytes: int) -> Written:

@@ -9,7 +9,6 @@ from fairlead_cli.manifest_files import Text
 from fairlead_cli.rendering import (
     ChartOptions,
     build_kustomization,
-    hook_in,
     is_chart,
     kustomization_in,
     render_chart,
@@ -77,16 +76,17 @@ def test_kustomizations_are_built_by_whichever_is_there(name: str, verb: str, ov
     assert said == ["deprecated"]
 
 
-def test_a_chart_is_rendered_with_values_and_without_hooks(chart: str) -> None:
-    """Each object by its template, the hooks named."""
+def test_a_chart_is_rendered_with_values_and_without_tests(chart: str) -> None:
+    """Each object by its template, hooks as well."""
     program(Path("bin", "helm"), f'echo "$@" > argv\ncat <<END\n{RENDERED}END')
     said: list[str] = []
     texts = list(render_chart(chart, OPTIONS, variables(), 10_000, said.append))
     assert [(text.name, text.text.count("kind:")) for text in texts] == [
         ("chart/crds/crd.yaml", 2),
         ("chart/templates/web.yaml", 1),
+        ("chart/charts/db/templates/job.yaml", 1),
     ]
-    assert said == ["chart: left out, for hooks are for 'helm install' to run: Job migrate (pre-upgrade)"]
+    assert said == []
     assert Path("argv").read_text().split() == [
         "template",
         *(
@@ -129,9 +129,3 @@ def test_what_is_no_text_is_refused(chart: str) -> None:
 def test_a_chart_that_renders_without_sources_is_one_text() -> None:
     """A template may render nothing, or a future helm may not say where from."""
     assert list(split_chart("kind: A\n", "c")) == [Text("c", "kind: A\n", is_rendered=True)]
-
-
-def test_only_objects_with_the_annotation_are_hooks() -> None:
-    """The word may be in a comment or a value."""
-    assert hook_in(Text("x", "# helm.sh/hook\nkind: A\n")) == ""
-    assert hook_in(Text("x", "metadata: {annotations: {helm.sh/hook: ''}}\n")) == ""

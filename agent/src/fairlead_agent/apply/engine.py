@@ -8,23 +8,25 @@ second attempt makes again. So a resumed run is simply the same run, with the sa
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, Protocol
+from typing import Literal
 
 from fairlead_agent.apply.findings import Finding, and_others, folded
 from fairlead_agent.apply.graph import Graph
+from fairlead_agent.apply.hook_runs import HookFailure, HookRuns, occasion_of
+from fairlead_agent.apply.hooks import BundleHooks, Moment, Occasion
 from fairlead_agent.apply.inventory import InventoryStore
 from fairlead_agent.apply.plan import plan_deployment
+from fairlead_agent.apply.planning import Planned
 from fairlead_agent.apply.preflight import Preflight, Proof
 from fairlead_agent.apply.prune import Pruner, prunable
 from fairlead_agent.apply.recovery import Recovered, load_or_recover
 from fairlead_agent.apply.wanted import WantedObjects
-from fairlead_agent.apply.writes import Writer
+from fairlead_agent.apply.writes import Writer, object_event, unbroken
 from fairlead_agent.errors import KubeError
 from fairlead_agent.health.targets import Target
 from fairlead_agent.health.wait import FAILURE_GRACE_SECONDS, HealthWait
@@ -44,11 +46,9 @@ from fairlead_shared.errors import ErrorCode
 from fairlead_shared.progress import Action, Outcome, Step, StepEvent
 
 _LETTERS = {Action.CREATED: "c", Action.CHANGED: "m", Action.RECREATED: "r", Action.UNCHANGED: "u"}
+_FAILURE_HOOK_SECONDS = 60.0
+"""How long hooks on failure may take together, at least: a deployment fails most often because its time is over."""
 _ACTIONS = {letter: action for action, letter in _LETTERS.items()}
-
-
-class _Stoppable(Protocol):
-    def stop(self) -> None: ...
 
 
 class _Failed(Exception):
@@ -114,6 +114,8 @@ class DeployEngine:
 
 @dataclass(frozen=True, slots=True)
 class _Proved:
+    preflight: Preflight
+    hooks: BundleHooks
     proof: Proof
     graph: Graph
     prune: tuple[OwnedObject, ...]
@@ -142,9 +144,9 @@ class _Deployment:
         self._report = report
         self._checkpoint = checkpoint
         self._wanted = WantedObjects(work)
-        self._preflight = Preflight(client, work, self._wanted)
         self._pruner = Pruner(client, work, report, clock)
         self._writer: Writer | None = None
+        self._hook_runs: HookRuns | None = None
         self._recovered = Recovered()
         self._step = Step.PREFLIGHT
 
@@ -152,16 +154,22 @@ class _Deployment:
         """Go through all stages. Raises: _Failed: one failed. KubeError: the API server is away."""
         saved = await self._checkpoint.load_plan()
         proved = await self._prove(saved)
+        self._hook_runs = self._ready_hooks(proved, saved)
         await self._begin(proved)
-        await self._apply(proved)
-        await self._wait(proved)
-        await self._prune(proved.prune)
+        try:
+            await self._apply(proved)
+            await self._wait(proved)
+            await self._prune(proved.prune)
+        except _Failed as failed:
+            raise await self._run_failure_hooks(failed) from None
 
     def counts(self) -> dict[Action, int]:
         """Return how many objects had which action."""
         counter: Counter[Action] = Counter(one.action for one in self._pruner.pruned)
         if self._writer is not None:
             counter.update(one.action for one in self._writer.written.values())
+        if self._hook_runs is not None:
+            counter.update(self._hook_runs.counts)
         return dict(counter)
 
     async def finish(self) -> None:
@@ -181,7 +189,10 @@ class _Deployment:
         self._step = Step.PREFLIGHT
         await self.report_step("started")
         inventory, self._recovered = await load_or_recover(self._client, self._inventory, self._work)
-        proof, graph = await self._preflight.run()
+        occasion = Occasion(saved.occasion) if saved and saved.occasion else occasion_of(self._work, inventory)
+        hooks = BundleHooks(self._wanted.hooks, occasion)
+        preflight = Preflight(self._client, self._work, self._wanted, hooks)
+        proof, graph = await preflight.run()
         leaving = prunable(inventory, self._wanted)
         known = {owned.ref.identity for owned in leaving}
         gone = tuple(owned for owned in (saved.prune if saved else ()) if owned.ref.identity not in known)
@@ -190,29 +201,56 @@ class _Deployment:
         await self._conclude(Step.PREFLIGHT, proof.findings)
         if saved is not None and saved.bundle_sha256 == self._work.bundle.sha256:
             _call_as_planned(proof, saved)
-        counted = Counter(planned.action for planned in proof.planned.values())
+        counted = Counter(planned.action for place, planned in proof.planned.items() if place not in hooks)
         told = [f"{count} {action}" for action, count in sorted(counted.items())]
+        if running := sum(hooks.runs(place) for place in hooks):
+            told.append(f"{running} hook{'s' if running > 1 else ''}")
         told += [f"{len(leaving)} to prune"] if leaving else []
         told += (
             [f"{len(proof.deferred)} not fully proved before their namespace or kind is there"]
             if proof.deferred
             else []
         )
-        told += [self._preflight.untried_pods] if self._preflight.untried_pods else []
+        told += [preflight.untried_pods] if preflight.untried_pods else []
         await self.report_step("finished", ", ".join(told) or "nothing to do")
-        return _Proved(proof, graph, (*leaving, *gone))
+        return _Proved(preflight, hooks, proof, graph, (*leaving, *gone))
+
+    def _ready_hooks(self, proved: _Proved, saved: DeployPlan | None) -> HookRuns | None:
+        """Return what runs the hooks, None if there are none; where an earlier process had begun, it goes on there."""
+        if not any(proved.hooks.runs(place) for place in proved.hooks):
+            return None
+        runs = HookRuns(
+            client=self._client,
+            store=self._inventory,
+            work=self._work,
+            wanted=self._wanted,
+            hooks=proved.hooks,
+            preflight=proved.preflight,
+            proof=proved.proof,
+            graph=proved.graph,
+            waiting=self._waiting,
+            report=self._report,
+            clock=self._clock,
+            save=partial(self._save_plan, proved),
+        )
+        if saved is not None and saved.run:
+            runs.run, runs.records, runs.is_resumed = saved.run, dict(saved.hooks), True
+        return runs
 
     async def _begin(self, proved: _Proved) -> None:
         """Save the plan, and list the bundle's objects in the inventory, before the first write."""
         planned = proved.proof.planned
         await self._save_plan(proved)
         # What is made again gets a UID that nobody knows yet; the old one must not stand for it.
-        recreated = {place for place, one in planned.items() if one.action is Action.RECREATED}
+        recreated = {
+            place for place, one in planned.items() if one.action is Action.RECREATED and place not in proved.hooks
+        }
         intended = [
             OwnedObject(ref=ref, uid="" if place in recreated else planned[place].uid)
             for place, ref in enumerate(self._wanted.refs)
+            if place not in proved.hooks
         ]
-        again = [intended[place] for place in recreated]
+        again = [OwnedObject(ref=self._wanted.refs[place]) for place in recreated]
         await self._inventory.change(
             self._work.environment,
             lambda inventory: (
@@ -223,19 +261,40 @@ class _Deployment:
 
     async def _save_plan(self, proved: _Proved) -> None:
         planned = proved.proof.planned
-        letters = "".join(_LETTERS[planned[place].action] for place in range(len(self._wanted)))
+        unplanned = Planned(Action.UNCHANGED, write=False)  # a hook that has no moment
+        letters = "".join(_LETTERS[planned.get(place, unplanned).action] for place in range(len(self._wanted)))
         plan = DeployPlan(bundle_sha256=self._work.bundle.sha256, actions=letters, prune=proved.prune)
+        if self._hook_runs is not None:
+            run, records = self._hook_runs.run, self._hook_runs.records
+            plan = plan.model_copy(update={"run": run, "occasion": proved.hooks.occasion.value, "hooks": records})
         await self._checkpoint.save_plan(plan)
 
     async def _apply(self, proved: _Proved) -> None:
         self._step = Step.APPLY
         await self.report_step("started")
         proof = proved.proof
+        for place in proved.hooks:
+            if not proved.hooks.runs(place):
+                await self._tell_left_out(place, proved.hooks)
         until_ready = partial(self._until_ready, proof.resources)
         writer = self._writer = Writer(
             self._client, self._wanted, proof.resources, until_ready, self._report, self._clock
         )
-        await self._unbroken(partial(self._write_all, writer, proved), writer, self._note_written)
+        everything = set(range(len(self._wanted))) - set(proved.hooks)
+        if proof.deferred:
+            founding = proved.graph.needed_for(proof.deferred) - proof.deferred - set(proved.hooks)
+            await unbroken(partial(self._found, founding, writer, proved), writer, self._note_written)
+            everything -= founding
+            if self._hook_runs is not None:
+                await self._hold_written(writer)
+        await self._run_hooks(Moment.BEFORE)
+        write = partial(writer.write, everything, proof.planned, proved.graph)
+        await unbroken(write, writer, self._note_written)
+        await self._hold_written(writer)
+        await self.report_step("finished")
+
+    async def _hold_written(self, writer: Writer) -> None:
+        """Go on only if everything was written, and what is awaited is ready. Raises: _Failed."""
         failed = [self._wanted.refs[at] for at, one in sorted(writer.written.items()) if one.action is Action.FAILED]
         if failed:
             first = writer.findings[0]
@@ -246,7 +305,33 @@ class _Deployment:
             cause = f"{next(iter(writer.unready.values()))}{and_others(len(writer.unready))}"
             await self.report_step("failed", cause)
             raise _Failed(Step.APPLY, ErrorCode.UNHEALTHY, cause)
-        await self.report_step("finished")
+
+    async def _tell_left_out(self, place: int, hooks: BundleHooks) -> None:
+        """Name a hook for which nothing is done."""
+        ref, note = self._wanted.refs[place], hooks.note(place)
+        await self._report(object_event(ref, Action.SKIPPED, self._clock(), note=note))
+
+    async def _run_hooks(self, moment: Moment) -> None:
+        """Run the hooks of a moment within the present step. Raises: _Failed: one failed."""
+        if self._hook_runs is not None:
+            failure = await self._hook_runs.run_all(moment, self._wait_seconds)
+            if failure is not None:
+                await self.report_step("failed", failure.cause)
+                raise _Failed(self._step, failure.code, failure.cause)
+
+    async def _run_failure_hooks(self, failed: _Failed) -> _Failed:
+        """Run what is to run on failure, however little time is left. Returns: The failure, with what these said."""
+        if self._hook_runs is None:
+            return failed
+        ends = time.monotonic() + max(self._wait_seconds(), _FAILURE_HOOK_SECONDS)
+        failure: HookFailure | None
+        try:
+            failure = await self._hook_runs.run_all(Moment.FAILURE, lambda: max(ends - time.monotonic(), 0.001))
+        except KubeError as error:
+            failure = HookFailure(error.code, f"the hooks that run on failure could not: {error}")
+        if failure is None:
+            return failed
+        return _Failed(failed.step, failed.code, f"{failed.cause}\nand {failure.cause}")
 
     async def _until_ready(self, resources: Sequence[Resource | None], place: int, uid: str) -> str:
         """Wait until one object is ready. Returns: Why it is not in time, or will not be; empty if it is."""
@@ -264,21 +349,17 @@ class _Deployment:
             self._wait_ends = now + self._work.wait_seconds
         return max(self._wait_ends - now, 0.001)
 
-    async def _write_all(self, writer: Writer, proved: _Proved) -> None:
-        """Write everything; if something was deferred, what it waits for comes first, then its proof."""
-        proof, everything = proved.proof, set(range(len(self._wanted)))
-        if proof.deferred:
-            founding = proved.graph.needed_for(proof.deferred) - proof.deferred
-            await writer.write(founding, proof.planned, proved.graph)
-            rest = everything - founding
-            await writer.hold_for({other for place in rest for other in proved.graph.awaits[place]} & founding)
-            if not writer.unready and not any(
-                one.action in {Action.FAILED, Action.SKIPPED} for one in writer.written.values()
-            ):
-                await self._conclude(Step.APPLY, await self._preflight.prove_deferred(proof))
-                await self._save_plan(proved)
-            everything -= founding
-        await writer.write(everything, proof.planned, proved.graph)
+    async def _found(self, founding: set[int], writer: Writer, proved: _Proved) -> None:
+        """Write what others are deferred for, and prove them, before any other write."""
+        proof = proved.proof
+        await writer.write(founding, proof.planned, proved.graph)
+        rest = set(range(len(self._wanted))) - founding
+        await writer.hold_for({other for place in rest for other in proved.graph.awaits[place]} & founding)
+        if not writer.unready and not any(
+            one.action in {Action.FAILED, Action.SKIPPED} for one in writer.written.values()
+        ):
+            await self._conclude(Step.APPLY, await proved.preflight.prove_deferred(proof))
+            await self._save_plan(proved)
 
     async def _note_written(self) -> None:
         """Fill the UIDs of what was written into the inventory."""
@@ -298,7 +379,7 @@ class _Deployment:
         targets = [
             Target(ref, resource, written[place].uid if place in written else "")
             for place, (ref, resource) in enumerate(zip(self._wanted.refs, proved.proof.resources, strict=True))
-            if resource is not None
+            if resource is not None and place not in proved.hooks
         ]
         unhealthy = await self._waiting.wait(targets, self._wait_seconds())
         if unhealthy:
@@ -308,40 +389,27 @@ class _Deployment:
         await self.report_step("finished")
 
     async def _prune(self, candidates: Sequence[OwnedObject]) -> None:
-        if not candidates:
+        has_hooks = self._hook_runs is not None and bool(self._hook_runs.hooks.groups(Moment.AFTER))
+        if not candidates and not has_hooks:
             return
         self._step = Step.PRUNE
         await self.report_step("started")
-        await self._unbroken(partial(self._pruner.prune, candidates), self._pruner, self._note_pruned)
+        if candidates:
+            await self._prune_all(candidates)
+        await self._run_hooks(Moment.AFTER)
+        await self.report_step("finished")
+
+    async def _prune_all(self, candidates: Sequence[OwnedObject]) -> None:
+        await unbroken(partial(self._pruner.prune, candidates), self._pruner, self._note_pruned)
         if self._pruner.findings:
             first = self._pruner.findings[0]
             cause = f"not everything could be pruned: {first.sentence}"
             await self.report_step("failed", cause)
             raise _Failed(Step.PRUNE, first.code, cause)
-        await self.report_step("finished")
 
     async def _note_pruned(self) -> None:
         gone = [one.owned for one in self._pruner.pruned if one.forget]
         await self._inventory.change(self._work.environment, lambda inventory: inventory.without(gone))
-
-    async def _unbroken(
-        self, write: Callable[[], Awaitable[None]], stoppable: _Stoppable, note: Callable[[], Awaitable[None]]
-    ) -> None:
-        """Do something that writes and note it in the inventory; when cancelled, end the writes under way first."""
-
-        async def do() -> None:
-            try:
-                await write()
-            finally:
-                await note()
-
-        task = asyncio.create_task(do())
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            stoppable.stop()
-            await asyncio.gather(task, return_exceptions=True)
-            raise
 
     async def _conclude(self, step: Step, found: Sequence[Finding]) -> None:
         """Report findings, a missing right once for all who need it. Raises: _Failed: one of them is an error."""

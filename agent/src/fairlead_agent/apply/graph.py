@@ -12,18 +12,28 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+from fairlead_agent.apply.hooks import FOUNDING, KEPT, Stage
 from fairlead_agent.apply.references import Identity, bound_service_accounts, dependencies, named_by
 from fairlead_agent.kube.resources import CRDS, resources_of_crd
 from fairlead_shared.objects import Manifest, ObjectRef
 
 WEBHOOK_GROUP = "admissionregistration.k8s.io"
+_KEPT = frozenset({KEPT})
 
 
 class Graph:
-    """Dependencies among the objects of one bundle, each known by its place in it."""
+    """
+    Dependencies among the objects of one bundle, each known by its place in it.
 
-    def __init__(self, manifests: Sequence[Manifest]) -> None:
+    Args:
+        manifests: The objects.
+        stages: When each hook runs, by its place. What is of another stage is no dependency but a namespace or kind:
+            either it was there before, or waiting for it would be in vain.
+    """
+
+    def __init__(self, manifests: Sequence[Manifest], stages: Mapping[int, frozenset[Stage]] | None = None) -> None:
         self._refs = [ObjectRef.of(manifest) for manifest in manifests]
+        self._stages = stages or {}
         places: dict[Identity, int] = {ref.identity: place for place, ref in enumerate(self._refs)}
         self.mistakes: list[tuple[int, str]] = []
         """Places of objects whose annotation is wrong, each with what is."""
@@ -31,6 +41,11 @@ class Graph:
         """For each object the places of what must be ready before it."""
         self.needs = _needs(manifests, self._refs, places, self.awaits)
         """For each object the places of what must be there before it, that which must be ready included."""
+        if self._stages:
+            self.needs = [
+                {other for other in needed if self._is_founding(other) or self._is_beside(place, other)}
+                for place, needed in enumerate(self.needs)
+            ]
         self.needed_by: list[list[int]] = [[] for _ in manifests]
         """For each object the places of what waits for it."""
         for place, needed in enumerate(self.needs):
@@ -67,13 +82,33 @@ class Graph:
                 syntax = "GROUP/namespaces/NAMESPACE/KIND/NAME, or GROUP/KIND/NAME"
                 self.mistakes.append((place, f"{named!r} names no object; write {syntax}"))
             elif named in places:
-                awaited.add(places[named])
+                awaited |= self._awaited_of(place, places[named])
             else:
                 group, kind, namespace, name = named
                 what = f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
                 of_group = f"group {group}" if group else "the core group"
                 self.mistakes.append((place, f"it waits for {what} of {of_group}, which is not among the objects"))
         return awaited
+
+    def _awaited_of(self, place: int, other: int) -> set[int]:
+        """Return what is to be awaited of an object that another names: nothing if it runs at an earlier stage."""
+        if self._is_beside(place, other):
+            return {other}
+        if self._is_founding(other):
+            return set()
+        mine, others = self._stages_of(place), self._stages_of(other)
+        if mine and not (others and min(others) < min(mine)):
+            self.mistakes.append((place, f"it waits for {self._refs[other]}, a hook that does not run before it"))
+        return set()
+
+    def _stages_of(self, place: int) -> frozenset[Stage]:
+        return self._stages.get(place, _KEPT)
+
+    def _is_beside(self, place: int, other: int) -> bool:
+        return not self._stages_of(place).isdisjoint(self._stages_of(other))
+
+    def _is_founding(self, place: int) -> bool:
+        return (self._refs[place].group, self._refs[place].kind) in FOUNDING
 
     def _walk(self, stuck: set[int]) -> list[int]:
         """Follow needs among objects that never became ready until one comes again."""

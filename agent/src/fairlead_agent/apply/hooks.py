@@ -9,7 +9,7 @@ already, a hook as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,7 +20,8 @@ HOOK_RUN = "fairlead.dev/hook-run"
 """Annotation that Fairlead puts on the Jobs and Pods of hooks: which run of which deployment made it."""
 RUNS = frozenset({("batch", "Job"), ("", "Pod")})
 """(group, kind) of what runs to its end: made anew for each deployment, and waited for. Others are applied as ever."""
-_FOUNDING = frozenset({(NAMESPACES.group, NAMESPACES.kind), (CRDS.group, CRDS.kind)})
+FOUNDING = frozenset({(NAMESPACES.group, NAMESPACES.kind), (CRDS.group, CRDS.kind)})
+"""(group, kind) of what others are made in, and what is therefore never a hook."""
 
 
 class Moment(StrEnum):
@@ -131,6 +132,80 @@ Source: https://helm.sh/docs/topics/charts_hooks/,
 """
 
 
+Stage = tuple[int, int]
+"""(place of a moment among all, weight), in order; what is no hook is in (1, 0)."""
+KEPT: Stage = (1, 0)
+_RANKS = {Moment.BEFORE: 0, Moment.AFTER: 2, Moment.FAILURE: 3}
+
+
+class BundleHooks:
+    """
+    The hooks of one bundle on one occasion.
+
+    Args:
+        hooks: Those of the bundle, by their place in it.
+        occasion: What kind of deployment it is.
+    """
+
+    def __init__(self, hooks: Mapping[int, Hook], occasion: Occasion) -> None:
+        self.occasion = occasion
+        self._hooks = hooks
+        self._moments = {place: hook.moments[occasion] for place, hook in hooks.items()}
+
+    def __contains__(self, place: object) -> bool:
+        """Whether the object of a place is a hook, or left out as one."""
+        return place in self._hooks
+
+    def __getitem__(self, place: int) -> Hook:
+        """Return what the object of a place says."""
+        return self._hooks[place]
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the places of all hooks."""
+        return iter(self._hooks)
+
+    def runs(self, place: int) -> bool:
+        """Tell whether a hook has a moment on this occasion."""
+        return bool(self._moments[place])
+
+    def is_idle(self, place: int) -> bool:
+        """Tell whether nothing is done with a hook in a deployment that goes well."""
+        return self._moments[place] <= {Moment.FAILURE}
+
+    def groups(self, moment: Moment) -> list[list[int]]:
+        """Return the places of the hooks of one moment, in groups that run one after the other."""
+        of_moment = [place for place in self._hooks if moment in self._moments[place]]
+        weights = sorted({self._hooks[place].weight for place in of_moment})
+        return [[place for place in of_moment if self._hooks[place].weight == weight] for weight in weights]
+
+    def stages(self) -> dict[int, frozenset[Stage]]:
+        """Return when each hook runs; at no time if it is left out."""
+        return {
+            place: frozenset((_RANKS[moment], self._hooks[place].weight) for moment in moments)
+            for place, moments in self._moments.items()
+        }
+
+    def note(self, place: int) -> str:
+        """Say in a few words what is done with a hook, or why nothing is."""
+        hook, moments = self._hooks[place], self._moments[place]
+        left_out = f"{', '.join(hook.left_out)} is nothing that Fairlead does" if hook.left_out else ""
+        if moments:
+            when = " and ".join(f"{'on ' if one is Moment.FAILURE else ''}{one}" for one in Moment if one in moments)
+            weight = f", weight {hook.weight}" if hook.weight else ""
+            return f"hook: runs {when}{weight}" + (f"; {left_out}" if left_out else "")
+        others = [one for one in Occasion if hook.moments[one]]
+        if not others:
+            return f"hook, left out: {left_out}"
+        return f"hook: runs only {' or '.join(_OCCASIONS[one] for one in others)}"
+
+
+_OCCASIONS = {
+    Occasion.FIRST: "in a first deployment",
+    Occasion.AGAIN: "when there was one before",
+    Occasion.ROLLBACK: "in a rollback",
+}
+
+
 def is_hook(manifest: Manifest) -> bool:
     """Tell whether an object is a hook, or one that is left out: not what an environment keeps, nor drifts from."""
     return hook_of(manifest) is not None
@@ -140,7 +215,7 @@ def hook_of(manifest: Manifest) -> Hook | None:
     """Return what an object's annotations say of hooks; None if it is an object like any other."""
     annotations = manifest["metadata"].get("annotations")
     ref = ObjectRef.of(manifest)
-    if not isinstance(annotations, Mapping) or (ref.group, ref.kind) in _FOUNDING:
+    if not isinstance(annotations, Mapping) or (ref.group, ref.kind) in FOUNDING:
         return None
     for dialect in _DIALECTS:
         words = _words(annotations.get(dialect.hook))

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import Counter
 
 from fairlead_agent.apply.findings import and_others, folded
+from fairlead_agent.apply.hook_runs import occasion_of
+from fairlead_agent.apply.hooks import BundleHooks
 from fairlead_agent.apply.inventory import InventoryStore
 from fairlead_agent.apply.planning import Planned
 from fairlead_agent.apply.preflight import Preflight, Proof
@@ -52,7 +54,8 @@ async def _plan(
     """Return the result, and what there is to say of the whole."""
     wanted = WantedObjects(work)
     held, recovered = await load_or_recover(client, inventory, work)
-    preflight = Preflight(client, work, wanted, tells_fields=True)
+    hooks = BundleHooks(wanted.hooks, occasion_of(work, held))
+    preflight = Preflight(client, work, wanted, hooks, tells_fields=True)
     proof, _ = await preflight.run()
     pruner = Pruner(client, work, report, clock)
     against = [*proof.findings, *recovered.findings, *await pruner.check(prunable(held, wanted), len(held.objects))]
@@ -60,7 +63,13 @@ async def _plan(
     for finding in findings:
         await report(finding.event(clock()))
     counts: Counter[Action] = Counter()
-    told = [_told(wanted.refs[place], planned, proof, place) for place, planned in sorted(proof.planned.items())]
+    idle = [place for place in hooks if hooks.is_idle(place)]
+    told = [
+        _told(wanted.refs[place], planned, proof, place)
+        for place, planned in sorted(proof.planned.items())
+        if place not in idle
+    ]
+    told += [(wanted.refs[place], Planned(Action.SKIPPED, write=False), hooks.note(place)) for place in idle]
     told += [(one.owned.ref, Planned(one.action, write=True), one.detail) for one in pruner.foreseen]
     for ref, planned, detail in told:
         counts[planned.action] += 1
@@ -83,6 +92,8 @@ async def _plan(
 
 
 def _told(ref: ObjectRef, planned: Planned, proof: Proof, place: int) -> tuple[ObjectRef, Planned, str]:
+    if planned.note:
+        return ref, planned, planned.note
     if place in proof.deferred:
         return ref, planned, _DEFERRED
     if planned.taken_from is not None:

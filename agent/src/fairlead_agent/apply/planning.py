@@ -7,6 +7,7 @@ and what all of them need is preflight's. Writes nothing.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,8 +18,8 @@ from fairlead_agent.apply.ignored import left_to_others
 from fairlead_agent.apply.live import Live, LiveObjects, digest_of, live_of
 from fairlead_agent.apply.makers import Maker, is_manager_of, managers_of
 from fairlead_agent.apply.ownership import judge
-from fairlead_agent.apply.recreation import is_immutable_alone, judge_recreation
-from fairlead_agent.errors import FieldConflict, InvalidObject, StaleFields
+from fairlead_agent.apply.recreation import is_immutable_alone, judge_recreation, under_another_name
+from fairlead_agent.errors import Conflict, FieldConflict, InvalidObject, NotFound, StaleFields
 from fairlead_agent.kube.client import Applied, KubeClient
 from fairlead_agent.kube.resources import Resource
 from fairlead_agent.ports import DeployWork
@@ -43,6 +44,8 @@ class Planned:
     fields: tuple[FieldChange, ...] = ()
     """What would differ from the live object; only where that was asked for."""
     fields_left_out: int = 0
+    note: str = ""
+    """What else there is to say, such as that it is a hook."""
 
 
 _CREATED = Planned(Action.CREATED, write=True)
@@ -96,6 +99,29 @@ class ObjectPlanner:
             return manifest
         maker = judge(live, ref, self._work)
         return left_to_others(manifest, live, ignored, managers_of(maker) if isinstance(maker, Maker) else ())
+
+    async def plan_run(
+        self, resource: Resource, ref: ObjectRef, manifest: Mapping[str, Any]
+    ) -> tuple[Planned | None, list[Finding]]:
+        """
+        Dry-run a Job or pod that runs to its end, and is made anew in place of the one that ran before.
+
+        Returns: As `plan`.
+        Raises: KubeError: what the API server has against it, or against deleting the one before.
+        """
+        live = await self._client.find(resource, ref.namespace, ref.name)
+        planned, probe = _CREATED, manifest
+        if live is not None:
+            verdict = judge(live, ref, self._work)
+            if isinstance(verdict, Finding):
+                return None, [verdict]
+            uid = live["metadata"]["uid"]
+            planned = Planned(Action.RECREATED, write=True, uid=uid, taken_from=verdict)
+            probe = under_another_name(manifest)
+            with contextlib.suppress(NotFound, Conflict):
+                await self._client.delete(resource, ref.namespace, ref.name, uid=uid, dry_run=True)
+        applied = await self._client.apply(resource, probe, dry_run=True)
+        return planned, [Finding(ErrorCode.WARNING, text, ref, severity="warning") for text in applied.warnings]
 
     async def _plan_change(
         self, applied: Applied, resource: Resource, ref: ObjectRef

@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from fairlead_agent.apply.findings import Finding, Severity, findings_of
 from fairlead_agent.apply.graph import Graph
+from fairlead_agent.apply.hook_proof import misread, too_early, unreadable_logs
+from fairlead_agent.apply.hooks import RUNS, BundleHooks
 from fairlead_agent.apply.live import LiveObjects
 from fairlead_agent.apply.planning import ObjectPlanner, Planned
 from fairlead_agent.apply.pod_probe import PodProbe
@@ -68,15 +70,23 @@ class Preflight:
         client: The API server.
         work: The deployment.
         wanted: Its objects.
+        hooks: Which of them are hooks.
         tells_fields: Whether the proof says which fields change.
     """
 
     def __init__(
-        self, client: KubeClient, work: DeployWork, wanted: WantedObjects, *, tells_fields: bool = False
+        self,
+        client: KubeClient,
+        work: DeployWork,
+        wanted: WantedObjects,
+        hooks: BundleHooks,
+        *,
+        tells_fields: bool = False,
     ) -> None:
         self._client = client
         self._work = work
         self._wanted = wanted
+        self._hooks = hooks
         self._tells_fields = tells_fields
         self._live = LiveObjects(client, work.environment.owner)
         self._planner = ObjectPlanner(client, work, self._live, tells_fields=tells_fields)
@@ -93,9 +103,11 @@ class Preflight:
         proof = Proof([None] * len(wanted))
         served = await self._served()
         for place in range(len(wanted)):
-            self._place(place, served, proof)
-        graph = Graph(wanted)
+            if place not in self._hooks or self._hooks.runs(place):
+                self._place(place, served, proof)
+        graph = Graph(wanted, self._hooks.stages())
         proof.findings += _misordered(graph, wanted)
+        proof.findings += misread(self._hooks, wanted)
         known = [place for place, resource in enumerate(proof.resources) if resource is not None]
         founding = [place for place in known if proof.resources[place] in (NAMESPACES, CRDS)]
         await self._each(founding, lambda place: self._dry_run(place, proof))
@@ -114,11 +126,14 @@ class Preflight:
         )
         await self._each(rest, lambda place: self._dry_run(place, proof))
         for place in proof.deferred:
-            proof.planned[place] = Planned(Action.CREATED, write=True)
+            note = self._hooks.note(place) if place in self._hooks else ""
+            proof.planned[place] = Planned(Action.CREATED, write=True, note=note)
         if self._tells_fields:
             await self._foresee(proof, new_namespaces)
         await self._check_watches((place for place in known if place not in proof.deferred), proof)
         proof.findings += await self._pods.run(rest, proof.planned)
+        proof.findings += too_early(self._hooks, wanted, proof.planned)
+        proof.findings += await unreadable_logs(self._client, self._hooks, wanted)
         return proof, graph
 
     async def _foresee(self, proof: Proof, new_namespaces: set[str]) -> None:
@@ -146,6 +161,17 @@ class Preflight:
             return ""
         namespaces = ", ".join(sorted(self._pods.untried))
         return f'no pods tried in {namespaces}: needs {{apiGroups: [""], resources: [pods], verbs: [create]}}'
+
+    async def prove_hook(self, place: int, proof: Proof) -> tuple[Planned | None, list[Finding]]:
+        """
+        Dry-run a hook again, whose moment has come: what it was proved against may be long ago.
+
+        Returns: What will become of it, None if it cannot be written; and what there is to report.
+        Raises: KubeError: only temporary ones.
+        """
+        now = Proof(proof.resources)
+        await self._dry_run(place, now)
+        return now.planned.get(place), now.findings
 
     async def prove_deferred(self, proof: Proof) -> list[Finding]:
         """
@@ -223,7 +249,9 @@ class Preflight:
             proof.findings.append(Finding(ErrorCode.SEAL, str(error), ref, remedy="seal it again to the current key"))
             return
         try:
-            planned, findings = await self._planner.plan(resource, ref, manifest)
+            is_run = place in self._hooks and (ref.group, ref.kind) in RUNS
+            plan = self._planner.plan_run if is_run else self._planner.plan
+            planned, findings = await plan(resource, ref, manifest)
         except KubeError as error:
             if error.temporary:
                 raise
@@ -231,7 +259,8 @@ class Preflight:
         else:
             proof.findings += findings
             if planned is not None:
-                proof.planned[place] = planned
+                note = self._hooks.note(place) if place in self._hooks else ""
+                proof.planned[place] = replace(planned, note=note)
 
     async def _check_watches(self, places: Iterable[int], proof: Proof) -> None:
         """Prove that health can be watched later: without the right, waiting would find out after the writes."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairlead_agent.apply.findings import Finding
+from fairlead_agent.apply.hooks import is_hook
 from fairlead_agent.apply.inventory import OWNER_LABEL, Inventory, InventoryStore
 from fairlead_agent.errors import MissingRight
 from fairlead_agent.kube.client import FIELD_MANAGER, KubeClient
@@ -104,8 +105,14 @@ async def _look(
                     break
     except MissingRight as error:
         return _unseen(error)
+    # What a list tells of an object is without its kind.
+    kind = {"apiVersion": resource.api_version, "kind": resource.kind}
     return [
-        OwnedObject(ref=resource.ref(live), uid=live["metadata"]["uid"])
+        OwnedObject(
+            ref=resource.ref(live),
+            uid=live["metadata"]["uid"],
+            hook=is_hook({**kind, "metadata": live["metadata"]}),
+        )
         for live in found
         if live["metadata"]["name"].startswith(name.removesuffix("*")) and _is_made(live["metadata"], owner)
     ]

@@ -41,16 +41,20 @@ _LOSSES: Mapping[tuple[str, str], str] = {
 _LOSS = "it does not exist for a moment, and what its controller keeps for it may go with it"
 
 
+def under_another_name(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest under a name that nothing has, to be dry-run as a new object."""
+    metadata = manifest["metadata"]
+    return {**manifest, "metadata": {**metadata, "name": metadata["name"][:_NAME_CHARACTERS] + _PROBE_SUFFIX}}
+
+
 async def is_immutable_alone(client: KubeClient, resource: Resource, manifest: Mapping[str, Any]) -> bool:
     """
     Tell whether a manifest that was refused as a change would be accepted as a new object.
 
     Raises: KubeError: temporary ones.
     """
-    metadata = manifest["metadata"]
-    probe = {**manifest, "metadata": {**metadata, "name": metadata["name"][:_NAME_CHARACTERS] + _PROBE_SUFFIX}}
     try:
-        await client.create(resource, probe, dry_run=True)
+        await client.create(resource, under_another_name(manifest), dry_run=True)
     except KubeError as error:
         if error.temporary:
             raise

@@ -8,13 +8,16 @@ bundle. Plaintext of Secrets lives only in the manifest handed out.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
+from fairlead_agent.apply.hooks import Hook, hook_of
 from fairlead_agent.apply.inventory import ENVIRONMENT_ANNOTATION, OWNER_LABEL
 from fairlead_agent.kube.resources import Resource
 from fairlead_agent.ports import DeployWork
+from fairlead_shared.errors import SealInvalid
 from fairlead_shared.objects import ObjectRef
 
 _SERVER_FIELDS = frozenset(
@@ -29,8 +32,16 @@ class WantedObjects(Sequence[dict[str, Any]]):
     def __init__(self, work: DeployWork) -> None:
         self._lines = work.bundle.content.split(b"\n")[1:-1]
         self._work = work
-        self.refs = [ObjectRef.of(json.loads(line)) for line in self._lines]
+        self._annotations: dict[int, dict[str, str]] = {}
+        self.refs: list[ObjectRef] = []
         """Of each object; the namespace is settled by `settle`."""
+        self.hooks: dict[int, Hook] = {}
+        """The objects that are hooks, by their place."""
+        for place, line in enumerate(self._lines):
+            manifest = json.loads(line)
+            self.refs.append(ObjectRef.of(manifest))
+            if (hook := hook_of(manifest)) is not None:
+                self.hooks[place] = hook
 
     @property
     def owner(self) -> str:
@@ -68,6 +79,18 @@ class WantedObjects(Sequence[dict[str, Any]]):
         if namespace != ref.namespace:
             self.refs[place] = ref.model_copy(update={"namespace": namespace})
 
+    def annotate(self, place: int, name: str, value: str) -> None:
+        """Have an object carry one more annotation when it is written."""
+        self._annotations[place] = {name: value}
+
+    def secret_values(self) -> Iterator[str]:
+        """Yield the values of all Secrets of the bundle that this agent can open, as text."""
+        for place, ref in enumerate(self.refs):
+            if (ref.group, ref.kind) == ("", "Secret"):
+                with contextlib.suppress(SealInvalid):
+                    for value in (self.prepared(place).get("data") or {}).values():
+                        yield base64.b64decode(value).decode(errors="replace")
+
     def may_force(self, place: int) -> bool:
         """Tell whether an object's fields may be taken over from other field managers."""
         return self._work.policy.may_force(self.refs[place])
@@ -93,6 +116,7 @@ class WantedObjects(Sequence[dict[str, Any]]):
         metadata["annotations"] = {
             **(metadata.get("annotations") or {}),
             ENVIRONMENT_ANNOTATION: str(environment),
+            **self._annotations.get(place, {}),
         }
         manifest["metadata"] = metadata
         if (ref.group, ref.kind) == ("", "Secret") and "sealedData" in manifest:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from fairlead_agent.apply.findings import Finding, findings_of
 from fairlead_agent.apply.graph import Graph
+from fairlead_agent.apply.hooks import RUNS
 from fairlead_agent.apply.ignored import left_to_others
 from fairlead_agent.apply.inventory import OWNER_LABEL
 from fairlead_agent.apply.makers import Maker
@@ -27,6 +28,7 @@ from fairlead_agent.kube.condition import until, until_gone
 from fairlead_agent.kube.resources import CRDS, Resource
 from fairlead_agent.ports import Clock, Report
 from fairlead_shared.errors import ErrorCode, SealInvalid
+from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import Action, ObjectEvent
 
 _WORKERS = 16
@@ -95,6 +97,43 @@ class _Queue:
                 self._left[waiting] -= 1
                 if self._left[waiting] == 0:
                     self._ready.put_nowait(waiting)
+
+
+class _Stoppable(Protocol):
+    def stop(self) -> None: ...
+
+
+async def unbroken(
+    writing: Callable[[], Awaitable[None]], stoppable: _Stoppable, note: Callable[[], Awaitable[None]]
+) -> None:
+    """
+    Do something that writes and note it; when cancelled, end the writes under way first.
+
+    Args:
+        writing: What writes.
+        stoppable: What it is told to begin no further write by.
+        note: Notes what was written, whatever becomes of the rest.
+    """
+
+    async def do() -> None:
+        try:
+            await writing()
+        finally:
+            await note()
+
+    task = asyncio.create_task(do())
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        stoppable.stop()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
+def object_event(ref: ObjectRef, action: Action, at: float, *, note: str = "", detail: str = "") -> ObjectEvent:
+    """Return the event of what became of one object; one that has a note may come once with each."""
+    key = f"object/{ref}/{action}" + (f"/{note}" if note else "")
+    return ObjectEvent(key=key, at=at, object=ref, action=action, detail=(detail or note)[:4000])
 
 
 UntilReady = Callable[[int, str], Awaitable[str]]
@@ -191,10 +230,7 @@ class Writer:
             written, detail = await self._apply(place, planned)
         self.written[place] = written
         ref = self._wanted.refs[place]
-        key = f"object/{ref}/{written.action}"
-        await self._report(
-            ObjectEvent(key=key, at=self._clock(), object=ref, action=written.action, detail=detail[:4000])
-        )
+        await self._report(object_event(ref, written.action, self._clock(), note=planned.note, detail=detail))
 
     async def _await(self, place: int) -> None:
         written = self.written.get(place)
@@ -254,7 +290,13 @@ class Writer:
                 return  # made again already, by an earlier attempt of this very job
             try:
                 await self._client.delete(
-                    resource, ref.namespace, ref.name, uid=uid, resource_version=metadata["resourceVersion"]
+                    resource,
+                    ref.namespace,
+                    ref.name,
+                    uid=uid,
+                    resource_version=metadata["resourceVersion"],
+                    # Its pods must not work beside those of its successor.
+                    foreground=(ref.group, ref.kind) in RUNS,
                 )
                 await until_gone(self._client, resource, live, seconds=_GONE_SECONDS)
             except NotFound:
@@ -340,4 +382,5 @@ class Writer:
 
 
 def _told(planned: Planned) -> str:
-    return f"taken over from {planned.taken_from}" if planned.taken_from is not None else ""
+    taken = f"taken over from {planned.taken_from}" if planned.taken_from is not None else ""
+    return "; ".join(said for said in (planned.note, taken) if said)

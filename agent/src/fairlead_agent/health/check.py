@@ -23,13 +23,14 @@ class HealthCheck:
 
     async def check(self, environment: EnvironmentKey) -> list[HealthEvent]:
         """
-        Return the health of each object the environment owns, in the inventory's order; empty if it owns nothing.
+        Return the health of each object the environment keeps, in the inventory's order; empty if it keeps nothing.
 
         Raises: KubeError: the API server is away. What may not be seen is Unknown, with the missing rule.
         """
         verdicts: dict[ObjectRef, Verdict] = {}
         targets: list[Target] = []
-        refs = [owned.ref for owned in (await self._inventory.load(environment)).objects]
+        owned = (await self._inventory.load(environment)).objects
+        refs = [one.ref for one in owned if not one.hook]
         for ref in refs:
             try:
                 targets.append(Target(ref, await self._client.resolve(ref.api_version, ref.kind)))

@@ -13,7 +13,7 @@ from typing import Any
 
 from fairlead_agent.errors import KubeError, MissingRight
 from fairlead_agent.health.pods import JOB_FAILURES, Event, Pod, event_of, newest, pod_of, verdict_of_pod
-from fairlead_agent.health.rules import verdict_of
+from fairlead_agent.health.rules import has_ended, verdict_of
 from fairlead_agent.health.targets import Source, Target, is_watched, is_workload
 from fairlead_agent.health.verdict import HEALTHY, Verdict, projected
 from fairlead_agent.kube.client import KubeClient
@@ -84,6 +84,13 @@ class Observer:
         return {target: self._verdict(target, evidence, now) for target in self.targets}
 
     def _verdict(self, target: Target, evidence: _Evidence, now: float) -> Verdict:
+        verdict = self._judged(target, evidence, now)
+        kept = self._kinds[target.source].objects.get((target.ref.namespace, target.ref.name))
+        if not target.is_run or kept is None or not verdict.satisfies or has_ended(kept):
+            return verdict
+        return Verdict(HealthStatus.PROGRESSING, verdict.cause or "it runs")
+
+    def _judged(self, target: Target, evidence: _Evidence, now: float) -> Verdict:
         ref, resource = target.ref, target.resource
         watch = self._kinds[target.source]
         if watch.denied is not None:

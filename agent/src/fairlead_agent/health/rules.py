@@ -38,6 +38,11 @@ def verdict_of(group: str, kind: str, kept: Mapping[str, Any]) -> Verdict:
     return RULES.get((group, kind), _custom)(kept)
 
 
+def has_ended(kept: Mapping[str, Any]) -> bool:
+    """Tell whether a Job, or a pod, projected, ended well."""
+    return _condition(kept, "Complete").get("status") == "True" or kept["status"].get("phase") == "Succeeded"
+
+
 def _deployment(kept: Mapping[str, Any]) -> Verdict:
     spec, status = kept["spec"], kept["status"]
     if not _is_observed(kept):

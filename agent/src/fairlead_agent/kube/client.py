@@ -18,7 +18,7 @@ from fairlead_agent.errors import NotFound
 from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.discovery import Discovery
 from fairlead_agent.kube.gate import WriteGate
-from fairlead_agent.kube.resources import ACCESS_REVIEWS, RULES_REVIEWS, Resource, Right
+from fairlead_agent.kube.resources import ACCESS_REVIEWS, PODS, RULES_REVIEWS, Resource, Right
 from fairlead_agent.kube.transport import PATIENCE_SECONDS, Observe, SocketFactory, Transport
 
 FIELD_MANAGER = "fairlead"
@@ -266,9 +266,10 @@ class KubeClient:
         uid: str = "",
         resource_version: str = "",
         dry_run: bool = False,
+        foreground: bool = False,
     ) -> dict[str, Any]:
         """
-        Delete one object, its dependants in the background.
+        Delete one object, its dependants after it.
 
         Args:
             resource: Where its kind is served.
@@ -277,11 +278,13 @@ class KubeClient:
             uid: Only the object with this UID.
             resource_version: Only the object as it was read.
             dry_run: Run everything but the write.
+            foreground: Its dependants go first, and it stays until they are gone.
         Returns: The object as it is after that if finalizers keep it, else a Status.
         Raises: NotFound: it is gone. Conflict: it is not the one meant, or changed.
         """
         preconditions = {"uid": uid, "resourceVersion": resource_version}
-        options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        propagation = "Foreground" if foreground else "Background"
+        options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
         if chosen := {field: value for field, value in preconditions.items() if value}:
             options["preconditions"] = chosen
         if dry_run:
@@ -295,6 +298,26 @@ class KubeClient:
             body=options,
         )
         return answer.content
+
+    async def log(
+        self, namespace: str, pod: str, container: str, *, lines: int, most_bytes: int, previous: bool = False
+    ) -> str:
+        """
+        Return the end of a container's log.
+
+        Args:
+            namespace: Of the pod.
+            pod: Its name.
+            container: Its container's.
+            lines: At most so many, the last ones.
+            most_bytes: At most so much of these, from their beginning.
+            previous: Of the run before the container was restarted.
+        Raises: MissingRight, NotFound. InvalidObject: it has none, or not yet.
+        """
+        query = {"container": container, "tailLines": str(lines), "limitBytes": str(most_bytes)}
+        if previous:
+            query["previous"] = "true"
+        return await self.transport.text(PODS.path(namespace, pod) + "/log", what=f"log of {pod}", query=query)
 
     async def may(self, right: Right) -> bool:
         """

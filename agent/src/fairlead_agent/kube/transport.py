@@ -199,6 +199,33 @@ class Transport:
         Returns: The answer, of a status 2xx.
         Raises: KubeError: every other answer; Unreachable or Throttled once the patience is used up.
         """
+        status, answer, warnings = await self._exchange(method, path, what, query, body, content_type, accept)
+        return Answer(status, _object_of(answer, what), warnings)
+
+    async def text(self, path: str, *, what: str, query: Mapping[str, str]) -> str:
+        """
+        Read what is no JSON, such as a log; bytes that are no UTF-8 are replaced.
+
+        Args:
+            path: Path below the server's URL.
+            what: What is asked for, for errors.
+            query: Query parameters; they bound the answer.
+        Raises: KubeError: as `request`.
+        """
+        _, answer, _ = await self._exchange("GET", path, what, query, None, "", "*/*")
+        return answer.decode(errors="replace")
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        what: str,
+        query: Mapping[str, str] | None,
+        body: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
+        content_type: str,
+        accept: str,
+    ) -> tuple[int, bytes, tuple[str, ...]]:
+        """Send one request until it is answered: status 2xx, body and warnings."""
         content = None if body is None else json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
         headers = {"Accept": accept} if content is None else {"Accept": accept, "Content-Type": content_type}
         gate = None if method == "GET" or (query and "dryRun" in query) else self._gate
@@ -220,7 +247,7 @@ class Transport:
             else:
                 self._note(method, status, began)
                 if status < HTTPStatus.BAD_REQUEST:
-                    return Answer(status, _object_of(answer, what), warnings)
+                    return status, answer, warnings
                 trouble = error_of(status, answer, what, retry_after)
                 if await self._is_doubtful(status, doubts):
                     continue

@@ -236,3 +236,52 @@ def test_what_is_awaited_is_deleted_after_what_awaits_it() -> None:
     ]
     circle = {operator.identity: [service.identity], service.identity: [operator.identity]}
     assert sorted(ref.kind for wave in deletion_waves(refs, circle) for ref in wave) == sorted(kinds)
+
+
+BEFORE, AFTER = frozenset({(0, 0)}), frozenset({(2, 0)})
+"""Stages of hooks."""
+
+
+def test_hooks_wait_only_for_their_own_stage_and_what_they_are_in() -> None:
+    """What runs earlier is there, and what comes later cannot be waited for."""
+    names = [{"configMapRef": {"name": "a"}}, {"configMapRef": {"name": "b"}}, {"configMapRef": {"name": "c"}}]
+    manifests = [
+        workload(containers=[{"envFrom": names}]),
+        manifest("ConfigMap", "a"),
+        manifest("ConfigMap", "b"),
+        manifest("ConfigMap", "c"),
+        manifest("Namespace", "shop", ""),
+    ]
+    graph = Graph(manifests, {0: BEFORE, 1: BEFORE, 2: frozenset({(0, -5)})})
+    assert graph.needs[0] == {1, 4}
+    assert graph.cycle() == []
+    kept = Graph(manifests, {1: BEFORE, 2: AFTER, 3: frozenset()})
+    assert kept.needs[0] == {4}
+
+
+@pytest.mark.parametrize(
+    ("stages", "awaits", "is_mistake"),
+    [
+        ({1: BEFORE}, set(), False),
+        ({0: AFTER}, set(), False),
+        ({0: BEFORE, 1: BEFORE}, {1}, False),
+        ({0: AFTER, 1: BEFORE}, set(), False),
+        ({1: AFTER}, set(), True),
+        ({0: BEFORE}, set(), True),
+        ({1: frozenset()}, set(), True),
+        ({0: frozenset()}, set(), False),
+    ],
+)
+def test_an_annotation_may_name_what_runs_no_later(
+    stages: dict[int, frozenset[tuple[int, int]]], awaits: set[int], *, is_mistake: bool
+) -> None:
+    """A hook of an earlier stage has ended by then; one of a later stage, or that is left out, never would have."""
+    graph = Graph([depending("ConfigMap", "late", "/namespaces/shop/ConfigMap/a"), manifest("ConfigMap", "a")], stages)
+    assert graph.awaits[0] == awaits
+    assert [place for place, _ in graph.mistakes] == ([0] if is_mistake else [])
+
+
+def test_a_hook_may_await_the_namespace_of_its_bundle() -> None:
+    """Namespaces are no hooks, and there before any."""
+    hook = depending("ConfigMap", "late", "/Namespace/shop")
+    assert Graph([hook, manifest("Namespace", "shop", "")], {0: BEFORE}).mistakes == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fairlead_agent.apply.hooks import Ending, Moment, Occasion, hook_of, is_hook
+from fairlead_agent.apply.hooks import KEPT, BundleHooks, Ending, Hook, Moment, Occasion, hook_of, is_hook
 
 BEFORE, AFTER, FAILURE = Moment.BEFORE, Moment.AFTER, Moment.FAILURE
 ARGO, HELM, OWN = "argocd.argoproj.io/", "helm.sh/", "fairlead.dev/"
@@ -133,3 +133,61 @@ def test_what_cannot_be_read_is_a_mistake(annotations: dict[str, str], field: st
     [(where, what)] = hook.mistakes
     assert where == field
     assert says in what
+
+
+def hooks(occasion: Occasion, *annotations: dict[str, str]) -> BundleHooks:
+    """Return the hooks of a bundle of annotated Jobs."""
+    found: dict[int, Hook] = {}
+    for place, one in enumerate(annotations):
+        if (hook := hook_of(annotated(one))) is not None:
+            found[place] = hook
+    return BundleHooks(found, occasion)
+
+
+def test_groups_run_by_weight() -> None:
+    """The least first; those of other moments, of other occasions, and what is no hook are in none."""
+    bundle = hooks(
+        Occasion.AGAIN,
+        {f"{OWN}hook": "before"},
+        {f"{HELM}hook": "pre-upgrade", f"{HELM}hook-weight": "-5"},
+        {},
+        {f"{HELM}hook": "pre-install", f"{HELM}hook-weight": "-9"},
+        {f"{ARGO}hook": "PreSync,PostSync", f"{ARGO}sync-wave": "0"},
+        {f"{OWN}hook": "failure"},
+    )
+    assert bundle.groups(BEFORE) == [[1], [0, 4]]
+    assert bundle.groups(AFTER) == [[4]]
+    assert bundle.groups(FAILURE) == [[5]]
+    assert [place for place in range(6) if place in bundle] == [0, 1, 3, 4, 5]
+    assert [place for place in bundle if bundle.is_idle(place)] == [3, 5]
+    assert [place for place in bundle if not bundle.runs(place)] == [3]
+
+
+def test_stages_order_hooks_around_what_is_kept() -> None:
+    """Before it, after it, and last what runs on failure; what does not run has no stage."""
+    bundle = hooks(
+        Occasion.FIRST,
+        {f"{OWN}hook": "before", f"{OWN}hook-weight": "9"},
+        {f"{OWN}hook": "after", f"{OWN}hook-weight": "-9"},
+        {f"{OWN}hook": "failure"},
+        {f"{HELM}hook": "test"},
+    )
+    stages = bundle.stages()
+    assert min(stages[0]) < KEPT < min(stages[1]) < min(stages[2])
+    assert stages[3] == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("annotations", "note"),
+    [
+        ({f"{OWN}hook": "before"}, "hook: runs before"),
+        ({f"{OWN}hook": "failure,after", f"{OWN}hook-weight": "3"}, "hook: runs after and on failure, weight 3"),
+        ({f"{HELM}hook": "pre-upgrade,test"}, "hook: runs before; test is nothing that Fairlead does"),
+        ({f"{HELM}hook": "pre-install"}, "hook: runs only in a first deployment"),
+        ({f"{HELM}hook": "post-install,post-rollback"}, "hook: runs only in a first deployment or in a rollback"),
+        ({f"{HELM}hook": "test"}, "hook, left out: test is nothing that Fairlead does"),
+    ],
+)
+def test_what_is_done_with_a_hook_is_said(annotations: dict[str, str], note: str) -> None:
+    """Or why nothing is."""
+    assert hooks(Occasion.AGAIN, annotations).note(0) == note

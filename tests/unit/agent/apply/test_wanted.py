@@ -111,3 +111,32 @@ def test_objects_are_a_sequence_in_the_bundles_order() -> None:
     assert [ref.name for ref in objects.refs] == ["a", "b", "c"]
     assert [one["metadata"]["name"] for one in objects[1:]] == ["b", "c"]
     assert len(objects) == 3
+
+
+def test_hooks_are_known_by_their_place() -> None:
+    """What their annotations say is read once, with the bundle."""
+    hook = config_map(name="b", namespace="shop", annotations={"fairlead.dev/hook": "after"})
+    objects = wanted(hook, config_map(namespace="shop"))
+    assert list(objects.hooks) == [1]
+
+
+def test_an_annotation_may_be_added_to_what_is_written() -> None:
+    """Of one object; the bundle's own stay."""
+    objects = wanted(config_map(namespace="shop", annotations={"note": "hi"}), config_map(name="b", namespace="shop"))
+    objects.annotate(0, "fairlead.dev/hook-run", "1-before")
+    environment = {"fairlead.dev/environment": "acme/shop/staging"}
+    assert objects.prepared(0)["metadata"]["annotations"] == {
+        "note": "hi",
+        "fairlead.dev/hook-run": "1-before",
+        **environment,
+    }
+    assert objects.prepared(1)["metadata"]["annotations"] == environment
+
+
+def test_values_of_secrets_are_told_for_masking() -> None:
+    """All of them that can be opened; one that cannot is no reason to show the others."""
+    secrets = [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "shop"}, "sealedData": values}
+        for name, values in (("a", {"x": "1", "y": "2"}), ("b", {"broken": "?"}))
+    ]
+    assert sorted(wanted(*secrets, config_map()).secret_values()) == ["shop/a/1", "shop/a/2"]

@@ -1,0 +1,200 @@
+"""Hooks on a real API server: killed anywhere none of them runs twice, and what is wrong with one is told first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead_agent.kube.access import ClusterAccess
+from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.watch import Watch
+from fairlead_agent.ports import DeployResult
+from fairlead_shared.errors import ErrorCode
+from fairlead_shared.progress import Outcome
+from tests.cluster.access import socket_factory
+from tests.cluster.cluster import Cluster
+from tests.e2e.engine_world import APPLICATION_RULES, Checkpoint, Story, World, config_map, deployment, world
+from tests.e2e.test_engine_crash import Fate, MortalClient, live_or_die
+from tests.polling import eventually
+
+STATUS_RULE = {"apiGroups": ["batch"], "resources": ["jobs/status"], "verbs": ["patch"]}
+
+
+def hook(name: str, moments: str, **annotations: str) -> dict[str, Any]:
+    """Return a Job as a hook, which no controller touches: it ends when a test says so."""
+    named = {f"fairlead.dev/hook-{key}": value for key, value in annotations.items()}
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "none"}]}}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "annotations": {"fairlead.dev/hook": moments, **named}},
+        "spec": {"managedBy": "tests.fairlead.dev/nobody", "backoffLimit": 0, "template": template},
+    }
+
+
+class Runner:
+    """Ends each Job of a namespace as soon as it is there, and remembers every one."""
+
+    def __init__(self, client: KubeClient, namespace: str) -> None:
+        self.ran: defaultdict[str, set[str]] = defaultdict(set)
+        """Name → UIDs."""
+        self._client = client
+        self._namespace = namespace
+
+    async def run(self) -> None:
+        """End Jobs until cancelled."""
+        jobs = await self._client.resolve("batch/v1", "Job")
+        changed = asyncio.Event()
+        watch = Watch(self._client, jobs, self._namespace, lambda live: live["metadata"], lambda _: changed.set())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watch.run())
+            while await changed.wait():
+                changed.clear()
+                for metadata in list(watch.objects.values()):
+                    if metadata["uid"] not in self.ran[metadata["name"]] and "deletionTimestamp" not in metadata:
+                        self.ran[metadata["name"]].add(metadata["uid"])
+                        await self._end(jobs.path(self._namespace, metadata["name"]), metadata["creationTimestamp"])
+
+    async def _end(self, path: str, at: str) -> None:
+        conditions = [
+            {"type": kind, "status": "True", "lastProbeTime": at, "lastTransitionTime": at}
+            for kind in ("SuccessCriteriaMet", "Complete")
+        ]
+        status = {"startTime": at, "completionTime": at, "succeeded": 1, "conditions": conditions}
+        await self._client.transport.request(
+            "PATCH",
+            f"{path}/status",
+            what="status",
+            body={"status": status},
+            content_type="application/merge-patch+json",
+        )
+
+
+@asynccontextmanager
+async def running(place: World) -> AsyncIterator[Runner]:
+    """Have the Jobs of a world's namespace end, by a client that no fate meets."""
+    access = ClusterAccess(place.cluster.server, place.cluster.ca_file, place.directory / "token")
+    async with KubeClient(access, socket_factory=socket_factory(place.cluster.netns)) as client:
+        runner = Runner(client, place.namespace)
+        task = asyncio.create_task(runner.run())
+        try:
+            yield runner
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def bundle(number: int) -> list[dict[str, Any]]:
+    """Return what is deployed, with a change in it."""
+    return [
+        hook("migrate", "before"),
+        config_map("settings", number=str(number)),
+        hook("check", "after", delete="succeeded"),
+        hook("alarm", "failure"),
+    ]
+
+
+@pytest.mark.timeout(300)
+async def test_killed_at_any_write_no_hook_runs_twice(control_plane: Cluster, tmp_path: Path) -> None:
+    """Before and after each write: each hook ran once, the same is told, and nothing is left that should be gone."""
+    rules = [*APPLICATION_RULES, STATUS_RULE]
+    async with world(control_plane, tmp_path, rules=rules, client_type=MortalClient) as place, running(place) as runner:
+
+        async def attempt(number: int, fate: Fate) -> tuple[dict[str, str], dict[str, int], set[str]]:
+            before = {name: len(uids) for name, uids in runner.ran.items()}
+            work, checkpoint, story = place.work(bundle(number), wait_seconds=60.0), Checkpoint(), Story()
+            MortalClient.fate = fate
+            outcome = await live_or_die(place, work, story, checkpoint)
+            assert (outcome is None) == (fate.at_write > 0)
+            if outcome is None:
+                MortalClient.fate, story = Fate(), Story()
+                again = await place.engine().run(work, story.report, checkpoint)
+                assert again.outcome is Outcome.SUCCEEDED, again.cause
+            assert (await place.live("configmap", "settings"))["data"] == {"number": str(number)}
+            ran = {name: len(uids) - before.get(name, 0) for name, uids in runner.ran.items()}
+            return story.actions(), ran, {owned.ref.name for owned in (await place.owned()).objects if owned.uid}
+
+        await attempt(0, Fate())
+        undisturbed = Fate()
+        expected = await attempt(1, undisturbed)
+        names = {name.rpartition("/")[2]: action for name, action in expected[0].items()}
+        assert names == {"migrate": "recreated", "settings": "changed", "check": "pruned"}
+        assert expected[1:] == ({"migrate": 1, "check": 1}, {"migrate", "settings"})
+        # Seven changes of the inventory, two deletes and three objects.
+        points = undisturbed.writes
+        print(f"{points} writes, {2 * points} fault points")
+        assert points == 12
+        for number in range(1, points + 1):
+            for after in (False, True):
+                found = await attempt(2 * number + after, Fate(number, after))
+                assert found == expected, f"killed {'after' if after else 'before'} write {number} of {points}"
+
+
+async def test_cancelled_while_it_waits_for_a_hook_it_ends_at_once(control_plane: Cluster, tmp_path: Path) -> None:
+    """And the same deployment goes on with the Job that it left, after a restart."""
+    async with world(control_plane, tmp_path, rules=[*APPLICATION_RULES, STATUS_RULE]) as place:
+        work, checkpoint, story = place.work(bundle(0), wait_seconds=60.0), Checkpoint(), Story()
+        first = asyncio.create_task(place.engine().run(work, story.report, checkpoint))
+
+        async def is_waiting() -> bool:
+            return bool(story.of("health"))
+
+        await eventually(is_waiting, "the engine to wait for the hook", 60.0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(first, 20.0)
+        uid = (await place.live("job", "migrate"))["metadata"]["uid"]
+        async with running(place) as runner:
+            result = await place.engine().run(work, story.report, checkpoint)
+            assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
+            assert runner.ran["migrate"] == {uid}
+
+
+async def test_somebody_elses_object_is_no_hook_to_replace(control_plane: Cluster, tmp_path: Path) -> None:
+    """A Job of that name which Fairlead did not make: refused, and it stays."""
+    async with world(control_plane, tmp_path) as place:
+        theirs = hook("migrate", "before")
+        theirs["metadata"] = {"name": "migrate", "namespace": place.namespace}
+        await place.create(theirs)
+        before = await place.live("job", "migrate")
+        result, story = await place.deploy(bundle(0))
+        assert (result.outcome, result.code) == (Outcome.FAILED, ErrorCode.OWNED_BY_OTHER)
+        (finding,) = [one for one in story.of("finding") if one.severity == "error"]
+        assert "was not made by Fairlead" in finding.message
+        assert await place.live("job", "migrate") == before
+        assert await place.live("configmap", "settings") == {}
+
+
+def field_of(finding: Any) -> tuple[str, str]:  # noqa: ANN401  (a finding of any story)
+    """Return what a finding is about."""
+    return finding.object.name, finding.field
+
+
+async def refused(place: World, *manifests: dict[str, Any]) -> tuple[DeployResult, dict[tuple[str, str], str]]:
+    """Deploy what cannot be; return the findings, each by its object and field."""
+    result, story = await place.deploy(manifests)
+    assert place.writes() == []
+    return result, {field_of(one): one.message for one in story.of("finding") if one.object}
+
+
+async def test_what_is_wrong_with_hooks_is_told_before_the_first_write(control_plane: Cluster, tmp_path: Path) -> None:
+    """Words nobody knows, a template the API server refuses also where a Job is there, and one that comes too early."""
+    async with world(control_plane, tmp_path, rules=[*APPLICATION_RULES, STATUS_RULE]) as place:
+        misspelt, broken, early = hook("misspelt", "befor"), hook("broken", "after"), hook("early", "before")
+        broken["spec"]["template"]["spec"]["restartPolicy"] = "Sometimes"
+        early["spec"]["template"]["spec"]["containers"][0]["envFrom"] = [{"configMapRef": {"name": "settings"}}]
+        late = deployment("web")
+        late["metadata"]["annotations"] = {"fairlead.dev/depends-on": f"batch/namespaces/{place.namespace}/Job/broken"}
+        result, found = await refused(place, misspelt, broken, early, late, config_map("settings"))
+        assert result.outcome is Outcome.FAILED
+        assert "'befor' is no moment" in found["misspelt", 'metadata.annotations["fairlead.dev/hook"]']
+        assert 'Unsupported value: "Sometimes"' in found["broken", "spec.template.spec.restartPolicy"]
+        assert "runs before ConfigMap" in found["early", ""]
+        depends = 'metadata.annotations["fairlead.dev/depends-on"]'
+        assert "a hook that does not run before it" in found["web", depends]
