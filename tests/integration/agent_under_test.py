@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 
 from fairlead_agent.bundle_cache import BundleCache
 from fairlead_agent.checkpoint import CheckpointStore
+from fairlead_agent.drift.reports import DriftReports
 from fairlead_agent.execution import Workshop
 from fairlead_agent.identity_store import IdentityStore
 from fairlead_agent.journal import Spool
@@ -20,6 +22,7 @@ from fairlead_agent.link import Link
 from fairlead_agent.logs import Logger
 from fairlead_agent.metrics import Metrics
 from fairlead_agent.policy_file import PolicyFile
+from fairlead_agent.ports import EnvironmentKey
 from fairlead_agent.runner import Runner
 from fairlead_agent.settings import Settings
 from fairlead_agent.transport_choice import Transport, TransportChoice
@@ -80,7 +83,17 @@ class AgentUnderTest:
         self.task: asyncio.Task[None] | None = None
         self.link: Link | None = None
         self.runner: Runner | None = None
+        self.drift: DriftReports | None = None
+        self.let_go: list[EnvironmentKey | None] = []
+        """Environments that jobs had drift let go of, and None for each that was taken up again."""
         self.identities: IdentityStore | None = None
+
+    @asynccontextmanager
+    async def held(self, environment: EnvironmentKey) -> AsyncIterator[None]:
+        """Let jobs work: nothing is watched here."""
+        self.let_go.append(environment)
+        yield
+        self.let_go.append(None)
 
     @property
     def spool(self) -> Path:
@@ -103,7 +116,8 @@ class AgentUnderTest:
         logger: Logger = structlog.get_logger()
         self.identities = IdentityStore(self.state)
         await self.identities.open()
-        self.link = Link(settings, self.identities, "v1.37.2", logger, clock=self.clock)
+        self.drift = DriftReports(time.time, logger)
+        self.link = Link(settings, self.identities, self.drift, "v1.37.2", logger, clock=self.clock)
         if self.only is not None:
             self.link._approach.choice = Only(self.only)
         workshop = Workshop(
@@ -114,6 +128,7 @@ class AgentUnderTest:
             engine=self.engine,
             health=self.engine,
             replay=self.engine,
+            drift=self,
             courier=self.link,
             clock=time.time,
             logger=logger,

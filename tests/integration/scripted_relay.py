@@ -38,6 +38,8 @@ from fairlead_shared.frames import (
     CertificateRequest,
     Challenge,
     ChallengeRequest,
+    DriftAck,
+    DriftReport,
     Enrol,
     Enrolled,
     Error,
@@ -53,6 +55,7 @@ from fairlead_shared.frames import (
     Message,
     Progress,
     Rejoin,
+    Unsupported,
     Welcome,
 )
 from fairlead_shared.identity import CLOCK_SKEW_SECONDS, certificate_fingerprint
@@ -181,6 +184,10 @@ class ScriptedRelay:
         self.heartbeats: list[Heartbeat] = []
         self.rejoins: list[Rejoin] = []
         self.messages: list[Message] = []
+        self.drift: list[DriftReport] = []
+        self.acknowledges_drift = True
+        self.knows_drift = True
+        """False: it is of a version before drift."""
         self.certificate_seconds = 3600.0
         self.heartbeat_seconds = 1.0
         self.lost_leases: set[str] = set()
@@ -522,8 +529,17 @@ class _AgentConnection:
                 self.relay.jobs[message.job_id].refusal = message
             case Progress():
                 self._store(message)
+            case DriftReport():
+                self._take_drift(message)
             case _:
                 pass
+
+    def _take_drift(self, report: DriftReport) -> None:
+        self.relay.drift.append(report)
+        if not self.relay.knows_drift:
+            self.session.send(Unsupported(unknown=report.kind))
+        elif self.relay.acknowledges_drift:
+            self.session.send(DriftAck(environment=report.environment, revision=report.revision))
 
     def _greet(self, hello: Hello) -> None:
         self.relay.hellos.append(hello)

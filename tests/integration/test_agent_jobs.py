@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fairlead_agent import runner
 from fairlead_agent.checkpoint import Checkpoint, CheckpointStore
 from fairlead_agent.errors import MissingRight, Unreachable
-from fairlead_agent.ports import StateKind
+from fairlead_agent.ports import EnvironmentKey, StateKind
 from fairlead_shared.envelope import sign
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import JobOffer
@@ -77,6 +77,7 @@ async def test_deploy_runs_from_offer_to_result(relay: ScriptedRelay, agent: Age
     assert_complete(job, 5)
     await until_forgotten(agent)
     assert [name for _, name in agent.engine.writes] == [f"ConfigMap shop/part-{n:05d}" for n in range(5)]
+    assert agent.let_go == [EnvironmentKey("acme", "shop", "staging"), None], "its writes are no drift"
 
 
 async def test_thousands_of_events_pass_the_window(relay: ScriptedRelay, agent: AgentUnderTest) -> None:

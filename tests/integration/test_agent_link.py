@@ -16,7 +16,7 @@ from fairlead_agent import link as link_module
 from fairlead_agent.dialling import Dialler
 from fairlead_agent.errors import ConnectFailed, EnrolmentRefused
 from fairlead_agent.identity_store import SECRET_NAME, client_context
-from fairlead_agent.ports import StateKind
+from fairlead_agent.ports import EnvironmentKey, StateKind
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.identity import CLOCK_SKEW_SECONDS
 from fairlead_shared.progress import Outcome
@@ -378,3 +378,60 @@ async def test_a_fetch_waits_for_the_next_connection_when_this_one_leaves(
     await eventually(is_another, "the next connection", 30)
     fetching.cancel()
     await asyncio.wait([fetching])
+
+
+async def until_told(relay: ScriptedRelay, *totals: int) -> None:
+    """Wait until these reports of drift have arrived, each known by how many objects it counts."""
+
+    async def told() -> bool:
+        return [report.total for report in relay.drift] == list(totals)
+
+    await eventually(told, f"reports of {totals}", 20)
+
+
+async def test_drift_is_told_again_on_each_connection_until_it_is_acknowledged(
+    relay: ScriptedRelay, agent: AgentUnderTest
+) -> None:
+    """The newest of it: what was never sent as the relay was away is no story that must be told."""
+    relay.acknowledges_drift = False
+    await agent.start()
+    await relay.until_connected()
+    assert agent.drift is not None
+    shop = EnvironmentKey("acme", "shop", "staging")
+    agent.drift.put(shop, {"mode": "report", "total": 1})
+    await until_told(relay, 1)
+    await relay.stop()
+    for total in (2, 3):
+        agent.drift.put(shop, {"mode": "report", "total": total})
+    relay.acknowledges_drift = True
+    await relay.start()
+    await until_told(relay, 1, 3)
+    relay.go_away()
+    await relay.until_connected(3)
+    agent.drift.put(EnvironmentKey("acme", "bank", "staging"), {"mode": "off"})
+    await until_told(relay, 1, 3, 0)
+
+
+async def test_a_relay_of_the_version_before_is_told_of_drift_once_a_connection(
+    relay: ScriptedRelay, agent: AgentUnderTest
+) -> None:
+    """It says that it does not know the message; jobs go on, and after its upgrade it is told."""
+    relay.knows_drift = False
+    await agent.start()
+    await relay.until_connected()
+    assert agent.drift is not None
+    shop, heartbeats = EnvironmentKey("acme", "shop", "staging"), len(relay.heartbeats)
+    agent.drift.put(shop, {"mode": "report", "total": 1})
+    await until_told(relay, 1)
+
+    async def went_on() -> bool:
+        return len(relay.heartbeats) > heartbeats + 1
+
+    await eventually(went_on, "heartbeats after the answer", 20)
+    agent.drift.put(shop, {"mode": "report", "total": 2})
+    relay.deploy("job0000000000000001", bundle_of(1))
+    assert (await relay.until_result("job0000000000000001")).outcome is Outcome.SUCCEEDED
+    await until_told(relay, 1)
+    relay.knows_drift = True
+    relay.go_away()
+    await until_told(relay, 1, 2)

@@ -1,9 +1,9 @@
 """
 The agent put together: the only place that builds its parts, and the order in which they start and stop.
 
-Start: probes, policy, API server, leadership, identity, stored jobs, link. A stop by signal cancels everything, gives
-up leadership and leaves every job to be resumed: its checkpoint is in the cluster, its journal on disk. A replica that
-loses its leadership stops in the same way and stands by.
+Start: probes, policy, API server, leadership, identity, stored jobs, link, drift. A stop by signal cancels everything,
+gives up leadership and leaves every job to be resumed: its checkpoint is in the cluster, its journal on disk. A replica
+that loses its leadership stops in the same way and stands by.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from fairlead_agent.apply.engine import DeployEngine
 from fairlead_agent.apply.inventory import InventoryStore
 from fairlead_agent.bundle_cache import BundleCache
 from fairlead_agent.checkpoint import CheckpointStore
+from fairlead_agent.drift.environment import Means
+from fairlead_agent.drift.reports import DriftReports
+from fairlead_agent.drift.watcher import DriftWatcher
 from fairlead_agent.errors import AgentError, KubeError, SettingsInvalid
 from fairlead_agent.execution import Workshop
 from fairlead_agent.health.check import HealthCheck
@@ -101,12 +104,16 @@ class Agent:
         self._leadership: Leadership | None = None
         self._runner: Runner | None = None
         self._identities: IdentityStore | None = None
+        self._drift: DriftWatcher | None = None
+        self._reports: DriftReports | None = None
         self._phase = "starting"
         self._metrics = Metrics(
             connected=lambda: self._link is not None and self._link.is_connected,
             leading=lambda: self._link is not None,
             jobs=lambda: 0 if self._runner is None else len(self._runner.hello_jobs()),
             certificate_ends=lambda: 0.0 if self._identities is None else self._identities.certificate_ends,
+            drift_watches=lambda: 0 if self._drift is None else self._drift.watches,
+            drifted=lambda: 0 if self._reports is None else self._reports.drifted_objects,
         )
 
     async def run(self) -> None:
@@ -165,7 +172,7 @@ class Agent:
             await asyncio.wait({work})
             holding.cancel()
             await asyncio.wait({holding})
-            self._link = self._runner = None
+            self._link = self._runner = self._drift = self._reports = None
             await term.release()
         if holding.done() and not holding.cancelled():
             holding.result()
@@ -185,22 +192,40 @@ class Agent:
         version = await self._patiently(client.version)
         await self._patiently(lambda: inventory.claim(term.name))
         await self._patiently(identities.open)
+        reports = self._reports = DriftReports(time.time, self._logger)
         link = self._link = Link(
             self._settings,
             identities,
+            reports,
             version,
             self._logger,
             leading=term.opened,
             welcomed=self._metrics.connection_opened,
         )
+        bundles = BundleCache(self._settings.spool_dir / "bundles", link)
+        drift = self._drift = DriftWatcher(
+            Means(
+                client,
+                inventory,
+                bundles,
+                identities.unsealer,
+                reports,
+                time.time,
+                self._logger,
+                looked=self._metrics.drift_looked,
+                corrected=self._metrics.drift_corrected,
+            ),
+            self._policy,
+        )
         workshop = Workshop(
             policy=self._policy,
             identities=identities,
             checkpoints=CheckpointStore(state, self._logger),
-            bundles=BundleCache(self._settings.spool_dir / "bundles", link),
+            bundles=bundles,
             engine=DeployEngine(client, inventory, time.time),
             health=HealthCheck(client, inventory, time.time),
             replay=inventory,
+            drift=drift,
             courier=link,
             clock=time.time,
             logger=self._logger,
@@ -218,6 +243,7 @@ class Agent:
             group.create_task(runner.run(checkpoints, resumed), name="runner")
             await resumed.wait()
             group.create_task(link.run(runner), name="link")
+            group.create_task(drift.run(), name="drift")
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call the API server until it answers: it may come up after us, and restarts by itself."""

@@ -21,6 +21,7 @@ from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import (
     CertificateDue,
     CertificateIssued,
+    DriftAck,
     GoAway,
     Heartbeat,
     HeartbeatAck,
@@ -35,6 +36,7 @@ from fairlead_shared.session import (
     Closed,
     Event,
     HeartbeatDue,
+    NotUnderstood,
     Opened,
     Phase,
     Received,
@@ -61,6 +63,12 @@ class LinkEvents(Protocol):
 
     def certificate_due(self, due: CertificateDue) -> None:
         """The relay asks to renew soon."""
+
+    def drift_acknowledged(self, ack: DriftAck) -> None:
+        """The relay has stored a report of drift."""
+
+    def not_understood(self, kind: str) -> None:
+        """The relay does not know a kind of message that was sent."""
 
 
 @dataclass(slots=True)
@@ -267,6 +275,8 @@ class Connection:
                 self._dirty.add(job_id)
             case ChunkReceived(transfer, _, payload):
                 self._take_chunk(transfer, payload)
+            case NotUnderstood(kind):
+                self._link.not_understood(kind)
             case TransferEnded(transfer, _, code):
                 self._end_fetch(transfer, None if code is None else BundleUnavailable(_why(code), code))
             case _:
@@ -288,6 +298,8 @@ class Connection:
                 self._link.certificate_issued(message)
             case CertificateDue():
                 self._link.certificate_due(message)
+            case DriftAck():
+                self._link.drift_acknowledged(message)
             case _:
                 self._logger.warning("link.unexpected_message", kind=message.kind)
 

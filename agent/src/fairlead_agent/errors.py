@@ -72,11 +72,13 @@ class MissingRight(KubeError):
         where = f"in namespace {self.namespace}" if self.namespace else "in the whole cluster"
         return f"the agent may not {self.verb} {resource} {where}"
 
-    def rule_yaml(self) -> str:
-        """Return the missing rule as YAML, headed by the kind of role it belongs to."""
+    def rule_yaml(self, *verbs: str) -> str:
+        """Return the rule as YAML, headed by the kind of role it belongs to, with the missing verb or these."""
         role = f"# Role in namespace {self.namespace}" if self.namespace else "# ClusterRole"
-        group, resource, verb = (json.dumps(value) for value in (self.group, self.resource, self.verb))
-        return f"{role}\n- apiGroups: [{group}]\n  resources: [{resource}]\n  verbs: [{verb}]\n"
+        group, resource = (json.dumps(value) for value in (self.group, self.resource))
+        return (
+            f"{role}\n- apiGroups: [{group}]\n  resources: [{resource}]\n  verbs: {json.dumps(verbs or [self.verb])}\n"
+        )
 
 
 class AdmissionDenied(KubeError):

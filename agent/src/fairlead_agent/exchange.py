@@ -1,14 +1,15 @@
 """
-Ports between the link, which moves messages, and the runner, which carries out jobs.
+Ports between the link, which moves messages, and those who have something to say: jobs, and drift.
 
 Neither imports the other. Methods that are not `async` return at once: they are called between two reads of the socket.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
-from fairlead_shared.frames import HeartbeatJob, HelloJob, JobCancel, JobOffer, Message, Progress, Welcome
+from fairlead_shared.frames import DriftAck, HeartbeatJob, HelloJob, JobCancel, JobOffer, Message, Progress, Welcome
 
 
 class Sink(Protocol):
@@ -43,6 +44,22 @@ class Courier(Protocol):
 
         Raises: BundleUnavailable: the relay refused, or sent too few bytes.
         """
+
+
+class StateDesk(Protocol):
+    """What the link needs of whoever tells a state, as that of drift, of which only the newest counts."""
+
+    def opened(self, welcome: Welcome, send: Callable[[Message], None]) -> None:
+        """Take note of a new connection, and of how to send over it."""
+
+    def closed(self) -> None:
+        """Take note that there is none."""
+
+    def acknowledged(self, ack: DriftAck) -> None:
+        """Take note of what the relay has stored."""
+
+    def not_understood(self, kind: str) -> None:
+        """Take note that this relay does not know a kind of message."""
 
 
 class JobDesk(Protocol):

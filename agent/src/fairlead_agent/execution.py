@@ -8,11 +8,11 @@ mind. A killed execution starts again from the checkpoint; events it reported be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from fairlead_agent.bundle_cache import BundleCache
 from fairlead_agent.checkpoint import Checkpoint, CheckpointStore
@@ -29,11 +29,11 @@ from fairlead_agent.ports import (
     DeployPlan,
     DeployResult,
     DeployWork,
+    DriftPort,
     Engine,
     EnvironmentKey,
     HealthPort,
     ReplayPort,
-    Unseal,
 )
 from fairlead_agent.verification import Verified, check_kind, check_readable, check_replay, verify_statement
 from fairlead_shared.bundle import Bundle
@@ -41,7 +41,6 @@ from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import JobOffer
 from fairlead_shared.jobs import JobKind
 from fairlead_shared.progress import HealthStatus, Outcome, ProgressEvent, ResultEvent, Step, StepEvent
-from fairlead_shared.sealing import SealContext, unseal
 from fairlead_shared.statement import EMPTY_BUNDLE, DeploymentStatement, Strategy
 
 SAVE_BASE_SECONDS, SAVE_CAP_SECONDS = 0.5, 10.0
@@ -72,6 +71,7 @@ class Workshop:
     engine: Engine
     health: HealthPort
     replay: ReplayPort
+    drift: DriftPort
     courier: Courier
     clock: Clock
     logger: Logger
@@ -273,7 +273,9 @@ class Execution:
                 # One that was begun has its plan.
                 marks = await self._workshop.replay.marks(environment)
                 check_replay(verified.statement, marks, self.offer.attempt)
-            return await self._workshop.engine.run(await self._work(verified.statement), self._report, self)
+            work = await self._work(verified.statement)
+            async with self._workshop.drift.held(environment):
+                return await self._workshop.engine.run(work, self._report, self)
 
     async def _work(self, statement: DeploymentStatement) -> DeployWork:
         """Gather what the engine works with. Raises: BundleUnavailable."""
@@ -281,7 +283,7 @@ class Execution:
             statement=statement,
             bundle=await self._fetch(statement),
             policy=self._workshop.policy.current,
-            unseal=self._unsealer(statement),
+            unseal=self._workshop.identities.unsealer(EnvironmentKey.of(statement)),
             wait_seconds=self.offer.wait_seconds,
         )
 
@@ -310,15 +312,6 @@ class Execution:
             raise
         await self._step(Step.FETCH, "finished", f"{len(bundle.content):,} bytes")
         return bundle
-
-    def _unsealer(self, statement: DeploymentStatement) -> Unseal:
-        keys = [self._workshop.identities.current.sealing_key]
-
-        def open_values(sealed: Mapping[str, Any], namespace: str, name: str) -> dict[str, bytes]:
-            where = (statement.organization, statement.application, statement.environment, namespace, name)
-            return unseal(sealed, SealContext(*where), keys)
-
-        return open_values
 
     async def _check_health(self) -> DeployResult:
         agent, policy = self._workshop.identities.agent, self._workshop.policy.current

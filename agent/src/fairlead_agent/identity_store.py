@@ -25,9 +25,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import NameOID
 
 from fairlead_agent.errors import AlreadyExists, Conflict, IdentityInvalid
-from fairlead_agent.ports import StateKind, StatePort
+from fairlead_agent.ports import EnvironmentKey, StateKind, StatePort, Unseal
 from fairlead_shared.errors import NameInvalid
 from fairlead_shared.identity import AgentIdentity
+from fairlead_shared.sealing import SealContext, unseal
 
 SECRET_NAME: Final = "fairlead-agent-identity"  # noqa: S105  (the object's name)
 _TLS_KEY, _SEALING_KEY, _CHAIN, _ROOT, _SIGNER = "tls.key", "sealing.key", "tls.crt", "root.crt", "relay-signer"
@@ -125,6 +126,18 @@ class IdentityStore:
         if self.current.certificate is None:
             raise IdentityInvalid("the agent has no certificate yet")
         return self.current.certificate.agent
+
+    def unsealer(self, environment: EnvironmentKey) -> Unseal:
+        """Return what opens an environment's sealed values with the key in force now."""
+        keys = [self.current.sealing_key]
+
+        def open_values(sealed: Mapping[str, Any], namespace: str, name: str) -> dict[str, bytes]:
+            context = SealContext(
+                environment.organization, environment.application, environment.environment, namespace, name
+            )
+            return unseal(sealed, context, keys)
+
+        return open_values
 
     async def open(self) -> Identity:
         """

@@ -28,7 +28,7 @@ from fairlead_agent.errors import (
     IdentityInvalid,
     KubeError,
 )
-from fairlead_agent.exchange import JobDesk, Sink
+from fairlead_agent.exchange import JobDesk, Sink, StateDesk
 from fairlead_agent.identity_store import IdentityStore, client_context
 from fairlead_agent.logs import Logger
 from fairlead_agent.rejoin import rejoin
@@ -42,6 +42,7 @@ from fairlead_shared.frames import (
     PROTOCOL_VERSION,
     CertificateDue,
     CertificateIssued,
+    DriftAck,
     GoAway,
     Hello,
     Message,
@@ -71,6 +72,7 @@ class Link:
     Args:
         settings: Address, token file, replica name.
         identities: The stored identity.
+        drift: Who tells of drift.
         kubernetes_version: The API server's, for the hello; empty if unknown.
         logger: Bound to nothing yet.
         clock: Seconds since the epoch.
@@ -82,6 +84,7 @@ class Link:
         self,
         settings: Settings,
         identities: IdentityStore,
+        drift: StateDesk,
         kubernetes_version: str,
         logger: Logger,
         clock: Callable[[], float] = time.time,
@@ -92,6 +95,7 @@ class Link:
         self._leading = leading
         self._settings = settings
         self._identities = identities
+        self._drift = drift
         self._kubernetes_version = kubernetes_version
         self._logger = logger
         self._monotonic = time.monotonic
@@ -211,10 +215,12 @@ class Link:
         if welcome.at is not None:
             self._compare_clocks(welcome.at)
         self._renewal.wake()
+        self._drift.opened(welcome, self.send)
 
     def closed(self) -> None:
         """Take note that nothing more goes out on this connection."""
         self._connected.clear()
+        self._drift.closed()
 
     def go_away(self, order: GoAway) -> None:
         """Leave this connection and come back after the time the relay asked for."""
@@ -230,6 +236,14 @@ class Link:
     def certificate_due(self, due: CertificateDue) -> None:
         """Renew soon."""
         self._renewal.ask_within(due)
+
+    def drift_acknowledged(self, ack: DriftAck) -> None:
+        """Hand on what the relay has stored."""
+        self._drift.acknowledged(ack)
+
+    def not_understood(self, kind: str) -> None:
+        """Hand on what the relay does not know."""
+        self._drift.not_understood(kind)
 
     # Inside.
 

@@ -42,6 +42,8 @@ class Metrics:
         leading: Says whether this replica leads.
         jobs: Says how many jobs this replica holds.
         certificate_ends: Says when the agent's certificate ends, seconds since the epoch; 0 while there is none.
+        drift_watches: Says how many watches are open for drift.
+        drifted: Says how many objects differ from what was deployed, or did until they were put right.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class Metrics:
         leading: Callable[[], bool] = bool,
         jobs: Callable[[], int] = int,
         certificate_ends: Callable[[], float] = float,
+        drift_watches: Callable[[], int] = int,
+        drifted: Callable[[], int] = int,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped there; else each has a second series
         registry = self._registry = CollectorRegistry()
@@ -65,6 +69,12 @@ class Metrics:
                 "fairlead_agent_certificate_expiry_timestamp_seconds",
                 "When the agent's certificate ends, by Unix time; 0 while there is none.",
                 certificate_ends,
+            ),
+            ("fairlead_agent_drift_watches", "Watches that are open for drift, of all environments.", drift_watches),
+            (
+                "fairlead_agent_drifted_objects",
+                "Objects that differ from what was deployed, or did until they were put right.",
+                drifted,
             ),
         )
         for name, text, ask in asked:
@@ -91,6 +101,25 @@ class Metrics:
             buckets=_REQUEST_BUCKETS,
             registry=registry,
         )
+
+        self._drift_looks = Counter(
+            "fairlead_agent_drift_looks",
+            "Looks at a single object whose watch showed a change: at most a read and a dry-run each.",
+            registry=registry,
+        )
+        self._corrections = Counter(
+            "fairlead_agent_drift_corrections",
+            "Objects that were put right after others changed them.",
+            registry=registry,
+        )
+
+    def drift_looked(self) -> None:
+        """Count a look at one object."""
+        self._drift_looks.inc()
+
+    def drift_corrected(self) -> None:
+        """Count an object that was put right."""
+        self._corrections.inc()
 
     def connection_opened(self) -> None:
         """Count a welcome."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, Protocol
@@ -114,6 +115,30 @@ class CheckpointPort(Protocol):
         """Return the plan an earlier attempt saved, None if there is none."""
 
 
+class Contents(Protocol):
+    """A bundle with what it takes to make objects of it."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """The manifests."""
+
+    @property
+    def environment(self) -> EnvironmentKey:
+        """Whose they are."""
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """Those of the deployment statement."""
+
+    @property
+    def policy(self) -> Policy:
+        """The operator's rules."""
+
+    @property
+    def unseal(self) -> Unseal:
+        """Opens sealed values."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeployWork:
     """One verified deploy job: everything the engine may rely on was checked by the runner."""
@@ -130,6 +155,11 @@ class DeployWork:
     def environment(self) -> EnvironmentKey:
         """The environment it changes."""
         return EnvironmentKey.of(self.statement)
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The namespaces it may use."""
+        return self.statement.namespaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +222,17 @@ class ReplayPort(Protocol):
 
     async def finish(self, environment: EnvironmentKey, deployment_id: str, attempt: int, *, succeeded: bool) -> None:
         """Note how an attempt of a begun deployment ended; none begun is fine."""
+
+
+class DriftPort(Protocol):
+    """Watches what deployments made, between them."""
+
+    def held(self, environment: EnvironmentKey) -> AbstractAsyncContextManager[None]:
+        """
+        Let go of an environment while a job works on it: what the job writes is no drift.
+
+        Entered once nothing is under way there; left, the environment is taken up again as the job left it.
+        """
 
 
 class StateKind(StrEnum):

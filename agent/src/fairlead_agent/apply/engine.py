@@ -174,10 +174,15 @@ class _Deployment:
 
     async def finish(self) -> None:
         """Keep in the inventory that it succeeded."""
-        bundle = str(self._work.bundle.sha256)
+        statement = self._work.statement
         await self._inventory.change(
             self._work.environment,
-            lambda inventory: replace(inventory.marked(self._mark(finished=True)), bundle_sha256=bundle),
+            lambda inventory: replace(
+                inventory.marked(self._mark(finished=True)),
+                bundle_sha256=str(self._work.bundle.sha256),
+                environment_type=statement.environment_type,
+                namespaces=statement.namespaces,
+            ),
         )
 
     async def report_step(self, status: Literal["started", "finished", "failed"], detail: str = "") -> None:

@@ -14,7 +14,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from fairlead_agent.errors import AlreadyExists, Conflict, NotFound, Unexpected
@@ -43,6 +43,10 @@ class Inventory:
     """Oldest first."""
     bundle_sha256: str = ""
     """Of the last deployment that succeeded; empty before the first."""
+    environment_type: str = ""
+    """As that deployment said; empty where an agent of the version before kept the inventory."""
+    namespaces: tuple[str, ...] = ()
+    """The same of its namespaces."""
 
     def owns(self, objects: Iterable[OwnedObject]) -> Inventory:
         """Return it with objects added, or their UIDs filled in; a known UID is not forgotten for an unknown one."""
@@ -129,6 +133,12 @@ class InventoryStore:
                 return
         raise Conflict(f"inventory {head['metadata']['name'] if head else ''}")
 
+    async def environments(self) -> list[EnvironmentKey]:
+        """Return the environments that have an inventory. Raises: KubeError: the API server said no."""
+        heads = await self._state.select(StateKind.CONFIG_MAP, INVENTORY_LABEL)
+        named = (str((head.get("data") or {}).get("environment", "")).split("/") for head in heads)
+        return sorted(EnvironmentKey(*names) for names in named if len(names) == len(fields(EnvironmentKey)))
+
     async def load(self, environment: EnvironmentKey) -> Inventory:
         """
         Return an environment's inventory, an empty one before its first deployment.
@@ -194,11 +204,11 @@ class InventoryStore:
         head = await self._state.read(StateKind.CONFIG_MAP, _head_name(environment))
         if head is None:
             return _Stored(Inventory())
-        fields: Mapping[str, str] = head.get("data") or {}
-        if fields.get("environment") != str(environment):
+        kept: Mapping[str, str] = head.get("data") or {}
+        if kept.get("environment") != str(environment):
             raise Unexpected(200, f"ConfigMap {_head_name(environment)} is not the inventory of {environment}")
-        shards = tuple(json.loads(fields.get("shards", "[]")))
-        lines = fields.get("objects", "").splitlines()
+        shards = tuple(json.loads(kept.get("shards", "[]")))
+        lines = kept.get("objects", "").splitlines()
         missing = ""
         for name in shards:
             shard = await self._state.read(StateKind.CONFIG_MAP, name)
@@ -208,27 +218,31 @@ class InventoryStore:
                 lines += shard["data"]["objects"].splitlines()
         inventory = Inventory(
             objects=tuple(OwnedObject.model_validate_json(line) for line in lines),
-            marks=_marks(fields),
-            bundle_sha256=fields.get("bundle_sha256", ""),
+            marks=_marks(kept),
+            bundle_sha256=kept.get("bundle_sha256", ""),
+            environment_type=kept.get("environment_type", ""),
+            namespaces=tuple(json.loads(kept.get("namespaces", "[]"))),
         )
         return _Stored(inventory, head["metadata"]["resourceVersion"], shards, missing)
 
     async def _write(self, environment: EnvironmentKey, before: _Stored, after: Inventory) -> None:
         parts = list(_parts([owned.model_dump_json() for owned in after.objects]))
-        fields = {
+        kept = {
             "environment": str(environment),
             "bundle_sha256": after.bundle_sha256,
-            "marks": json.dumps([{field: getattr(mark, field) for field in _MARK_FIELDS} for mark in after.marks]),
+            "environment_type": after.environment_type,
+            "namespaces": json.dumps(after.namespaces),
+            "marks": json.dumps([{name: getattr(mark, name) for name in _MARK_FIELDS} for mark in after.marks]),
             "ended_attempts": json.dumps(
                 {mark.deployment_id: mark.ended_attempt for mark in after.marks if mark.ended_attempt}
             ),
         }
         shards: list[str] = []
         if len(parts) <= 1:
-            fields["objects"] = "".join(parts)
+            kept["objects"] = "".join(parts)
         else:
             shards = [await self._write_shard(environment, part) for part in parts]
-            fields["shards"] = json.dumps(shards)
+            kept["shards"] = json.dumps(shards)
         metadata: dict[str, Any] = {
             "name": _head_name(environment),
             "labels": {INVENTORY_LABEL: environment.owner},
@@ -236,9 +250,9 @@ class InventoryStore:
         }
         if before.resource_version:
             metadata["resourceVersion"] = before.resource_version
-            await self._state.update(StateKind.CONFIG_MAP, {"metadata": metadata, "data": fields})
+            await self._state.update(StateKind.CONFIG_MAP, {"metadata": metadata, "data": kept})
         else:
-            await self._state.create(StateKind.CONFIG_MAP, {"metadata": metadata, "data": fields})
+            await self._state.create(StateKind.CONFIG_MAP, {"metadata": metadata, "data": kept})
         if before.shards or shards:
             await self._remove_shards(environment, keep=[_head_name(environment), *shards])
 
@@ -260,11 +274,11 @@ class InventoryStore:
                     await self._state.delete(StateKind.CONFIG_MAP, metadata["name"], metadata["resourceVersion"])
 
 
-def _marks(fields: Mapping[str, str]) -> tuple[ReplayMark, ...]:
-    ended = json.loads(fields.get("ended_attempts", "{}"))
+def _marks(kept: Mapping[str, str]) -> tuple[ReplayMark, ...]:
+    ended = json.loads(kept.get("ended_attempts", "{}"))
     return tuple(
         ReplayMark(**mark, ended_attempt=ended.get(mark["deployment_id"], 0))
-        for mark in json.loads(fields.get("marks", "[]"))
+        for mark in json.loads(kept.get("marks", "[]"))
     )
 
 

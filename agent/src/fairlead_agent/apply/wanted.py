@@ -16,7 +16,7 @@ from typing import Any, overload
 from fairlead_agent.apply.hooks import Hook, hook_of
 from fairlead_agent.apply.inventory import ENVIRONMENT_ANNOTATION, OWNER_LABEL
 from fairlead_agent.kube.resources import Resource
-from fairlead_agent.ports import DeployWork
+from fairlead_agent.ports import Contents
 from fairlead_shared.errors import SealInvalid
 from fairlead_shared.objects import ObjectRef
 
@@ -29,7 +29,7 @@ _SERVER_FIELDS = frozenset(
 class WantedObjects(Sequence[dict[str, Any]]):
     """The manifests of one deployment, each known by its place in the bundle."""
 
-    def __init__(self, work: DeployWork) -> None:
+    def __init__(self, work: Contents) -> None:
         self._lines = work.bundle.content.split(b"\n")[1:-1]
         self._work = work
         self._annotations: dict[int, dict[str, str]] = {}
@@ -74,8 +74,8 @@ class WantedObjects(Sequence[dict[str, Any]]):
         namespace = ref.namespace
         if not resource.namespaced:
             namespace = ""
-        elif not namespace and len(self._work.statement.namespaces) == 1:
-            namespace = self._work.statement.namespaces[0]
+        elif not namespace and len(self._work.namespaces) == 1:
+            namespace = self._work.namespaces[0]
         if namespace != ref.namespace:
             self.refs[place] = ref.model_copy(update={"namespace": namespace})
 

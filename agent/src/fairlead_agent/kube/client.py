@@ -365,6 +365,7 @@ class KubeClient:
         resource_version: str,
         server_seconds: int,
         silence_seconds: float,
+        label_selector: str = "",
         field_selector: str = "",
     ) -> AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]]:
         """Open one watch from a position; kube.watch keeps it going."""
@@ -374,6 +375,8 @@ class KubeClient:
             "resourceVersion": resource_version,
             "timeoutSeconds": str(server_seconds),
         }
+        if label_selector:
+            query["labelSelector"] = label_selector
         if field_selector:
             query["fieldSelector"] = field_selector
         path = resource.path(namespace)

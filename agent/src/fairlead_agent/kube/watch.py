@@ -43,6 +43,7 @@ class Watch(Generic[T]):
         changed: Callable[[Key], None],
         *,
         name: str = "",
+        label_selector: str = "",
         names_only: bool = False,
     ) -> None:
         """
@@ -55,6 +56,7 @@ class Watch(Generic[T]):
             project: Object → what to keep of it; None keeps nothing of it.
             changed: Called after `objects` changed at a key, also when it went away.
             name: Only the object of this name; rights may be limited to it.
+            label_selector: Only objects with these labels; one that loses them goes away.
             names_only: Only list metadata; for a snapshot, not for `run`.
         """
         self.objects: dict[Key, T] = {}
@@ -68,6 +70,7 @@ class Watch(Generic[T]):
         self._project = project
         self._changed = changed
         self._field_selector = f"metadata.name={name}" if name else ""
+        self._label_selector = label_selector
         self._names_only = names_only
 
     async def run(self) -> None:
@@ -106,6 +109,7 @@ class Watch(Generic[T]):
                 self.resource,
                 self.namespace,
                 token=token,
+                label_selector=self._label_selector,
                 field_selector=self._field_selector,
                 names_only=self._names_only,
             )
@@ -142,6 +146,7 @@ class Watch(Generic[T]):
                 resource_version=position,
                 server_seconds=SERVER_SECONDS,
                 silence_seconds=SILENCE_SECONDS,
+                label_selector=self._label_selector,
                 field_selector=self._field_selector,
             ) as events:
                 async for event in events:

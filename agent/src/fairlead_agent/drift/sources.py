@@ -1,0 +1,158 @@
+"""
+Watches shared by all environments: one for each kind in each namespace, and a limit on all of them.
+
+Only objects with our owner label are watched, and of each only its UID and a digest of what a write of ours could
+change are kept: what changes nothing but status costs no request, and a namespace full of other things nothing at all.
+An object that loses the label goes away as one that is deleted does. Asks nothing about drift; whoever listens does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from fairlead_agent.apply.inventory import OWNER_LABEL
+from fairlead_agent.apply.live import digest_of
+from fairlead_agent.errors import KubeError
+from fairlead_agent.health.targets import Source
+from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.watch import Key, Watch
+
+MOST_WATCHES: Final = 200
+"""Each is a connection of its own to the API server, or a stream in one, and a goroutine or two there."""
+EVERYTHING: Final[Key] = ("", "")
+"""In place of an object's key: the whole source was listed, or cannot be."""
+
+Changed = Callable[[Source, Key], None]
+Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is kept of an object."""
+
+    uid: str
+    digest: bytes
+
+
+@dataclass(slots=True)
+class _Shared:
+    watch: Watch[Seen] | None = None
+    """None while there are too many."""
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    listeners: dict[Hashable, Changed] = field(default_factory=dict)
+
+
+class Sources:
+    """
+    The watches.
+
+    Args:
+        client: The API server.
+        spawn: Starts a task, by its name.
+        most: Watches at the same time.
+    """
+
+    def __init__(self, client: KubeClient, spawn: Spawn, most: int = MOST_WATCHES) -> None:
+        self._client = client
+        self._spawn = spawn
+        self.most = most
+        self._shared: dict[Source, _Shared] = {}
+
+    @property
+    def count(self) -> int:
+        """Watches that are open."""
+        return sum(shared.watch is not None for shared in self._shared.values())
+
+    def want(self, listener: Hashable, sources: set[Source], changed: Changed) -> None:
+        """
+        Watch these sources for a listener, and no others.
+
+        Args:
+            listener: Who; without sources it is forgotten.
+            sources: Where.
+            changed: Called with a source and a key whenever something changed there; with EVERYTHING once the source
+                was listed, or is known not to be to be had.
+        """
+        for source in [one for one, shared in self._shared.items() if listener in shared.listeners]:
+            if source not in sources:
+                self._release(source, listener)
+        for source in sources:
+            shared = self._shared.setdefault(source, _Shared())
+            shared.listeners[listener] = changed
+            if shared.watch is not None and shared.watch.synced.is_set():
+                changed(source, EVERYTHING)
+        self._open()
+
+    def seen(self, source: Source, key: Key) -> Seen | None:
+        """Return what was last seen of an object; None: it is not there, or cannot be seen."""
+        watch = self._shared[source].watch
+        return None if watch is None else watch.objects.get(key)
+
+    def denied(self, source: Source) -> KubeError | None:
+        """Return why a source cannot be seen."""
+        watch = self._shared[source].watch
+        return None if watch is None else watch.denied
+
+    def is_left_out(self, source: Source) -> bool:
+        """Tell whether a source is not watched as there are too many."""
+        return self._shared[source].watch is None
+
+    def retry(self) -> None:
+        """Try again what was refused: rights are granted later, and kinds installed."""
+        for source, shared in self._shared.items():
+            if shared.watch is not None and shared.watch.denied is not None:
+                self._stop(shared)
+                self._start(source, shared)
+
+    def close(self) -> None:
+        """Open no further watch: whoever spawns their tasks is about to end them all."""
+        self.most = 0
+
+    def _open(self) -> None:
+        for source, shared in self._shared.items():
+            if shared.watch is None and self.count < self.most:
+                self._start(source, shared)
+            elif shared.watch is None:
+                self._tell(source, EVERYTHING)
+
+    def _start(self, source: Source, shared: _Shared) -> None:
+        resource, namespace, name = source
+        watch = shared.watch = Watch(
+            self._client,
+            resource,
+            namespace,
+            _seen,
+            lambda key: self._tell(source, key),
+            name=name,
+            label_selector=OWNER_LABEL,
+        )
+
+        async def announce() -> None:
+            await watch.synced.wait()
+            self._tell(source, EVERYTHING)
+
+        where = f"drift/watch {resource.plural} {namespace}"
+        shared.tasks = [self._spawn(watch.run(), where), self._spawn(announce(), where)]
+
+    def _tell(self, source: Source, key: Key) -> None:
+        for changed in list(self._shared[source].listeners.values()):
+            changed(source, key)
+
+    def _release(self, source: Source, listener: Hashable) -> None:
+        shared = self._shared[source]
+        del shared.listeners[listener]
+        if not shared.listeners:
+            self._stop(shared)
+            del self._shared[source]
+
+    def _stop(self, shared: _Shared) -> None:
+        for task in shared.tasks:
+            task.cancel()
+        shared.watch, shared.tasks = None, []
+
+
+def _seen(manifest: Mapping[str, Any]) -> Seen:
+    return Seen(manifest["metadata"]["uid"], digest_of(manifest))

@@ -1,0 +1,188 @@
+"""
+The drift watcher: which environments are watched, from when to when, and by which rules.
+
+An environment is watched whose last deployment succeeded, as its inventory in the agent's own namespace says: that also
+pins the bundle's hash, so that the relay, from which a lost bundle comes back, can give no other. While a job works on
+an environment it is let go; a new process, and each end of a job, takes it up anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol, TypeVar
+
+from fairlead_agent.drift.environment import BUNDLE_AGAIN_SECONDS, Deployed, EnvironmentDrift, Means
+from fairlead_agent.drift.sources import MOST_WATCHES, Sources
+from fairlead_agent.errors import BundleUnavailable, KubeError
+from fairlead_agent.patience import patiently
+from fairlead_agent.policy import Policy
+from fairlead_agent.ports import EnvironmentKey
+from fairlead_shared.drift import DriftMode
+from fairlead_shared.statement import EMPTY_BUNDLE
+
+POLICY_SECONDS: Final = 15.0
+"""How often to see whether the operator's rules are others: a ConfigMap takes longer to arrive in a pod."""
+REFUSED_AGAIN_SECONDS: Final = 300.0
+"""How often to try what the API server does not let us watch."""
+AFTER_DEFECT_SECONDS: Final = 60.0
+_RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS = 0.5, 30.0
+T = TypeVar("T")
+
+
+class Rules(Protocol):
+    """The operator's rules."""
+
+    @property
+    def current(self) -> Policy:
+        """The policy in force."""
+
+
+class DriftWatcher:
+    """
+    Implements ports.DriftPort.
+
+    Args:
+        means: What drift is found and told with; what its client writes passes the gate of this replica's leadership.
+        rules: The operator's.
+        most_watches: At the same time.
+    """
+
+    def __init__(self, means: Means, rules: Rules, most_watches: int = MOST_WATCHES) -> None:
+        self._means = means
+        self._inventory = means.inventory
+        self._rules = rules
+        self._logger = means.logger
+        self._most_watches = most_watches
+        self._sources = Sources(means.client, self._spawn, most_watches)
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[EnvironmentKey, asyncio.Task[None]] = {}
+        self._held: Counter[EnvironmentKey] = Counter()
+
+    @property
+    def watches(self) -> int:
+        """Watches that are open."""
+        return self._sources.count
+
+    async def run(self) -> None:
+        """Watch all environments; ends only by cancellation, once no write is under way."""
+        while True:
+            try:
+                await self._run()
+            except Exception:  # task boundary: a defect here must not end jobs, nor the link
+                self._logger.exception("drift.defect")
+                await asyncio.sleep(AFTER_DEFECT_SECONDS)
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            self._sources = Sources(self._means.client, self._spawn, self._most_watches)
+            try:
+                for environment in await self._patiently(self._inventory.environments):
+                    self._take_up(environment)
+                await self._follow_rules()
+            finally:
+                self._group = None
+                self._tasks.clear()
+                self._sources.close()
+
+    @asynccontextmanager
+    async def held(self, environment: EnvironmentKey) -> AsyncIterator[None]:
+        """Let go of an environment while a job works on it."""
+        self._held[environment] += 1
+        try:
+            await self._let_go(environment)
+            yield
+        finally:
+            self._held[environment] -= 1
+            if not self._held[environment]:
+                del self._held[environment]
+                self._take_up(environment)
+
+    async def _follow_rules(self) -> None:
+        """Begin anew wherever the rules that drift goes by are others."""
+        known = self._rules.current
+        refused_at = time.monotonic()
+        while True:
+            await asyncio.sleep(POLICY_SECONDS)
+            policy = self._rules.current
+            if _of_drift(policy) != _of_drift(known):
+                known = policy
+                for environment in list(self._tasks):
+                    await self._let_go(environment)
+                    self._take_up(environment)
+            if time.monotonic() >= refused_at + REFUSED_AGAIN_SECONDS:
+                refused_at = time.monotonic()
+                self._sources.retry()
+
+    def _take_up(self, environment: EnvironmentKey) -> None:
+        if self._group is not None and environment not in self._held and environment not in self._tasks:
+            self._tasks[environment] = self._spawn(self._tend(environment), f"drift {environment}")
+
+    async def _let_go(self, environment: EnvironmentKey) -> None:
+        task = self._tasks.pop(environment, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _tend(self, environment: EnvironmentKey) -> None:
+        """Watch one environment. A task boundary: a defect costs this environment its watch, and nobody else."""
+        while True:
+            try:
+                await self._watch(environment)
+            except (BundleUnavailable, OSError, KubeError) as error:
+                self._tell_unwatched(environment, f"it is not watched: {error}")
+                self._logger.warning("drift.not_watched", environment=str(environment), error=str(error))
+                await asyncio.sleep(BUNDLE_AGAIN_SECONDS)
+            except Exception:
+                self._logger.exception("drift.defect", environment=str(environment))
+                self._tell_unwatched(environment, "it is not watched: a defect in the agent; its log says more")
+                return
+            else:
+                return
+
+    async def _watch(self, environment: EnvironmentKey) -> None:
+        inventory = await self._patiently(lambda: self._inventory.load(environment))
+        newest = inventory.marks[-1] if inventory.marks else None
+        deployed = Deployed.of(environment, inventory, self._rules.current)
+        if newest is None or not newest.finished or not inventory.bundle_sha256:
+            self._tell_unwatched(environment, "it is not watched: its last deployment did not succeed")
+        elif not inventory.environment_type:
+            reason = "it is watched from its next deployment on: an agent of an older version made the last one"
+            self._tell_unwatched(environment, reason)
+        elif deployed.mode is DriftMode.OFF:
+            self._report(environment, DriftMode.OFF, inventory.bundle_sha256, "")
+        elif inventory.bundle_sha256 == EMPTY_BUNDLE.sha256:
+            self._report(environment, deployed.mode, inventory.bundle_sha256, "")
+        else:
+            await EnvironmentDrift(self._means, self._sources, deployed).run()
+
+    def _tell_unwatched(self, environment: EnvironmentKey, reason: str) -> None:
+        self._report(environment, DriftMode.REPORT, "", reason[:4096])
+
+    def _report(self, environment: EnvironmentKey, mode: DriftMode, bundle_sha256: str, reason: str) -> None:
+        content = {"mode": mode, "bundle_sha256": bundle_sha256, "watches": self._sources.count, "reason": reason}
+        self._means.reports.put(environment, content)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        if self._group is None:
+            work.close()
+            raise RuntimeError("the drift watcher does not run")
+        return self._group.create_task(work, name=name)
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await patiently(
+            call,
+            passes=lambda error: isinstance(error, KubeError) and error.temporary,
+            failed=lambda error: self._logger.warning("drift.waits", error=str(error)),
+            base_seconds=_RETRY_BASE_SECONDS,
+            cap_seconds=_RETRY_CAP_SECONDS,
+        )
+
+
+def _of_drift(policy: Policy) -> tuple[object, ...]:
+    """Return the rules that drift goes by."""
+    return policy.drift, policy.bindings, policy.cluster_scoped
