@@ -21,6 +21,14 @@ def service(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
 
 
+def never_ready(name: str) -> dict[str, Any]:
+    """Return a Deployment whose pods never run."""
+    pod = {"containers": [{"name": name, "image": f"nowhere.invalid/{name}:1"}]}
+    labels = {"app": name}
+    spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+
+
 def test_deploy_change_nothing_and_prune(installation: Installation) -> None:
     """Objects appear, change, stay untouched when nothing changed, and go when the bundle no longer holds them."""
     first = installation.succeed([config_map("settings", colour="blue"), config_map("extra"), service("web")])
@@ -68,6 +76,19 @@ def test_rollback_returns_to_the_previous_bundle(installation: Installation) -> 
     made = installation.api.ask("POST", f"{installation.environment}/rollback", body, 202)
     assert installation.until_final(made["id"])["state"] == JobState.SUCCEEDED
     assert installation.live("configmap", "settings")["data"] == {"colour": "blue"}
+
+
+def test_a_failure_is_rolled_back_if_that_was_asked_for(installation: Installation) -> None:
+    """By nobody's command: what it changed is as before, what it made is gone, and what failed says so."""
+    healthy = installation.succeed([config_map("settings", colour="blue")])
+    broken = [config_map("settings", colour="red"), never_ready("web")]
+    failed = installation.until_final(installation.deploy(broken, wait_seconds=2, rollback_on_failure=True))
+    assert (failed["state"], failed["counts"]) == (JobState.FAILED, {"created": 1, "changed": 1})
+    rollback = installation.until_final(failed["rolled_back_by"])
+    assert (rollback["state"], rollback["counts"]) == (JobState.SUCCEEDED, {"changed": 1, "pruned": 1})
+    assert (rollback["rollback_of"], rollback["bundle_sha256"]) == (failed["id"], healthy["bundle_sha256"])
+    assert installation.live("configmap", "settings")["data"] == {"colour": "blue"}
+    assert installation.names("deployment") == set()
 
 
 def test_offline_agent_gets_its_work_when_it_is_back(installation: Installation) -> None:
@@ -123,15 +144,7 @@ def test_health_job_answers(installation: Installation) -> None:
 
 def test_cancel_stops_a_waiting_deployment(installation: Installation) -> None:
     """A deployment that waits for health ends as cancelled when asked to."""
-    pod = {"containers": [{"name": "web", "image": "nowhere.invalid/web:1"}]}
-    labels = {"app": "web"}
-    deployment = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "web"},
-        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}},
-    }
-    deployment_id = installation.deploy([deployment])
+    deployment_id = installation.deploy([never_ready("web")])
     wait_until(lambda: "step/wait/started" in installation.story(deployment_id), "the wait to begin", 30)
     installation.api.ask("POST", f"{installation.path}/deployments/{deployment_id}/cancel", {}, 202)
     assert installation.until_final(deployment_id)["state"] == JobState.CANCELLED

@@ -53,7 +53,7 @@ from fairlead_shared.frames import (
     Welcome,
 )
 from fairlead_shared.identity import certificate_fingerprint
-from fairlead_shared.progress import Outcome, ProgressEvent, ResultEvent, Step, StepEvent
+from fairlead_shared.progress import Action, Outcome, ProgressEvent, ResultEvent, Step, StepEvent
 from fairlead_shared.rejoin import sign_proof
 from fairlead_shared.session import (
     Acknowledged,
@@ -364,9 +364,16 @@ class AgentConnection:
         await self.wire.flush()
         return seq
 
-    async def finish(self, job_id: str, token: int, outcome: Outcome = Outcome.SUCCEEDED, cause: str = "") -> None:
+    async def finish(
+        self,
+        job_id: str,
+        token: int,
+        outcome: Outcome = Outcome.SUCCEEDED,
+        cause: str = "",
+        counts: dict[Action, int] | None = None,
+    ) -> None:
         """Send the result and wait until it is stored."""
-        result = ResultEvent(key="result", at=time.time(), outcome=outcome, cause=cause)
+        result = ResultEvent(key="result", at=time.time(), outcome=outcome, cause=cause, counts=counts or {})
         seq = await self.report(job_id, token, result)
         await self.wire.wait_acknowledged(job_id, seq)
         self.wire.session.end_stream(job_id)

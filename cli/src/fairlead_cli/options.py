@@ -18,6 +18,7 @@ from fairlead_cli.parameters import (
     DEPLOYMENT,
     PLAIN_FORMATS,
     AddressType,
+    DurationType,
     LabelType,
     NameType,
     Output,
@@ -57,6 +58,20 @@ class Precedence:
         """Return what a request for a deployment says of it; nothing for what the relay does anyway."""
         said: dict[str, object] = {"on_earlier": "supersede"} if self.is_superseding else {}
         return said | ({"priority": self.priority} if self.priority else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Whether a deployment is followed to its end, and how long it may take."""
+
+    is_watched: bool = False
+    timeout_seconds: float | None = None
+
+    def fields(self) -> dict[str, object]:
+        """Return what a request for a deployment says of it: it must not go on for longer than anybody waits."""
+        if self.timeout_seconds is None:
+            return {}
+        return {"wait_seconds": self.timeout_seconds, "deadline_seconds": self.timeout_seconds}
 
 
 _CONSENTS: Mapping[str, tuple[str, str]] = {
@@ -153,6 +168,31 @@ def with_content(command: _CommandT) -> _CommandT:
             multiple=True,
             required=True,
             help="Manifests, a folder of them, a kustomization, a Helm chart, or - for stdin. May be repeated.",
+        ),
+    ):
+        decorated = decorate(decorated)
+    return decorated  # type: ignore[no-any-return]  # click's decorators keep the type
+
+
+def with_watching(command: _CommandT) -> _CommandT:
+    """Give a command `--watch` and `--timeout`, and pass it their values as `watching`."""
+
+    @wraps(command)
+    def run(
+        *args: Any,  # noqa: ANN401  (the command's own)
+        is_watched: bool,
+        timeout: float | None,
+        **options: Any,  # noqa: ANN401  (whatever click read)
+    ) -> Any:  # noqa: ANN401  (the command's)
+        return command(*args, watching=Watching(is_watched, timeout), **options)
+
+    decorated: Any = run
+    for decorate in (
+        click.option(
+            "--timeout", type=DurationType(), help="How long it may take to become healthy, e.g. 5m; then it fails."
+        ),
+        click.option(
+            "--watch", "-w", "is_watched", is_flag=True, help="Follow it to its end; the exit code says how it went."
         ),
     ):
         decorated = decorate(decorated)

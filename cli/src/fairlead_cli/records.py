@@ -199,6 +199,13 @@ class Deployment(_Record):
     bundle_sha256: str
     previous_bundle_sha256: str | None = None
     rollback: bool = False
+    rollback_on_failure: bool = False
+    rolled_back_by: str | None = None
+    """The deployment that rolls its failure back, if it asked for that."""
+    rollback_skipped: str = ""
+    """Why its failure is not rolled back though it asked for that."""
+    rollback_of: str | None = None
+    """The deployment whose failure this one rolls back."""
     state: JobState
     reason: str | None = None
     """Why it waits."""

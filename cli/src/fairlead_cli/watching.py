@@ -73,7 +73,18 @@ def _watch(
         said = next((reason for reason in reasons if reason), "it has not ended yet")
         terminal.fail(f"the time limit of {duration(timeout_seconds or 0)} is reached: {said}. {_resume(deployment)}")
         return ExitCode.CANCELLED
-    return report(terminal, ended, story)
+    code = report(terminal, ended, story)
+    _follow_rollback(client, terminal, ended, timeout_seconds)
+    return code
+
+
+def _follow_rollback(client: Client, terminal: Terminal, failed: Deployment, timeout_seconds: float | None) -> None:
+    """Show how a failure is rolled back, or say why it is not; what was asked for has failed all the same."""
+    if failed.rollback_skipped:
+        terminal.say(f"not rolled back: {failed.rollback_skipped}")
+    elif failed.rolled_back_by:
+        terminal.say(f"rolling back: deployment {failed.rolled_back_by}")
+        watch(client, terminal, client.deployment(failed.rolled_back_by), timeout_seconds)
 
 
 def watch_and_show(

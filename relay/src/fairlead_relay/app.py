@@ -26,7 +26,7 @@ from fairlead_relay.api.services import Services
 from fairlead_relay.backup.schedule import Backups, in_a_process
 from fairlead_relay.bus import LocalBus, SharedBus
 from fairlead_relay.data_directory import DataDirectory
-from fairlead_relay.dispatch import Dispatcher, DispatchLimits
+from fairlead_relay.dispatch import Dispatcher, DispatchHooks, DispatchLimits
 from fairlead_relay.errors import AuthorityDamaged, ListenFailed
 from fairlead_relay.gateway.credentials import Identities
 from fairlead_relay.gateway.link import LinkPorts
@@ -115,8 +115,13 @@ class Relay:
         blobs = await asyncio.to_thread(open_blobs, settings.blobs_url, settings.database, directory.blobs)
         parts.callback(blobs.close)
         limits = DispatchLimits(lease_seconds=settings.lease_seconds, jobs_per_agent=settings.jobs_per_agent)
+        checker = BundleChecker()
+        parts.callback(checker.stop)
+        library = BundleLibrary(store, blobs, checker)
+        planner = Planner(store, authority.signer, time.time, library.namespaces_of)
+        hooks = DispatchHooks(leased=metrics.dispatched, failed=planner.roll_back_failed)
         dispatcher = Dispatcher(
-            store, bus, directory.relay_id(), time.time, limits, structlog.get_logger("dispatch"), metrics.dispatched
+            store, bus, directory.relay_id(), time.time, limits, structlog.get_logger("dispatch"), hooks
         )
         metrics.count_agents(lambda: dispatcher.connected)
         await dispatcher.start()
@@ -142,9 +147,6 @@ class Relay:
         await gateway.start(agent_listener)
         parts.push_async_callback(gateway.stop)
 
-        checker = BundleChecker()
-        parts.callback(checker.stop)
-        library = BundleLibrary(store, blobs, checker)
         stopping = asyncio.Event()
         services = Services(
             store=store,
@@ -152,7 +154,7 @@ class Relay:
             bus=bus,
             authority=authority,
             library=library,
-            planner=Planner(store, authority.signer, time.time, library.namespaces_of),
+            planner=planner,
             settings=settings,
             clock=time.time,
             monotonic=time.monotonic,

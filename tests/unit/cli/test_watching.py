@@ -62,6 +62,33 @@ def test_failure_has_the_reason_first_with_its_place(relay: ScriptedRelay, capsy
     ]
 
 
+OTHER_ID = "01k9x0q6v3t1m8c5n7b2d4f6gj"
+
+
+def test_a_rollback_is_watched_after_the_failure_that_it_undoes(relay: ScriptedRelay, capsys: Capture) -> None:
+    """To its end, and the exit code stays that of what was asked for."""
+    relay.answer(EVENTS, stream(FAILURE))
+    relay.answer(SHOWN, deployment("failed", rollback_on_failure=True, rolled_back_by=OTHER_ID))
+    of_rollback = f"GET {ORGANIZATION}/deployments/{OTHER_ID}"
+    relay.answer(f"{of_rollback}/events", stream(STORY))
+    relay.answer(of_rollback, deployment("succeeded", id=OTHER_ID, rollback_of=DEPLOYMENT_ID, counts={"changed": 1}))
+    assert watch(relay.client(), Terminal(), QUEUED, None) is ExitCode.FAILED
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == len(FAILURE) + len(STORY)
+    assert captured.err.splitlines()[-2:] == [
+        f"rolling back: deployment {OTHER_ID}",
+        f"deployment {OTHER_ID} of shop/staging succeeded in 12s: 1 changed",
+    ]
+
+
+def test_why_a_failure_is_not_rolled_back_is_said(relay: ScriptedRelay, capsys: Capture) -> None:
+    """Whoever asked for it must not believe that it was."""
+    relay.answer(EVENTS, stream(FAILURE))
+    relay.answer(SHOWN, deployment("failed", rollback_on_failure=True, rollback_skipped="nothing was healthy before"))
+    assert watch(relay.client(), Terminal(), QUEUED, None) is ExitCode.FAILED
+    assert capsys.readouterr().err.splitlines()[-1] == "not rolled back: nothing was healthy before"
+
+
 def test_a_refusal_without_events_has_the_relays_cause(relay: ScriptedRelay, capsys: Capture) -> None:
     """The agent said no before the first step."""
     relay.answer(EVENTS, stream([]))

@@ -10,13 +10,15 @@ import click
 from fairlead_cli.options import (
     ContentNames,
     Precedence,
+    Watching,
     examples,
     with_consents,
     with_content,
     with_output,
     with_precedence,
+    with_watching,
 )
-from fairlead_cli.parameters import AddressType, DurationType, EnvironmentAddress
+from fairlead_cli.parameters import AddressType, EnvironmentAddress
 from fairlead_cli.terminal import Column, Format, Terminal
 
 if TYPE_CHECKING:
@@ -37,17 +39,22 @@ if TYPE_CHECKING:
 )
 @with_content
 @click.option("--env", "-e", "address", type=AddressType(), required=True, help="Where to.")
-@click.option("--watch", "-w", "is_watched", is_flag=True, help="Follow it to its end; the exit code says how it went.")
-@click.option("--timeout", type=DurationType(), help="How long it may take to become healthy, e.g. 5m; then it fails.")
+@with_watching
 @with_precedence
 @with_consents
+@click.option(
+    "--rollback-on-failure",
+    "is_undone",
+    is_flag=True,
+    help="If it fails after its first write, deploy what succeeded before again.",
+)
 @click.option("--dry-run", "is_dry", is_flag=True, help="Ask the cluster what it would change; nothing is.")
 @with_output
 def deploy(
     content: ContentNames,
     address: EnvironmentAddress,
-    is_watched: bool,  # noqa: FBT001  (click passes by name)
-    timeout: float | None,
+    watching: Watching,
+    is_undone: bool,  # noqa: FBT001  (click passes by name)
     is_dry: bool,  # noqa: FBT001  (click passes by name)
     precedence: Precedence,
     consents: dict[str, object],
@@ -63,9 +70,14 @@ def deploy(
 
     --dry-run has the agent check all that it checks before a deployment's first write, and say of each object what
     would be done and which fields would change; nothing is. --timeout is then how long to wait for its answer.
+
+    With --rollback-on-failure the relay deploys the bundle again that succeeded before, once this one has failed after
+    its first write; --watch follows that, too, and the exit code stays that of the failure.
     """
-    if is_watched and is_dry:
+    if watching.is_watched and is_dry:
         raise click.UsageError("--watch and --dry-run exclude each other: nothing would happen that could be watched")
+    if is_undone and is_dry:
+        raise click.UsageError("--rollback-on-failure and --dry-run exclude each other: nothing would be done")
     import os
     import sys
     from functools import partial
@@ -93,7 +105,7 @@ def deploy(
         if prepared.new_pin:
             terminal.say(f"pinned the sealing key {prepared.new_pin} at its first use, in {pins}")
         if is_dry:
-            return _dry_run(client, terminal, environment, located, prepared, consents, timeout)
+            return _dry_run(client, terminal, environment, located, prepared, consents, watching.timeout_seconds)
         bundle = prepared.bundle
         if not client.has_bundle(bundle.sha256):
             client.put_bundle(bundle.sha256, bundle.content)
@@ -101,14 +113,14 @@ def deploy(
             "deployment_id": new_deployment_id(),
             "bundle_sha256": bundle.sha256,
             "origins": dict(prepared.origins),
+            **watching.fields(),
             **precedence.fields(),
             **consents,
+            **({"rollback_on_failure": True} if is_undone else {}),
         }
-        if timeout is not None:
-            body |= {"wait_seconds": timeout, "deadline_seconds": timeout}
         made = client.deploy(address.application, address.environment, body)
-        if is_watched:
-            return watch_and_show(client, terminal, made, timeout)
+        if watching.is_watched:
+            return watch_and_show(client, terminal, made, watching.timeout_seconds)
     show_deployment(terminal, made)
     terminal.say(f"see it with 'fairlead deployments show {made.id} --watch'")
     return ExitCode.OK

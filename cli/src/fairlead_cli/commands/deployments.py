@@ -127,7 +127,18 @@ def columns() -> list[Column[Deployment]]:
         Column("Changes", lambda row: counts_text(row.counts) if row.counts else None),
         Column("Age", lambda row: age(row.created_at, now)),
         Column("By", lambda row: row.created_by, is_wide=True),
-        Column("Rollback", lambda row: "yes" if row.rollback else "no", is_wide=True),
+        Column("Rollback", _rollback_text, is_wide=True),
+        Column("Rolled back", _undone_text, is_wide=True),
         Column("Cluster", lambda row: row.cluster, is_wide=True),
         Column("Bundle", lambda row: row.bundle_sha256[:_SHORT_HASH], is_wide=True),
     ]
+
+
+def _rollback_text(row: Deployment) -> str:
+    return f"of {row.rollback_of}" if row.rollback_of else "yes" if row.rollback else "no"
+
+
+def _undone_text(row: Deployment) -> str | None:
+    if row.rollback_skipped:
+        return f"no: {row.rollback_skipped}"
+    return row.rolled_back_by and f"by {row.rolled_back_by}"

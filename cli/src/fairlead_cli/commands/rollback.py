@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import click
 
-from fairlead_cli.options import AddressArgument, Precedence, examples, with_consents, with_output, with_precedence
-from fairlead_cli.parameters import DEPLOYMENT, DurationType, EnvironmentAddress
+from fairlead_cli.options import (
+    AddressArgument,
+    Precedence,
+    Watching,
+    examples,
+    with_consents,
+    with_output,
+    with_precedence,
+    with_watching,
+)
+from fairlead_cli.parameters import DEPLOYMENT, EnvironmentAddress
 from fairlead_cli.terminal import Terminal
 
 
@@ -17,16 +26,14 @@ from fairlead_cli.terminal import Terminal
 )
 @AddressArgument
 @click.option("--to", type=DEPLOYMENT, help="Deployment whose bundle is wanted.")
-@click.option("--watch", "-w", "is_watched", is_flag=True, help="Follow it to its end; the exit code says how it went.")
-@click.option("--timeout", type=DurationType(), help="How long it may take to become healthy, e.g. 5m; then it fails.")
+@with_watching
 @with_precedence
 @with_consents
 @with_output
 def rollback(
     address: EnvironmentAddress,
     to: str | None,
-    is_watched: bool,  # noqa: FBT001  (click passes by name)
-    timeout: float | None,
+    watching: Watching,
     precedence: Precedence,
     consents: dict[str, object],
     terminal: Terminal,
@@ -43,13 +50,16 @@ def rollback(
     from fairlead_cli.watching import watch_and_show
 
     with connect() as client:
-        body: dict[str, object] = {"deployment_id": new_deployment_id(), **precedence.fields(), **consents}
+        body: dict[str, object] = {
+            "deployment_id": new_deployment_id(),
+            **watching.fields(),
+            **precedence.fields(),
+            **consents,
+        }
         if to is not None:
             body["to"] = to
-        if timeout is not None:
-            body |= {"wait_seconds": timeout, "deadline_seconds": timeout}
         made = client.roll_back(address.application, address.environment, body)
-        if is_watched:
-            return watch_and_show(client, terminal, made, timeout)
+        if watching.is_watched:
+            return watch_and_show(client, terminal, made, watching.timeout_seconds)
     show_deployment(terminal, made)
     return ExitCode.OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Path
@@ -18,7 +19,7 @@ from fairlead_relay.api.services import Services, ServicesOf
 from fairlead_relay.planning.deployments import DeploymentRequest, OnEarlier, Place
 from fairlead_relay.store.applications import find_environment
 from fairlead_relay.store.audit import Trail
-from fairlead_relay.store.deployments import Deployment, find_deployment, list_deployments
+from fairlead_relay.store.deployments import Deployment, find_deployment, find_rollback_of, list_deployments
 from fairlead_relay.store.jobs import stop_job
 from fairlead_relay.store.outbox import iso_time
 from fairlead_relay.store.tokens import Role
@@ -68,6 +69,9 @@ class DeploymentCreate(_Timed):
         default_factory=dict, max_length=MAX_OBJECTS
     )
     """Reference of an object → file and line it came from."""
+    rollback_on_failure: bool = False
+    """If it fails after its first write: deploy the bundle again that succeeded before, as `rollback` does. Not if it
+    was told to stop, or something newer waits; and what is so made is rolled back by nobody."""
 
 
 class RollbackCreate(_Timed):
@@ -101,6 +105,14 @@ class DeploymentShown(Shown):
     previous_bundle_sha256: str | None
     """What the environment was given last; null for its first deployment."""
     rollback: bool
+    rollback_on_failure: bool
+    """Whether a failure after its first write is rolled back."""
+    rolled_back_by: str | None
+    """The deployment that rolls its failure back, as it asked; null if none does."""
+    rollback_skipped: str
+    """Why its failure is not rolled back though it asked for that; empty otherwise."""
+    rollback_of: str | None
+    """The deployment whose failure this one rolls back, as that one asked; null otherwise."""
     state: JobState
     reason: str
     """Why it waits, was lost or was refused; empty otherwise."""
@@ -133,7 +145,10 @@ async def create(
     trail: TrailOf,
 ) -> DeploymentShown:
     """Deploy an uploaded bundle; durable before the answer."""
-    request = _request(Place(organization, application, environment), body, trail)
+    request = replace(
+        _request(Place(organization, application, environment), body, trail),
+        rollback_on_failure=body.rollback_on_failure,
+    )
     # Without a mark on its key: asked for again, the client's own id gives the deployment that is there.
     with riding(None):
         deployment = await services.planner.deploy(request, body.bundle_sha256, body.origins)
@@ -238,6 +253,9 @@ def show_deployment(
     """
     job = deployment.job
     origins: dict[str, str] = {} if brief else json.loads(deployment.origins)
+    rolled_back_by = None
+    if deployment.rollback_on_failure and job.state is JobState.FAILED and not deployment.rollback_skipped:
+        rolled_back_by = find_rollback_of(connection, deployment.organization, deployment.id)
     return DeploymentShown(
         id=deployment.id,
         organization=deployment.organization,
@@ -248,6 +266,10 @@ def show_deployment(
         bundle_sha256=deployment.bundle_sha256,
         previous_bundle_sha256=deployment.previous_bundle_sha256,
         rollback=deployment.rollback,
+        rollback_on_failure=deployment.rollback_on_failure,
+        rolled_back_by=rolled_back_by,
+        rollback_skipped=deployment.rollback_skipped,
+        rollback_of=deployment.rollback_of,
         state=job.state,
         reason=services.reason(connection, job),
         outcome=job.outcome,

@@ -5,6 +5,6 @@ The dispatcher holds no truth: which job runs where is in the store, so a relay 
 """
 
 from fairlead_relay.dispatch.dispatcher import Dispatcher
-from fairlead_relay.dispatch.link import AgentLink, Connected, DispatchLimits
+from fairlead_relay.dispatch.link import AgentLink, Connected, DispatchHooks, DispatchLimits
 
-__all__ = ["AgentLink", "Connected", "DispatchLimits", "Dispatcher"]
+__all__ = ["AgentLink", "Connected", "DispatchHooks", "DispatchLimits", "Dispatcher"]

@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -26,7 +27,7 @@ from sqlalchemy import Connection
 
 from fairlead_relay.bus import LAGGED, WORK, LocalBus
 from fairlead_relay.dispatch.clock_watch import ClockWatch
-from fairlead_relay.dispatch.link import AgentLink, Connected, DispatchLimits
+from fairlead_relay.dispatch.link import NO_HOOKS, AgentLink, Connected, DispatchHooks, DispatchLimits
 from fairlead_relay.dispatch.relay_watch import RelayWatch
 from fairlead_relay.dispatch.turns import Turns
 from fairlead_relay.errors import AgentRefused, SessionReplaced, StoreError
@@ -121,7 +122,7 @@ class Dispatcher:
         clock: Seconds since the epoch.
         limits: Numbers.
         logger: Bound by the owner; gets no secrets.
-        observe: Called for each job that was leased, with the seconds since its agent was woken.
+        hooks: What is called when something happens to a job.
         monotonic: Seconds that only grow.
     """
 
@@ -133,10 +134,12 @@ class Dispatcher:
         clock: Callable[[], float],
         limits: DispatchLimits,
         logger: structlog.typing.FilteringBoundLogger,
-        observe: Callable[[float], None] = lambda _: None,
+        hooks: DispatchHooks = NO_HOOKS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._observe = observe
+        self._observe = hooks.leased
+        # One object: what is to run together is told by being the very same.
+        self._record_progress = partial(record_progress, on_failed=hooks.failed)
         self._store = store
         self._bus = bus
         self._relay_id = relay_id
@@ -270,7 +273,7 @@ class Dispatcher:
         Raises: StoreUnavailable: nothing may be acknowledged; close the connection, the agent sends again.
         """
         reported = _group(session_id, messages)
-        return await self._store.write_together(record_progress, (reported, self._clock()))
+        return await self._store.write_together(self._record_progress, (reported, self._clock()))
 
     async def heartbeat(self, session_id: str, message: Heartbeat) -> HeartbeatAck:
         """

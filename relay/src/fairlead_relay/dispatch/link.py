@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
+from fairlead_relay.store.progress import OnFailed
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import JobCancel, JobOffer, JobVerdict
 
@@ -37,6 +39,19 @@ class Connected:
     session_id: str
     verdicts: tuple[JobVerdict, ...]
     """One for each job in the hello, for the welcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchHooks:
+    """What is called when something happens to a job."""
+
+    leased: Callable[[float], None] = lambda _: None
+    """It was leased; gets the seconds since its agent was woken."""
+    failed: OnFailed = lambda _connection, _job: None
+    """It failed; called in the transaction in which that is stored."""
+
+
+NO_HOOKS: Final = DispatchHooks()
 
 
 @dataclass(frozen=True, slots=True)

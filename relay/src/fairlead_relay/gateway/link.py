@@ -288,7 +288,7 @@ class Link:
             return serves_cluster(connection, identity.organization, identity.cluster, wanted.sha256)
 
         if not await self._ports.store.read(read):
-            reason = "no unfinished job of this cluster refers to it, and no environment there runs it"
+            reason = "no unfinished job of this cluster refers to it"
             self._session.refuse_bulk(wanted.transfer, ErrorCode.BUNDLE_UNAVAILABLE, reason)
             return
         sender = BundleSender(self._session, self._wire.wake, wanted.transfer)

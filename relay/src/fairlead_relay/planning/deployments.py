@@ -21,9 +21,9 @@ from fairlead_relay.pki.random_text import random_base32
 from fairlead_relay.planning.statements import Change, Target, make_statement, sign_statement
 from fairlead_relay.store import Store
 from fairlead_relay.store.applications import find_environment, missing_environment
-from fairlead_relay.store.audit import Entry, Trail, append_records
+from fairlead_relay.store.audit import Actor, Entry, Trail, append_records
 from fairlead_relay.store.bundles import Bundle, add_bundle
-from fairlead_relay.store.deletions import used_namespaces
+from fairlead_relay.store.deletions import unfinished_deployments, used_namespaces
 from fairlead_relay.store.deployments import (
     Deployment,
     EnvironmentNames,
@@ -33,14 +33,17 @@ from fairlead_relay.store.deployments import (
     find_deployment,
     known_among,
     known_deployment,
+    note_rollback_skipped,
     rollback_target,
     running_bundles,
+    signed_statement,
 )
 from fairlead_relay.store.jobs import Job, NewJob, enqueue_jobs, supersede_earlier
 from fairlead_relay.store.plans import NewPlan, ask_for_plan
 from fairlead_relay.store.retries import retry_deployment
 from fairlead_shared.canonical import canonical_json
 from fairlead_shared.jobs import JobKind
+from fairlead_shared.progress import Action
 from fairlead_shared.statement import EMPTY_BUNDLE, MAX_NAMESPACES, Consent, Strategy
 
 JOB_ID_LENGTH = 26
@@ -48,6 +51,8 @@ RETRY_SECONDS: Final = 86_400.0
 """How much longer than a deployment's deadline its statement is valid: until then it can be retried as it is."""
 DESTROY_SECONDS: Final = 600.0
 """How long a job that destroys waits for health: it has nothing to wait for, and the wire wants a number."""
+_WRITES: Final = (Action.CREATED, Action.CHANGED, Action.RECREATED, Action.PRUNED, Action.FAILED)
+"""Of an object's actions those after which the cluster may be another: a write that failed may have lost its answer."""
 OnEarlier = Literal["wait", "supersede"]
 """What becomes of earlier deployments of the environment that have not ended: they go first, or make room."""
 
@@ -81,6 +86,8 @@ class DeploymentRequest:
     """Higher goes first, between environments of one cluster."""
     consents: frozenset[Consent] = frozenset()
     """What it may do that it does not do unasked."""
+    rollback_on_failure: bool = False
+    """Whether the environment goes back to the bundle before, should this fail after its first write."""
 
     def digest(self, **further: object) -> str:
         """Return the hash by which a repeated request is told from another one with the same id."""
@@ -98,6 +105,8 @@ class DeploymentRequest:
             facts["priority"] = self.priority
         if self.consents:
             facts["consents"] = sorted(self.consents)
+        if self.rollback_on_failure:
+            facts["rollback_on_failure"] = True
         return hashlib.sha256(canonical_json(facts)).hexdigest()
 
 
@@ -175,6 +184,52 @@ class Planner:
         namespaces = await self._namespaces_of(place.organization, target.bundle_sha256)
         content = _Content(target.bundle_sha256, namespaces, target.origins)
         return await self._store_asked(_Asked(request, digest, content, rollback=True))
+
+    def roll_back_failed(self, connection: Connection, job: Job) -> None:
+        """
+        Go back to the bundle before, as `roll_back` does, if a deployment that failed was to be rolled back then.
+
+        What is made here is rolled back by nobody. Why nothing is made, the deployment says.
+
+        Args:
+            connection: In the write that stores the failure: there is no failure without its rollback, and no second.
+            job: As it ended.
+
+        """
+        if job.deployment_id is None:
+            return
+        failed = find_deployment(connection, job.organization, job.deployment_id)
+        if failed.rollback_on_failure:
+            note_rollback_skipped(connection, failed.id, self._undo(connection, failed))
+
+    def _undo(self, connection: Connection, failed: Deployment) -> str:
+        """Store the deployment that rolls a failed one back. Returns: Why there is none; empty if there is."""
+        job, place = failed.job, Place(failed.organization, failed.application, failed.environment)
+        if job.stop is not None:
+            return "it had been told to stop"
+        if not any(job.counts.get(action) for action in _WRITES):
+            return "it failed before its first write"
+        if waiting := unfinished_deployments(connection, place.names):
+            return f"deployment '{waiting[0]}' waits to take its place"
+        try:
+            target = rollback_target(connection, *place.names, None)
+        except Conflict as error:
+            return str(error)
+        request = DeploymentRequest(
+            random_base32(JOB_ID_LENGTH),
+            place,
+            Trail(place.organization, Actor("token", job.created_by), "deployment.roll_back", "", self._clock()),
+            job.wait_seconds,
+            job.deadline - job.created_at,
+            priority=job.priority,
+            consents=frozenset(signed_statement(connection, failed.id).consents),
+        )
+        # Signed before, for the same bundle: what it names cannot have changed.
+        namespaces = signed_statement(connection, target.id).namespaces
+        content = _Content(target.bundle_sha256, namespaces, target.origins)
+        digest = request.digest(rollback_of=failed.id)
+        (made,) = self._create(connection, [_Asked(request, digest, content, rollback=True, failed=failed)])
+        return str(made) if isinstance(made, RelayError) else ""
 
     async def retry(self, organization: str, deployment_id: str, trail: Trail) -> Deployment:
         """
@@ -390,6 +445,8 @@ class Planner:
             envelope=envelope.model_dump_json(by_alias=True),
             origins=content.origins,
             request_sha256=asked.digest,
+            rollback_on_failure=request.rollback_on_failure,
+            rollback_of=asked.failed.id if asked.failed else None,
         )
         job = NewJob(
             id=random_base32(JOB_ID_LENGTH),
@@ -404,6 +461,7 @@ class Planner:
             deadline=deadline,
             created_by=request.trail.actor.id,
             priority=request.priority,
+            reason=f"rollback of {asked.failed.id}, failed: {asked.failed.job.cause}" if asked.failed else "",
         )
         return deployment, job
 
@@ -416,6 +474,7 @@ def _entry(asked: _Asked, made: Deployment) -> Entry:
         "rollback": made.rollback,
         "on_earlier": asked.request.on_earlier,
         "consents": sorted(asked.request.consents),
+        **({"rollback_of": asked.failed.id} if asked.failed else {}),
     }
     return asked.request.trail.entry(
         f"deployment/{made.id}", before={"bundle": made.previous_bundle_sha256}, after=after
@@ -459,3 +518,5 @@ class _Asked:
     content: _Content
     rollback: bool
     strategy: Strategy = Strategy.ALL_AT_ONCE
+    failed: Deployment | None = None
+    """The one that it rolls back, if nobody asked for it now."""

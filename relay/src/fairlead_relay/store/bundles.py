@@ -7,8 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, literal, select
 
-from fairlead_relay.store.deployments import RUNNING_BUNDLE
-from fairlead_relay.store.schema import bundles, deployments, environments, jobs, plans
+from fairlead_relay.store.schema import bundles, deployments, jobs, plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +56,12 @@ def add_bundle(connection: Connection, bundle: Bundle) -> bool:
 
 
 def serves_cluster(connection: Connection, organization: str, cluster: str, sha256: str) -> bool:
-    """
-    Tell whether a cluster's agent may fetch this bundle.
-
-    It may if an unfinished job offers it, or an environment runs it: a new pod compares that with what is there.
-    """
+    """Tell whether an unfinished job of a cluster offers this bundle: only then may the cluster's agent fetch it."""
     theirs = (jobs.c.organization == organization, jobs.c.cluster == cluster, jobs.c.finished_at.is_(None))
     deployed = deployments.join(jobs, jobs.c.deployment_id == deployments.c.id)
     planned = plans.join(jobs, jobs.c.id == plans.c.job_id)
-    running = (
-        environments.c.organization == organization,
-        environments.c.cluster == cluster,
-        environments.c.deleted_at.is_(None),
-    )
     offers = (
         select(literal(1)).select_from(deployed).where(*theirs, deployments.c.bundle_sha256 == sha256),
         select(literal(1)).select_from(planned).where(*theirs, plans.c.bundle_sha256 == sha256),
-        select(literal(1)).select_from(environments).where(*running, literal(sha256) == RUNNING_BUNDLE),
     )
     return any(connection.scalar(offer.limit(1)) is not None for offer in offers)

@@ -22,6 +22,7 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
+    update,
 )
 
 from fairlead_relay.errors import Conflict, NotFound
@@ -30,6 +31,7 @@ from fairlead_relay.store.jobs import JOB_COLUMNS, Job, NewJob, enqueue_jobs, jo
 from fairlead_relay.store.schema import deployments, environments, jobs
 from fairlead_shared.jobs import JobKind, JobState
 from fairlead_shared.progress import Action
+from fairlead_shared.statement import DeploymentStatement
 
 EnvironmentNames = tuple[str, str, str]
 """(organization, application, environment)."""
@@ -56,6 +58,10 @@ class NewDeployment:
     """JSON object: reference of an object → file and line it came from."""
     request_sha256: str
     """Hash of what the client asked: the same id with another request is a conflict."""
+    rollback_on_failure: bool = False
+    """Whether its failure is to be rolled back."""
+    rollback_of: str | None = None
+    """The deployment whose failure it rolls back, as that one asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,10 @@ class Deployment:
     created_by: str
     created_at: float
     """Seconds since the epoch."""
+    rollback_on_failure: bool
+    rollback_of: str | None
+    rollback_skipped: str
+    """Why its failure was not rolled back though that was asked for; empty otherwise."""
     job: Job
 
 
@@ -95,7 +105,8 @@ _COLUMNS: Final = (
     deployments.c.sequence, deployments.c.id, deployments.c.organization, deployments.c.application,
     deployments.c.environment, deployments.c.environment_type, deployments.c.cluster, deployments.c.bundle_sha256,
     deployments.c.previous_bundle_sha256, deployments.c.rollback, deployments.c.origins, deployments.c.request_sha256,
-    deployments.c.created_by, deployments.c.created_at,
+    deployments.c.created_by, deployments.c.created_at, deployments.c.rollback_on_failure, deployments.c.rollback_of,
+    deployments.c.rollback_skipped,
 )  # fmt: skip
 _NAMES: Final = tuple(column.name for column in _COLUMNS)
 _SELECT: Final = select(*JOB_COLUMNS, *(column.label(f"deployment_{column.name}") for column in _COLUMNS)).select_from(
@@ -108,6 +119,21 @@ _REQUEST: Final = select(deployments.c.organization, deployments.c.request_sha25
 _tried = jobs.alias("tried")
 _TAKEN: Final = exists().where(_tried.c.deployment_id == deployments.c.id, _tried.c.started_at.is_not(None))
 """An agent took it, if not by its last job then by one before."""
+_STATEMENT: Final = select(deployments.c.statement).where(deployments.c.id == bindparam("of_deployment"))
+_ROLLBACK_OF: Final = (
+    select(deployments.c.id)
+    .where(
+        deployments.c.organization == bindparam("of_organization"),
+        deployments.c.rollback_of == bindparam("of_deployment"),
+    )
+    .order_by(deployments.c.sequence.desc())
+    .limit(1)
+)
+_SKIP_ROLLBACK: Final = (
+    update(deployments)
+    .where(deployments.c.id == bindparam("of_deployment"))
+    .values(rollback_skipped=bindparam("new_reason"))
+)
 _KNOWN: Final = select(deployments.c.id).where(deployments.c.id.in_(bindparam("of_ids", expanding=True)))
 _succeeded = jobs.alias("succeeded")
 _destroying = jobs.alias("destroying")
@@ -219,6 +245,9 @@ def _row_of(deployment: NewDeployment, job: NewJob, now: float) -> dict[str, Any
         "statement": deployment.statement,
         "envelope": deployment.envelope,
         "job_id": job.id,
+        "rollback_on_failure": deployment.rollback_on_failure,
+        "rollback_of": deployment.rollback_of,
+        "rollback_skipped": "",
     }
 
 
@@ -269,6 +298,21 @@ def current_deployment(
     of = {"of_organization": organization, "of_application": application, "of_environment": environment}
     row = connection.execute(_CURRENT, of).one_or_none()
     return None if row is None else _deployment(row)
+
+
+def find_rollback_of(connection: Connection, organization: str, deployment_id: str) -> str | None:
+    """Return the id of the deployment that rolled back the last failure of another one; None if none did."""
+    return connection.scalar(_ROLLBACK_OF, {"of_organization": organization, "of_deployment": deployment_id})
+
+
+def signed_statement(connection: Connection, deployment_id: str) -> DeploymentStatement:
+    """Return the statement of a deployment that is stored."""
+    return DeploymentStatement.from_bytes(connection.scalars(_STATEMENT, {"of_deployment": deployment_id}).one())
+
+
+def note_rollback_skipped(connection: Connection, deployment_id: str, reason: str) -> None:
+    """Note why the failure of a deployment is not rolled back."""
+    connection.execute(_SKIP_ROLLBACK, {"of_deployment": deployment_id, "new_reason": reason})
 
 
 def known_among(connection: Connection, deployment_ids: Collection[str]) -> set[str]:

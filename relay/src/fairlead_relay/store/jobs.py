@@ -70,6 +70,8 @@ class NewJob:
     """Higher goes first, between environments; within one the order of storing holds."""
     attempt: int = 1
     """Above those of the jobs that tried the same deployment before."""
+    reason: str = ""
+    """Why it is there, where nobody asked for it at this moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ def enqueue_jobs(connection: Connection, new: Sequence[NewJob], now: float) -> l
     rows = [_row_of(job, now) for job in new]
     sequences = connection.scalars(_INSERT, rows).all()
     stored = [job_of([sequence, *map(row.get, _NAMES[1:])]) for sequence, row in zip(sequences, rows, strict=True)]
-    append_states(connection, [StateChange(job.story, job.state, "", now) for job in stored])
+    append_states(connection, [StateChange(job.story, job.state, job.reason, now) for job in stored])
     outbox(connection).extend(
         Work(*cluster) for cluster in dict.fromkeys((job.organization, job.cluster) for job in new)
     )
@@ -189,7 +191,7 @@ def _row_of(job: NewJob, now: float) -> dict[str, Any]:
         "acknowledged_seq": 0,
         "wait_seconds": job.wait_seconds,
         "deadline": job.deadline,
-        "reason": "",
+        "reason": job.reason,
         "cause": "",
         "counts": "{}",
         "created_by": job.created_by,

@@ -9,7 +9,7 @@ transaction.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,8 +74,14 @@ class Reported:
     """The last event when it ends the job."""
 
 
+OnFailed = Callable[[Connection, Job], None]
+"""What is to happen when a job failed, in the transaction in which it did."""
+
+
 def record_progress(
-    connection: Connection, reports: Sequence[tuple[Sequence[Reported], float]]
+    connection: Connection,
+    reports: Sequence[tuple[Sequence[Reported], float]],
+    on_failed: OnFailed = lambda _connection, _job: None,
 ) -> list[dict[str, int]]:
     """
     Store what agents reported, and end the jobs whose result is among it.
@@ -83,6 +89,7 @@ def record_progress(
     Args:
         connection: In a write.
         reports: Of each connection: at most one entry per job, and seconds since the epoch.
+        on_failed: Called for each job that failed by its agent's word.
     Returns: For each, job id → highest number stored, to be acknowledged. A job that is missing is not (or no longer)
         the reporter's.
     """
@@ -103,7 +110,9 @@ def record_progress(
     append_progress(connection, told)
     # Last, since the record of its end closes a job's story.
     for holding, (result, now) in ending.items():
-        _end(connection, holding, result, now)
+        ended = _end(connection, holding, result, now)
+        if ended is not None and ended.state is JobState.FAILED:
+            on_failed(connection, ended)
     return stored
 
 
@@ -115,7 +124,7 @@ def _take(connection: Connection, report: Reported) -> Job | None:
     return None if row is None else job_of(row)
 
 
-def _end(connection: Connection, holding: Holding, result: ResultEvent, now: float) -> None:
+def _end(connection: Connection, holding: Holding, result: ResultEvent, now: float) -> Job | None:
     facts = {
         "new_outcome": str(result.outcome),
         "new_code": None if result.code is None else str(result.code),
@@ -126,4 +135,5 @@ def _end(connection: Connection, holding: Holding, result: ResultEvent, now: flo
         for job in end.apply(connection, now, **holding.parameters(), **facts):
             if job.kind == JobKind.DESTROY and job.state is JobState.SUCCEEDED:
                 mark_deleted(connection, (job.organization, str(job.application), str(job.environment)), now)
-            return
+            return job
+    return None

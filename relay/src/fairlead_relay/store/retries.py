@@ -13,16 +13,14 @@ from sqlalchemy import Connection, bindparam, exists, or_, select, update
 
 from fairlead_relay.errors import Conflict
 from fairlead_relay.store.applications import find_environment
-from fairlead_relay.store.deployments import Deployment, find_deployment
+from fairlead_relay.store.deployments import Deployment, find_deployment, signed_statement
 from fairlead_relay.store.jobs import NewJob, enqueue_job
 from fairlead_relay.store.outbox import iso_time
 from fairlead_relay.store.schema import deployments, jobs
 from fairlead_shared.jobs import JobState
-from fairlead_shared.statement import DeploymentStatement
 
 RETRYABLE: Final = frozenset({JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED, JobState.REFUSED})
 """A superseded one has a newer one in its place, and what succeeded needs none."""
-_STATEMENT: Final = select(deployments.c.statement).where(deployments.c.id == bindparam("of_deployment"))
 _NEWER: Final = (
     select(deployments.c.id)
     .where(
@@ -67,7 +65,7 @@ def retry_deployment(
             f"deployment '{deployment_id}' is {last.state}; only one that failed, expired, was refused or was "
             "cancelled can be retried"
         )
-    statement = DeploymentStatement.from_bytes(connection.scalars(_STATEMENT, {"of_deployment": deployment_id}).one())
+    statement = signed_statement(connection, deployment_id)
     if now >= statement.expires:
         raise Conflict(
             f"the statement of deployment '{deployment_id}' expired at {iso_time(statement.expires)}; deploy again"

@@ -282,6 +282,9 @@ deployments = Table(
     Column("job_id", Text, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("rollback_on_failure", Boolean, nullable=False, server_default=false()),
+    Column("rollback_of", Text),
+    Column("rollback_skipped", Text, nullable=False, server_default=text("''")),
     UniqueConstraint("id"),
     ForeignKeyConstraint(
         ["organization", "application", "environment"],
@@ -290,6 +293,12 @@ deployments = Table(
     ForeignKeyConstraint(["organization", "bundle_sha256"], ["bundles.organization", "bundles.sha256"]),
 )
 Index(None, deployments.c.organization, deployments.c.application, deployments.c.environment, deployments.c.sequence)
+Index(
+    "ix_deployments_rollback_of",
+    deployments.c.rollback_of,
+    sqlite_where=text("rollback_of IS NOT NULL"),
+    postgresql_where=text("rollback_of IS NOT NULL"),
+)
 
 jobs = Table(
     "jobs",

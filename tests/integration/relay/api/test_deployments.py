@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+from functools import partial
 
 from fairlead_shared.bundle import Bundle
 from fairlead_shared.frames import JobCancel
-from fairlead_shared.progress import Outcome
+from fairlead_shared.progress import Action, Outcome
 from tests.integration.bundles import config_maps, deploy, deployment_id, upload
 from tests.integration.conftest import Tenant
 from tests.integration.scripted_agent import AgentConnection
@@ -113,6 +114,35 @@ async def test_a_rollback_brings_the_bundle_before_back(tenant: Tenant) -> None:
         assert tenant.deployer.ask("POST", f"{tenant.environment}/rollback", named, 202)["bundle_sha256"] == two.sha256
         await run_next(tenant, connection)
     assert first
+
+
+async def test_a_failure_is_rolled_back_if_that_was_asked_for(tenant: Tenant) -> None:
+    """By the relay, at once: each of the two names the other, and the agent gets a rollback like any other."""
+    agent = await tenant.enrol()
+    async with agent.connect() as connection:
+        healthy, broken = config_maps(), config_maps()
+        await deployed(tenant, connection, healthy)
+        await asyncio.to_thread(upload, tenant.deployer, tenant.organization, broken)
+        ask = partial(deploy, tenant.deployer, tenant.environment, broken, rollback_on_failure=True)
+        made = await asyncio.to_thread(ask)
+        assert (made["rollback_on_failure"], made["rolled_back_by"], made["rollback_skipped"]) == (True, None, "")
+        offer = await connection.wait_offer()
+        await connection.accept(offer)
+        await connection.finish(offer.job_id, offer.token, Outcome.FAILED, "it crashes", {Action.CHANGED: 1})
+        offer = await connection.wait_offer()
+        statement = connection.statement(offer)
+        assert (statement.bundle_sha256, statement.rollback) == (healthy.sha256, True)
+        await connection.accept(offer)
+        await connection.finish(offer.job_id, offer.token)
+    shown = tenant.viewer.ask("GET", f"{tenant.path}/deployments/{made['id']}")
+    assert (shown["state"], shown["rolled_back_by"]) == ("failed", statement.deployment_id)
+    rollback = tenant.viewer.ask("GET", f"{tenant.path}/deployments/{statement.deployment_id}")
+    assert (rollback["state"], rollback["rollback_of"], rollback["created_by"]) == (
+        "succeeded", made["id"], made["created_by"]
+    )  # fmt: skip
+    assert tenant.viewer.ask("GET", tenant.environment)["current"]["id"] == rollback["id"]
+    (record,) = tenant.admin.ask("GET", f"{tenant.path}/audit?verb=deployment.roll_back")["items"]
+    assert (record["target"], record["after"]["rollback_of"]) == (f"deployment/{rollback['id']}", made["id"])
 
 
 def test_there_is_nothing_to_roll_back_to_at_first(tenant: Tenant) -> None:

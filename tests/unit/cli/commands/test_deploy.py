@@ -71,6 +71,13 @@ def test_the_bundle_is_sent_once_and_then_the_deployment(
     assert one == two == {"bundle_sha256": sha256, "origins": {"ConfigMap shop/c": "<stdin>:1"}}
 
 
+def test_a_rollback_is_asked_for_with_the_deployment(fairlead: Fairlead, calls: Calls, relay: ScriptedRelay) -> None:
+    """The relay makes it when the time comes, whoever watches then."""
+    calls.accept_bundles(CONFIG)
+    assert fairlead("deploy", "-f", "-", "--env", "shop/staging", "--rollback-on-failure", stdin=CONFIG).exit_code == 0
+    assert [body["rollback_on_failure"] for body in relay.bodies(CREATE)] == [True]
+
+
 def test_a_time_limit_goes_to_the_agent_too(fairlead: Fairlead, calls: Calls, relay: ScriptedRelay) -> None:
     """The deployment must not go on for longer than anybody waits."""
     calls.accept_bundles(CONFIG)
