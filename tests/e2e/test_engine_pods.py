@@ -14,6 +14,7 @@ from tests.e2e.engine_world import APPLICATION_RULES, Story, World, config_map, 
 POD_RULES = [*APPLICATION_RULES, {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]
 
 
+QUOTA_RULE = {"apiGroups": [""], "resources": ["resourcequotas"], "verbs": ["list"]}
 CRON_RULE = {"apiGroups": ["batch"], "resources": ["cronjobs"], "verbs": ["get", "list", "watch", "create", "patch"]}
 
 
@@ -115,10 +116,13 @@ async def test_what_the_bundle_brings_itself_is_not_missed(control_plane: Cluste
 async def test_without_the_right_nothing_is_tried_and_it_says_so(control_plane: Cluster, tmp_path: Path) -> None:
     """The chart's default gives no right to create pods; that is no reason to refuse a deployment."""
     async with world(control_plane, tmp_path) as place:
-        _, story = await place.deploy([deployment("web", replicas=1), deployment("db", replicas=1)], wait_seconds=0.5)
+        workloads = [deployment(name, replicas=1) for name in ("web", "db", "queue")]
+        _, story = await place.deploy(workloads, wait_seconds=0.5)
         finished: Any = story.events["step/preflight/finished"]
         rule = '{apiGroups: [""], resources: [pods], verbs: [create]}'
         assert f"no pods tried in {place.namespace}: needs {rule}" in finished.detail
+        rule = '{apiGroups: [""], resources: [resourcequotas], verbs: [list]}'
+        assert f"no quotas read in {place.namespace}: needs {rule}" in finished.detail
         tried = [
             line
             for line in control_plane.audit_log.read_text().splitlines()
@@ -127,7 +131,8 @@ async def test_without_the_right_nothing_is_tried_and_it_says_so(control_plane: 
             and json.loads(line)["verb"] == "create"
             and "dryRun" in json.loads(line)["requestURI"]
         ]
-        assert len(tried) <= 1
+        # One alone, whose refusal is doubted once.
+        assert len(tried) <= 2
 
 
 async def test_a_warning_of_the_api_server_reaches_the_developer(control_plane: Cluster, tmp_path: Path) -> None:
@@ -139,3 +144,71 @@ async def test_a_warning_of_the_api_server_reaches_the_developer(control_plane: 
         assert warning.severity == "warning"
         assert warning.message.startswith('would violate PodSecurity "restricted:latest"')
         assert warning.message.endswith("(2 objects)")
+
+
+def asking(name: str, replicas: int, cpu: str, **rolling: int) -> dict[str, Any]:
+    """Return a Deployment whose pods ask for CPU, with a strategy if one is given."""
+    made = deployment(name, replicas=replicas)
+    made["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": cpu}} if cpu else {}
+    if rolling:
+        made["spec"]["strategy"] = {"type": "RollingUpdate", "rollingUpdate": rolling}
+    return made
+
+
+def about_quotas(story: Story) -> list[tuple[str, str, str]]:
+    """Return severity, object and words of the findings about quotas."""
+    found = [(str(one.severity), named(one), one.message) for one in story.of("finding")]
+    return [one for one in found if "ResourceQuota" in one[2]]
+
+
+async def test_all_that_a_deployment_takes_is_compared_with_the_quota(control_plane: Cluster, tmp_path: Path) -> None:
+    """Each pod fits and all of them do not: told before the first write, those that take most by name."""
+    async with world(control_plane, tmp_path, rules=[*APPLICATION_RULES, QUOTA_RULE]) as place:
+        await limit(place, "ResourceQuota", "tight", {"hard": {"requests.cpu": "2", "count/configmaps": "50"}})
+        bundle = [asking("web", 3, "500m"), asking("db", 2, "400m"), config_map("settings")]
+        result, story = await place.deploy(bundle)
+        assert (result.outcome, result.code) == (Outcome.FAILED, ErrorCode.INVALID_OBJECT)
+        takes = "the deployment takes 2300m more requests.cpu in the end,"
+        assert about_quotas(story) == [
+            ("error", "web", f"{takes} 1500m of it here; ResourceQuota tight has 2 left"),
+            ("error", "db", f"{takes} 800m of it here; ResourceQuota tight has 2 left"),
+        ]
+        assert place.writes() == []
+        _, story = await place.deploy([asking("web", 3, "500m"), asking("db", 1, "400m")], wait_seconds=0.5)
+        assert about_quotas(story) == []
+        assert set(story.actions().values()) == {"created"}
+
+
+async def test_a_surge_that_finds_no_room_is_told(control_plane: Cluster, tmp_path: Path) -> None:
+    """An error where no pod may go first, since the roll-out would never begin; scaling down needs no room."""
+    async with world(control_plane, tmp_path, rules=[*APPLICATION_RULES, QUOTA_RULE]) as place:
+        await limit(place, "ResourceQuota", "tight", {"hard": {"requests.cpu": "1"}})
+        await place.deploy([asking("web", 2, "500m")], wait_seconds=0.5)
+        used = ("-n", place.namespace, "--timeout=30s", "resourcequota/tight")
+        await place.kubectl("wait", "--for=jsonpath={.status.used.requests\\.cpu}=1", *used)
+        where = ("-n", place.namespace, "--timeout=30s", "deployment/web")
+        await place.kubectl("wait", "--for=jsonpath={.status.replicas}=2", *where)
+        stuck = asking("web", 2, "400m", maxSurge=1, maxUnavailable=0)
+        result, story = await place.deploy([stuck])
+        says = (
+            "the deployment takes 400m more requests.cpu while it is rolled out, 600m of it here; "
+            "ResourceQuota tight has 0 left"
+        )
+        assert about_quotas(story) == [("error", "web", says)]
+        assert result.outcome is Outcome.FAILED
+        _, story = await place.plan([asking("web", 2, "400m", maxSurge=1, maxUnavailable=1)])
+        assert about_quotas(story) == [("warning", "web", says)]
+        _, story = await place.plan([asking("web", 1, "500m")])
+        assert about_quotas(story) == []
+
+
+async def test_defaults_of_a_limit_range_count(control_plane: Cluster, tmp_path: Path) -> None:
+    """The bundle asks for nothing, and admission asks for it: what pods would have is what is added up."""
+    async with world(control_plane, tmp_path, rules=[*POD_RULES, QUOTA_RULE]) as place:
+        default = {"type": "Container", "defaultRequest": {"cpu": "1"}}
+        await limit(place, "LimitRange", "defaults", {"limits": [default]})
+        await limit(place, "ResourceQuota", "tight", {"hard": {"requests.cpu": "2"}})
+        _, story = await place.deploy([asking("web", 3, "")])
+        (found,) = about_quotas(story)
+        assert found[:2] == ("error", "web")
+        assert "takes 3 more requests.cpu in the end" in found[2]

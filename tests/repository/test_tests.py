@@ -15,6 +15,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "agent/src/fairlead_agent/apply/pod_probe.py": "tests/e2e/test_engine_pods.py",
     "agent/src/fairlead_agent/apply/preflight.py": "tests/e2e/test_engine_refusals.py",
     "agent/src/fairlead_agent/apply/prune.py": "tests/e2e/test_engine_deploy.py",
+    "agent/src/fairlead_agent/apply/quota_probe.py": "tests/e2e/test_engine_pods.py",
     "agent/src/fairlead_agent/apply/recovery.py": "tests/e2e/test_engine_recovery.py",
     "agent/src/fairlead_agent/apply/recreation.py": "tests/e2e/test_engine_consents.py",
     "agent/src/fairlead_agent/apply/writes.py": "tests/e2e/test_engine_deploy.py",

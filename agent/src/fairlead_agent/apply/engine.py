@@ -216,7 +216,7 @@ class _Deployment:
             if proof.deferred
             else []
         )
-        told += [preflight.untried_pods] if preflight.untried_pods else []
+        told += [preflight.untried] if preflight.untried else []
         await self.report_step("finished", ", ".join(told) or "nothing to do")
         return _Proved(preflight, hooks, proof, graph, (*leaving, *gone))
 

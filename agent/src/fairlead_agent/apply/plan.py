@@ -88,7 +88,7 @@ async def _plan(
     if errors:
         cause = f"{errors[0].sentence}{and_others(len(errors))}"
         return DeployResult(Outcome.FAILED, errors[0].code, cause, dict(counts)), cause
-    return DeployResult(Outcome.SUCCEEDED, counts=dict(counts)), preflight.untried_pods
+    return DeployResult(Outcome.SUCCEEDED, counts=dict(counts)), preflight.untried
 
 
 def _told(ref: ObjectRef, planned: Planned, proof: Proof, place: int) -> tuple[ObjectRef, Planned, str]:

@@ -89,6 +89,15 @@ class ObjectPlanner:
         planned, findings = (_CREATED, []) if applied.created else await self._plan_change(applied, resource, ref)
         return planned, warnings + findings
 
+    async def outcome(self, resource: Resource, ref: ObjectRef, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Return an object as the API server would make it, once `plan` said that it can be written.
+
+        Raises: KubeError: it refuses it by now.
+        """
+        manifest = await self._left_to_others(resource, ref, manifest)
+        return (await self._client.apply(resource, manifest, dry_run=True, force=True)).manifest
+
     async def _left_to_others(
         self, resource: Resource, ref: ObjectRef, manifest: Mapping[str, Any]
     ) -> Mapping[str, Any]:

@@ -60,7 +60,7 @@ class PodProbe:
         for place in places:
             if place in planned and planned[place].write:
                 ref = self._wanted.refs[place]
-                pod = _pod(self._wanted[place], ref, made_here)
+                pod = pod_of(self._wanted[place], ref, made_here)
                 if pod is not None:
                     digest = hashlib.sha256(json.dumps(pod, sort_keys=True).encode()).digest()
                     tried.setdefault(digest, (ref, planned[place], pod))
@@ -103,7 +103,7 @@ def _finding(ref: ObjectRef, message: str, severity: Severity) -> Finding:
     return Finding(ErrorCode.INVALID_OBJECT, f"its pods would be refused: {text}", ref, field=where, severity=severity)
 
 
-def _pod(manifest: Mapping[str, Any], ref: ObjectRef, made_here: set[Identity]) -> dict[str, Any] | None:
+def pod_of(manifest: Mapping[str, Any], ref: ObjectRef, made_here: set[Identity]) -> dict[str, Any] | None:
     """Return a pod as its controller would make it; None for what makes none."""
     where = POD_TEMPLATES.get((ref.group, ref.kind))
     spec = manifest.get("spec")

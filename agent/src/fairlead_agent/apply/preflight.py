@@ -21,6 +21,7 @@ from fairlead_agent.apply.hooks import RUNS, BundleHooks
 from fairlead_agent.apply.live import LiveObjects
 from fairlead_agent.apply.planning import ObjectPlanner, Planned
 from fairlead_agent.apply.pod_probe import PodProbe
+from fairlead_agent.apply.quota_probe import QuotaProbe
 from fairlead_agent.apply.references import DEPENDS_ON
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import KubeError, MissingRight, NotFound, UnknownKind
@@ -91,6 +92,7 @@ class Preflight:
         self._live = LiveObjects(client, work.environment.owner)
         self._planner = ObjectPlanner(client, work, self._live, tells_fields=tells_fields)
         self._pods = PodProbe(client, wanted)
+        self._quotas = QuotaProbe(client, wanted, self._planner)
 
     async def run(self) -> tuple[Proof, Graph]:
         """
@@ -132,6 +134,8 @@ class Preflight:
             await self._foresee(proof, new_namespaces)
         await self._check_watches((place for place in known if place not in proof.deferred), proof)
         proof.findings += await self._pods.run(rest, proof.planned)
+        kept = [place for place in rest if place not in self._hooks]
+        proof.findings += await self._quotas.run(kept, proof.planned, proof.resources)
         proof.findings += too_early(self._hooks, wanted, proof.planned)
         proof.findings += await unreadable_logs(self._client, self._hooks, wanted)
         return proof, graph
@@ -155,12 +159,19 @@ class Preflight:
         return definition is None or definition.action is Action.CREATED
 
     @property
-    def untried_pods(self) -> str:
-        """Say where no pod was tried, and what the agent needs for it; empty if there is no such place."""
-        if not self._pods.untried:
-            return ""
-        namespaces = ", ".join(sorted(self._pods.untried))
-        return f'no pods tried in {namespaces}: needs {{apiGroups: [""], resources: [pods], verbs: [create]}}'
+    def untried(self) -> str:
+        """Say what was not tried of pods and quotas, and what the agent needs for it; empty if everything was."""
+        told = []
+        if self._pods.untried:
+            namespaces = ", ".join(sorted(self._pods.untried))
+            told.append(f'no pods tried in {namespaces}: needs {{apiGroups: [""], resources: [pods], verbs: [create]}}')
+        if self._quotas.untried:
+            namespaces = ", ".join(sorted(self._quotas.untried))
+            rule = '{apiGroups: [""], resources: [resourcequotas], verbs: [list]}'
+            told.append(f"no quotas read in {namespaces}: needs {rule}")
+        if self._quotas.unexamined:
+            told.append(f"not counted: {'; '.join(sorted(self._quotas.unexamined))}")
+        return ", ".join(told)
 
     async def prove_hook(self, place: int, proof: Proof) -> tuple[Planned | None, list[Finding]]:
         """
