@@ -22,7 +22,7 @@ from fairlead_agent.link import Link
 from fairlead_agent.logs import Logger
 from fairlead_agent.metrics import Metrics
 from fairlead_agent.policy_file import PolicyFile
-from fairlead_agent.ports import EnvironmentKey
+from fairlead_agent.ports import EnvironmentKey, Identity
 from fairlead_agent.runner import Runner
 from fairlead_agent.settings import Settings
 from fairlead_agent.transport_choice import Transport, TransportChoice
@@ -89,10 +89,10 @@ class AgentUnderTest:
         self.identities: IdentityStore | None = None
 
     @asynccontextmanager
-    async def held(self, environment: EnvironmentKey) -> AsyncIterator[None]:
+    async def held(self, environment: EnvironmentKey) -> AsyncIterator[dict[Identity, bytes]]:
         """Let jobs work: nothing is watched here."""
         self.let_go.append(environment)
-        yield
+        yield {}
         self.let_go.append(None)
 
     @property

@@ -274,8 +274,10 @@ class Execution:
                 marks = await self._workshop.replay.marks(environment)
                 check_replay(verified.statement, marks, self.offer.attempt)
             work = await self._work(verified.statement)
-            async with self._workshop.drift.held(environment):
-                return await self._workshop.engine.run(work, self._report, self)
+            async with self._workshop.drift.held(environment) as digests:
+                result = await self._workshop.engine.run(work, self._report, self)
+                digests.update(result.digests)
+                return result
 
     async def _work(self, statement: DeploymentStatement) -> DeployWork:
         """Gather what the engine works with. Raises: BundleUnavailable."""

@@ -29,6 +29,9 @@ Report = Callable[[ProgressEvent], Awaitable[None]]
 Clock = Callable[[], float]
 """Seconds since the epoch."""
 
+Identity = tuple[str, str, str, str]
+"""ObjectRef.identity: (group, kind, namespace, name)."""
+
 Unseal = Callable[[Mapping[str, Any], str, str], dict[str, bytes]]
 """(sealedData, namespace, name) → plaintext values. Raises: SealInvalid: this agent cannot open it."""
 
@@ -171,6 +174,8 @@ class DeployResult:
     cause: str = ""
     """One sentence; empty on success."""
     counts: dict[Action, int] = field(default_factory=dict)
+    digests: Mapping[Identity, bytes] = field(default_factory=dict, repr=False)
+    """Digest of each live object as a deployment that succeeded left it, where that is known."""
 
 
 class Engine(Protocol):
@@ -227,11 +232,12 @@ class ReplayPort(Protocol):
 class DriftPort(Protocol):
     """Watches what deployments made, between them."""
 
-    def held(self, environment: EnvironmentKey) -> AbstractAsyncContextManager[None]:
+    def held(self, environment: EnvironmentKey) -> AbstractAsyncContextManager[dict[Identity, bytes]]:
         """
         Let go of an environment while a job works on it: what the job writes is no drift.
 
-        Entered once nothing is under way there; left, the environment is taken up again as the job left it.
+        Entered once nothing is under way there; left, the environment is taken up again as the job left it. It yields a
+        mapping to be filled with the digests of what the job left as it was wanted, which need not be looked at again.
         """
 
 

@@ -38,6 +38,7 @@ from fairlead_agent.ports import (
     DeployPlan,
     DeployResult,
     DeployWork,
+    Identity,
     OwnedObject,
     ReplayMark,
     Report,
@@ -100,6 +101,7 @@ class DeployEngine:
             except KubeError as error:
                 cause = f"everything was applied, but the inventory could not be kept: {error}"
                 return DeployResult(Outcome.FAILED, error.code, cause, result.counts)
+            result = replace(result, digests=deployment.digests())
         return result
 
     async def plan(self, work: DeployWork, report: Report) -> DeployResult:
@@ -171,6 +173,11 @@ class _Deployment:
         if self._hook_runs is not None:
             counter.update(self._hook_runs.counts)
         return dict(counter)
+
+    def digests(self) -> dict[Identity, bytes]:
+        """Return the digest of each object as it was left, where it is known."""
+        written = {} if self._writer is None else self._writer.written
+        return {self._wanted.refs[place].identity: one.digest for place, one in written.items() if one.digest}
 
     async def finish(self) -> None:
         """Keep in the inventory that it succeeded."""

@@ -39,6 +39,8 @@ class Planned:
     """Of the live object; empty if there is none."""
     resource_version: str = ""
     """Of the live object that is to be changed, as it was compared: the write is bound to it."""
+    digest: bytes = b""
+    """Of the live object, where it is as it is wanted."""
     taken_from: Maker | None = None
     """Who made the live object, where it is to be taken over."""
     fields: tuple[FieldChange, ...] = ()
@@ -149,7 +151,7 @@ class ObjectPlanner:
         if live.deleted:
             return None, [_being_deleted(live, ref)]
         if live.digest == digest_of(applied.manifest):
-            return Planned(Action.UNCHANGED, write=False, uid=live.uid), []
+            return Planned(Action.UNCHANGED, write=False, uid=live.uid, digest=live.digest), []
         planned = Planned(Action.CHANGED, write=True, uid=live.uid, resource_version=live.resource_version)
         if self._tells_fields and (whole := await self._client.find(resource, ref.namespace, ref.name)) is not None:
             planned = self._with_fields(planned, whole, applied)

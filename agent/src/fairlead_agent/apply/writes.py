@@ -18,6 +18,7 @@ from fairlead_agent.apply.graph import Graph
 from fairlead_agent.apply.hooks import RUNS
 from fairlead_agent.apply.ignored import left_to_others
 from fairlead_agent.apply.inventory import OWNER_LABEL
+from fairlead_agent.apply.live import digest_of
 from fairlead_agent.apply.makers import Maker
 from fairlead_agent.apply.ownership import renewed, taken_over
 from fairlead_agent.apply.planning import Planned
@@ -48,6 +49,8 @@ class Written:
     action: Action
     uid: str = ""
     """Of the live object, where it is known."""
+    digest: bytes = b""
+    """Of the live object as it was left, where that is known."""
 
 
 class _NotTheOne(Conflict):
@@ -225,7 +228,7 @@ class Writer:
         elif unready:
             written, detail = Written(Action.SKIPPED), f"it waits for what is not ready: {unready}"
         elif not planned.write:
-            written = Written(planned.action, planned.uid)
+            written = Written(planned.action, planned.uid, planned.digest)
         else:
             written, detail = await self._apply(place, planned)
         self.written[place] = written
@@ -267,7 +270,7 @@ class Writer:
             late = str(error) or f"not established after {_ESTABLISHED_SECONDS:g} s"
             findings = [Finding(ErrorCode.UNHEALTHY, late, ref)]
         else:
-            return Written(planned.action, uid), _told(planned)
+            return Written(planned.action, uid, digest_of(applied.manifest)), _told(planned)
         self.findings += findings
         for finding in findings:
             await self._report(finding.event(self._clock()))

@@ -30,7 +30,7 @@ from fairlead_agent.kube.resources import Resource
 from fairlead_agent.kube.watch import Key
 from fairlead_agent.logs import Logger
 from fairlead_agent.policy import Policy
-from fairlead_agent.ports import Clock, EnvironmentKey, OwnedObject, Unseal
+from fairlead_agent.ports import Clock, EnvironmentKey, Identity, OwnedObject, Unseal
 from fairlead_shared.bundle import Bundle
 from fairlead_shared.drift import MAX_UNSEEN, DriftedObject, DriftKind, DriftMode, DriftStatus, UnseenKind
 from fairlead_shared.objects import ObjectRef
@@ -86,13 +86,17 @@ class Deployed:
     environment_type: str
     namespaces: tuple[str, ...]
     bundle_sha256: str
-    uids: Mapping[tuple[str, str, str, str], str]
-    """Identity of each object that it wrote → UID."""
+    uids: Mapping[Identity, str]
+    """Of each object that it wrote."""
     policy: Policy
     mode: DriftMode
+    digests: Mapping[Identity, bytes]
+    """Of the live objects as it left them; empty in another process."""
 
     @classmethod
-    def of(cls, environment: EnvironmentKey, inventory: Inventory, policy: Policy) -> Deployed:
+    def of(
+        cls, environment: EnvironmentKey, inventory: Inventory, policy: Policy, digests: Mapping[Identity, bytes]
+    ) -> Deployed:
         """Return what the inventory tells, and what the operator's rules make of it."""
         names = (environment.organization, environment.application, environment.environment)
         return cls(
@@ -103,6 +107,7 @@ class Deployed:
             {owned.ref.identity: owned.uid for owned in inventory.objects},
             policy,
             policy.drift_mode(names, inventory.environment_type),
+            digests,
         )
 
     def may_use(self, ref: ObjectRef) -> bool:
@@ -214,7 +219,8 @@ class EnvironmentDrift:
                 self._left.add(f"the agent's policy no longer lets the environment have {settled}")
                 continue
             uid = self._deployed.uids.get(settled.identity, "")
-            self._objects[place] = _Watched(settled, resource, uid)
+            clean = self._deployed.digests.get(settled.identity, b"")
+            self._objects[place] = _Watched(settled, resource, uid, clean)
             self._at.setdefault(Target(settled, resource).source, {})[settled.namespace, settled.name] = place
 
     # What the watches say.

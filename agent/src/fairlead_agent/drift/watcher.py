@@ -20,7 +20,7 @@ from fairlead_agent.drift.sources import MOST_WATCHES, Sources
 from fairlead_agent.errors import BundleUnavailable, KubeError
 from fairlead_agent.patience import patiently
 from fairlead_agent.policy import Policy
-from fairlead_agent.ports import EnvironmentKey
+from fairlead_agent.ports import EnvironmentKey, Identity
 from fairlead_shared.drift import DriftMode
 from fairlead_shared.statement import EMPTY_BUNDLE
 
@@ -61,6 +61,8 @@ class DriftWatcher:
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[EnvironmentKey, asyncio.Task[None]] = {}
         self._held: Counter[EnvironmentKey] = Counter()
+        self._digests: dict[EnvironmentKey, dict[Identity, bytes]] = {}
+        """Of what the last job left, until the environment is taken up."""
 
     @property
     def watches(self) -> int:
@@ -90,12 +92,13 @@ class DriftWatcher:
                 self._sources.close()
 
     @asynccontextmanager
-    async def held(self, environment: EnvironmentKey) -> AsyncIterator[None]:
-        """Let go of an environment while a job works on it."""
+    async def held(self, environment: EnvironmentKey) -> AsyncIterator[dict[Identity, bytes]]:
+        """Let go of an environment while a job works on it, and learn how it left what it wrote."""
         self._held[environment] += 1
+        digests = self._digests[environment] = {}
         try:
             await self._let_go(environment)
-            yield
+            yield digests
         finally:
             self._held[environment] -= 1
             if not self._held[environment]:
@@ -147,7 +150,7 @@ class DriftWatcher:
     async def _watch(self, environment: EnvironmentKey) -> None:
         inventory = await self._patiently(lambda: self._inventory.load(environment))
         newest = inventory.marks[-1] if inventory.marks else None
-        deployed = Deployed.of(environment, inventory, self._rules.current)
+        deployed = Deployed.of(environment, inventory, self._rules.current, self._digests.pop(environment, {}))
         if newest is None or not newest.finished or not inventory.bundle_sha256:
             self._tell_unwatched(environment, "it is not watched: its last deployment did not succeed")
         elif not inventory.environment_type:
