@@ -14,13 +14,24 @@ import pytest
 from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.watch import Watch
+from fairlead_agent.policy import Policy
 from fairlead_agent.ports import DeployResult
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.progress import Outcome
 from tests.cluster.access import socket_factory
 from tests.cluster.cluster import Cluster
-from tests.e2e.engine_world import APPLICATION_RULES, Checkpoint, Story, World, config_map, deployment, world
+from tests.e2e.engine_world import (
+    APPLICATION_RULES,
+    Checkpoint,
+    Story,
+    World,
+    config_map,
+    deployment,
+    in_namespace,
+    world,
+)
 from tests.e2e.test_engine_crash import Fate, MortalClient, live_or_die
+from tests.e2e.test_engine_deploy import MAKER_RULES
 from tests.polling import eventually
 
 STATUS_RULE = {"apiGroups": ["batch"], "resources": ["jobs/status"], "verbs": ["patch"]}
@@ -77,11 +88,11 @@ class Runner:
 
 
 @asynccontextmanager
-async def running(place: World) -> AsyncIterator[Runner]:
-    """Have the Jobs of a world's namespace end, by a client that no fate meets."""
+async def running(place: World, namespace: str = "") -> AsyncIterator[Runner]:
+    """Have the Jobs of a namespace end, the world's if none is named, by a client that no fate meets."""
     access = ClusterAccess(place.cluster.server, place.cluster.ca_file, place.directory / "token")
     async with KubeClient(access, socket_factory=socket_factory(place.cluster.netns)) as client:
-        runner = Runner(client, place.namespace)
+        runner = Runner(client, namespace or place.namespace)
         task = asyncio.create_task(runner.run())
         try:
             yield runner
@@ -154,6 +165,32 @@ async def test_cancelled_while_it_waits_for_a_hook_it_ends_at_once(control_plane
             result = await place.engine().run(work, story.report, checkpoint)
             assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
             assert runner.ran["migrate"] == {uid}
+
+
+async def test_a_hook_in_a_namespace_of_the_bundle_runs_before_its_other_members(
+    control_plane: Cluster, tmp_path: Path
+) -> None:
+    """Only the namespace is there earlier; the hook is proved once it is."""
+    rules = [*MAKER_RULES, STATUS_RULE]
+    async with world(control_plane, tmp_path, cluster_rules=rules) as place:
+        inner = f"{place.namespace}-inner"
+        namespaces = {"group": "", "kind": "Namespace", "names": [inner]}
+        place.policy = Policy.model_validate({"clusterScoped": [namespaces]})
+        manifests = [in_namespace(one, inner) for one in bundle(0)]
+        manifests += [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": inner, "namespace": None}},
+            config_map("outside"),
+        ]
+        async with running(place, inner) as runner:
+            result, story = await place.deploy(manifests, wait_seconds=60.0, namespaces=(place.namespace, inner))
+        assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
+        told = [event.object.name for event in story.of("object")]
+        assert told[:2] == [inner, "migrate"]
+        assert set(told[2:4]) == {"settings", "outside"}
+        assert told[4:] == ["check", "check"]
+        assert {name: len(uids) for name, uids in runner.ran.items()} == {"migrate": 1, "check": 1}
+        result, _ = await place.deploy([], namespaces=(place.namespace, inner))
+        assert result.outcome is Outcome.SUCCEEDED
 
 
 async def test_somebody_elses_object_is_no_hook_to_replace(control_plane: Cluster, tmp_path: Path) -> None:
