@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,33 @@ async def test_cancelled_while_it_waits_for_a_hook_it_ends_at_once(control_plane
             result = await place.engine().run(work, story.report, checkpoint)
             assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
             assert runner.ran["migrate"] == {uid}
+
+
+def of_helm(name: str, moments: str) -> dict[str, Any]:
+    """Return a Job as a hook of a chart."""
+    made = hook(name, "")
+    return made | {"metadata": {"name": name, "annotations": {"helm.sh/hook": moments}}}
+
+
+async def test_a_rollback_runs_what_is_meant_for_it(control_plane: Cluster, tmp_path: Path) -> None:
+    """Fairlead's own as in any deployment; of a chart, what Helm would run in a rollback."""
+    hooks = [
+        hook("always", "before"),
+        of_helm("forth", "pre-upgrade"),
+        of_helm("back", "pre-rollback"),
+        of_helm("both", "post-install,post-rollback"),
+    ]
+    async with (
+        world(control_plane, tmp_path, rules=[*APPLICATION_RULES, STATUS_RULE]) as place,
+        running(place) as runner,
+    ):
+        result, _ = await place.deploy([*hooks, config_map("settings")], wait_seconds=60.0)
+        assert (result.outcome, set(runner.ran)) == (Outcome.SUCCEEDED, {"always", "both"})
+        work = place.work([*hooks, config_map("settings", old="yes")], wait_seconds=60.0)
+        back = replace(work, statement=work.statement.model_copy(update={"rollback": True}))
+        result = await place.engine().run(back, Story().report, Checkpoint())
+        assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
+        assert {name: len(uids) for name, uids in runner.ran.items()} == {"always": 2, "both": 2, "back": 1}
 
 
 async def test_a_hook_in_a_namespace_of_the_bundle_runs_before_its_other_members(

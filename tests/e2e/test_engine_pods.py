@@ -174,9 +174,13 @@ async def test_all_that_a_deployment_takes_is_compared_with_the_quota(control_pl
             ("error", "db", f"{takes} 800m of it here; ResourceQuota tight has 2 left"),
         ]
         assert place.writes() == []
+        odd = {"matchExpressions": [{"scopeName": "CrossNamespacePodAffinity", "operator": "Exists"}]}
+        await limit(place, "ResourceQuota", "odd", {"hard": {"pods": "0"}, "scopeSelector": odd})
         _, story = await place.deploy([asking("web", 3, "500m"), asking("db", 1, "400m")], wait_seconds=0.5)
         assert about_quotas(story) == []
         assert set(story.actions().values()) == {"created"}
+        finished: Any = story.events["step/preflight/finished"]
+        assert "not counted: ResourceQuota odd, for its scope" in finished.detail
 
 
 async def test_a_surge_that_finds_no_room_is_told(control_plane: Cluster, tmp_path: Path) -> None:
