@@ -2,9 +2,13 @@
 Drift of an environment: what its agent found that is no longer as the last deployment left it.
 
 What is shown is the agent's last word, which the relay keeps and cannot check: see store/drifts.py for when it counts.
+A newer relay on the same store may have kept words that this one does not know; they are handed on as they are.
 """
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 from fastapi import APIRouter
 from sqlalchemy import Connection
@@ -19,8 +23,7 @@ from fairlead_relay.store.deployments import EnvironmentNames, current_deploymen
 from fairlead_relay.store.drifts import Drift, find_drift
 from fairlead_relay.store.outbox import iso_time
 from fairlead_relay.store.tokens import Role
-from fairlead_shared.drift import DriftedObject, DriftKind, DriftMode, DriftStatus, UnseenKind
-from fairlead_shared.frames import DriftReport
+from fairlead_shared.drift import DriftMode, UnseenKind
 from fairlead_shared.objects import ObjectRef
 
 router = APIRouter(prefix="/v1/organizations/{organization}/applications", tags=["applications"])
@@ -31,8 +34,8 @@ class DriftSummary(Shown):
 
     objects: int
     """How many differ now."""
-    mode: DriftMode
-    """What the agent does about it, by its operator's policy."""
+    mode: str
+    """What the agent does about it, by its operator's policy: `report` or `correct`."""
     since: str | None
     """When the first of them began to; null if none does."""
 
@@ -54,8 +57,10 @@ class DriftedObjectShown(Shown):
     """One object that differs, or did until it was put right."""
 
     object: ObjectRef
-    drift: DriftKind
-    status: DriftStatus
+    drift: str
+    """`changed`, `missing`, `unowned` (no longer this environment's) or `unknown` (changed, nobody can say how)."""
+    status: str
+    """`drifted`, `corrected` or `fought` (it comes back each time it is put right)."""
     since: str
     managers: list[str]
     """Field managers that own what differs, the one that wrote last first; empty where nothing tells."""
@@ -74,8 +79,9 @@ class DriftShown(Shown):
 
     application: str
     environment: str
-    mode: DriftMode | None
-    """Null if the agent has reported nothing of what runs: it is away, or of a version that does not look."""
+    mode: str | None
+    """What the agent does about it: `report`, `correct` or `off`. Null if it has reported nothing of what runs: it is
+    away, or of a version that does not look."""
     watched: bool
     """Whether it is looked for, so that nothing found means that nothing drifted."""
     reported_at: str | None
@@ -103,29 +109,34 @@ async def show_drift(
 ) -> DriftShown:
     """Show which objects of an environment are not as its last deployment left them, and who changed them."""
     place = (organization, application, environment)
+    return await services.store.read(lambda connection: describe_drift(connection, place))
 
-    def read(connection: Connection) -> DriftShown:
-        find_environment(connection, *place)
-        current = current_deployment(connection, *place)
-        found = find_drift(connection, place, current.bundle_sha256 if current else None)
-        told = None if found is None else DriftReport.model_validate_json(found.report)
-        return DriftShown(
-            application=application,
-            environment=environment,
-            mode=told.mode if told else None,
-            watched=found is not None and _is_watched(found),
-            reported_at=iso_time(found.received_at) if found else None,
-            deployment_id=current.id if current else None,
-            bundle_sha256=current.bundle_sha256 if current else None,
-            drifted=found.objects if found else 0,
-            total=told.total if told else 0,
-            objects=[_show_object(one) for one in told.objects] if told else [],
-            watches=told.watches if told else 0,
-            unseen=list(told.unseen) if told else [],
-            reason=told.reason if told else "",
-        )
 
-    return await services.store.read(read)
+def describe_drift(connection: Connection, place: EnvironmentNames) -> DriftShown:
+    """
+    Return what is known of the drift of an environment.
+
+    Raises: NotFound: there is none of that name.
+    """
+    find_environment(connection, *place)
+    current = current_deployment(connection, *place)
+    found = find_drift(connection, place, current.bundle_sha256 if current else None)
+    told: dict[str, Any] = json.loads(found.report) if found else {}
+    return DriftShown(
+        application=place[1],
+        environment=place[2],
+        mode=found.mode if found else None,
+        watched=found is not None and _is_watched(found),
+        reported_at=iso_time(found.received_at) if found else None,
+        deployment_id=current.id if current else None,
+        bundle_sha256=current.bundle_sha256 if current else None,
+        drifted=found.objects if found else 0,
+        total=told.get("total", 0),
+        objects=[_show_object(one) for one in told.get("objects", ())],
+        watches=told.get("watches", 0),
+        unseen=[UnseenKind.model_validate(kind) for kind in told.get("unseen", ())],
+        reason=told.get("reason", ""),
+    )
 
 
 def summarize_drift(connection: Connection, place: EnvironmentNames, bundle_sha256: str | None) -> DriftSummary | None:
@@ -134,26 +145,14 @@ def summarize_drift(connection: Connection, place: EnvironmentNames, bundle_sha2
     if found is None or not _is_watched(found):
         return None
     since = None if found.since is None else iso_time(found.since)
-    return DriftSummary(objects=found.objects, mode=DriftMode(found.mode), since=since)
+    return DriftSummary(objects=found.objects, mode=found.mode, since=since)
 
 
 def _is_watched(found: Drift) -> bool:
     return bool(found.bundle_sha256) and found.mode != DriftMode.OFF
 
 
-def _show_object(one: DriftedObject) -> DriftedObjectShown:
-    return DriftedObjectShown(
-        object=one.object,
-        drift=one.drift,
-        status=one.status,
-        since=iso_time(one.since),
-        managers=list(one.managers),
-        fields=[
-            FieldDriftShown(pointer=field.pointer, before=field.before, after=field.after, masked=field.masked)
-            for field in one.fields
-        ],
-        fields_left_out=one.fields_left_out,
-        corrections=one.corrections,
-        next_attempt_at=None if one.next_attempt_at is None else iso_time(one.next_attempt_at),
-        reason=one.reason,
-    )
+def _show_object(one: dict[str, Any]) -> DriftedObjectShown:
+    due = one["next_attempt_at"]
+    times = {"since": iso_time(one["since"]), "next_attempt_at": None if due is None else iso_time(due)}
+    return DriftedObjectShown.model_validate({**one, **times})
