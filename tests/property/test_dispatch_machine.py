@@ -3,8 +3,8 @@ Two relays on one store and three agents, in any order of what clients ask, agen
 
 What must hold whatever happens: no job is lost, none is offered twice under one token, an environment is changed by
 one job at a time and in the order of storing, verdicts agree with the store, no retry is one that an agent would take
-for a replay, and every story is one that the table of states allows. At the end every job reaches a final state: by
-agents that come back, or, when none ever does, by time alone.
+for a replay, a failure has one rollback, made with it, and every story is one that the table of states allows. At the
+end every job reaches a final state: by agents that come back, or, when none ever does, by time alone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection
 
 from fairlead_relay.bus import LocalBus
-from fairlead_relay.dispatch import Dispatcher, DispatchLimits
+from fairlead_relay.dispatch import Dispatcher, DispatchHooks, DispatchLimits
 from fairlead_relay.errors import Conflict, SessionReplaced
 from fairlead_relay.store import Store
 from fairlead_relay.store.deployments import Deployment
@@ -152,6 +152,8 @@ class DispatchMachine(RuleBasedStateMachine):
         """Job id → deployment."""
         self.agents_return = True
         self.offered: set[tuple[str, int]] = set()
+        self.rollbacks: dict[str, str] = {}
+        """Job that failed → job that was made with its failure."""
         self.begun: dict[str, list[str]] = defaultdict(list)
         """Environment → jobs in the order in which agents took them."""
         self.stores: list[Store] = []
@@ -182,9 +184,18 @@ class DispatchMachine(RuleBasedStateMachine):
 
     def dispatcher(self, relay: int, store: Store, bus: LocalBus) -> Dispatcher:
         """Return a dispatcher whose rounds the machine runs itself."""
+        logger, hooks = structlog.get_logger(), DispatchHooks(failed=self.roll_back)
         return Dispatcher(
-            store, bus, f"relay-{relay}", lambda: self.now, LIMITS, structlog.get_logger(), monotonic=lambda: self.now
+            store, bus, f"relay-{relay}", lambda: self.now, LIMITS, logger, hooks, monotonic=lambda: self.now
         )
+
+    def roll_back(self, connection: Connection, job: Job) -> None:
+        """Make another deployment with a failure, and none with that one's: what a deployment may ask for."""
+        assert job.id not in self.rollbacks, "rolled back twice"
+        if job.id not in self.rollbacks.values():
+            made = deploy(connection, self.environments[job.id], self.now, deadline_seconds=5000.0)
+            self.rollbacks[job.id] = made.job.id
+            self.note(made)
 
     def jobs(self) -> dict[str, Job]:
         """Return all jobs as stored, read in one snapshot."""
@@ -418,7 +429,9 @@ class DispatchMachine(RuleBasedStateMachine):
             # Until the relay has it, an agent keeps the job and its result, and tells of it again.
             agent.note_end(run, outcome)
             assert job.state in FINAL_STATES
-            event(f"ended {job.state}")
+            is_rollback = job_id in self.rollbacks.values()
+            assert (job_id in self.rollbacks) == (job.state is JobState.FAILED and not is_rollback)
+            event(f"ended {job.state}{' rollback' if is_rollback else ''}")
             del agent.runs[job_id]
         elif not lost:
             assert stored[job_id] == run.recorded
