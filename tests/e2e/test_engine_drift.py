@@ -427,3 +427,18 @@ async def test_an_ignored_field_is_somebody_elses_once_they_took_it(control_plan
         await place.kubectl("delete", "deployment", "web", "-n", place.namespace)
         await place.deploy([deployment("web", replicas=0), config_map("marker")])
         assert (await place.live("deployment", "web"))["spec"]["replicas"] == 0, "made anew as the bundle says"
+
+
+async def test_a_restart_of_the_api_server_loses_no_drift(control_plane: Cluster, tmp_path: Path) -> None:
+    """Whatever was changed just before it and right after is told, also when every watch broke."""
+    async with world(control_plane, tmp_path) as place, watching(place) as drift:
+        await drift.deploy(config_map("settings", colour="blue"), config_map("other", colour="blue"))
+        await paint(place, "red")
+        start = await asyncio.to_thread(control_plane.crash_api_server)
+        await asyncio.to_thread(start)
+        await place.kubectl("patch", "configmap", "other", "-n", place.namespace, "-p", '{"data": {"colour": "red"}}')
+        report = await drift.until(lambda report: len(report.objects) == 2)
+        assert {one.object.name for one in report.objects} == {"settings", "other"}
+        assert {one.status for one in report.objects} == {DriftStatus.DRIFTED}
+        await place.kubectl("delete", "configmap", "other", "-n", place.namespace)
+        await drift.until_object(lambda one: one.drift is DriftKind.MISSING)
