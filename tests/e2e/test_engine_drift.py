@@ -48,10 +48,20 @@ class Counting(KubeClient):
 
     def __init__(self, access: ClusterAccess, *, socket_factory: SocketFactory) -> None:
         self.asked = 0
+        self._asked_at = 0.0
         super().__init__(access, socket_factory=socket_factory, observe=self._count)
+
+    async def idle(self, seconds: float = 2.0) -> None:
+        """Wait until nothing was asked for so long: controllers still fill in what they own."""
+
+        async def is_idle() -> bool:
+            return time.monotonic() > self._asked_at + seconds
+
+        await eventually(is_idle, "nothing to be asked", 60)
 
     def _count(self, *_: object) -> None:
         self.asked += 1
+        self._asked_at = time.monotonic()
 
 
 @dataclass
@@ -67,7 +77,6 @@ class Watching:
 
     def __post_init__(self) -> None:
         self._came = asyncio.Event()
-        self._looked_at = 0.0
         logger = structlog.get_logger()
         reports = DriftReports(time.time, logger)
         reports.opened(welcome(), self._take)
@@ -120,17 +129,8 @@ class Watching:
         report = await self.until(lambda report: any(map(wanted, report.objects)), seconds)
         return next(one for one in report.objects if wanted(one))
 
-    async def idle(self, seconds: float = 2.0) -> None:
-        """Wait until nothing was looked at for so long: controllers still fill in what they own."""
-
-        async def is_idle() -> bool:
-            return time.monotonic() > self._looked_at + seconds
-
-        await eventually(is_idle, "nothing to be looked at", 60)
-
     def _look(self) -> None:
         self.looks += 1
-        self._looked_at = time.monotonic()
 
     def _correct(self) -> None:
         self.corrections += 1
@@ -214,12 +214,15 @@ async def test_what_changes_nothing_but_status_costs_no_request(control_plane: C
     async with world(control_plane, tmp_path, client_type=Counting) as place, watching(place) as drift:
         await drift.deploy(deployment("web"), config_map("settings", colour="blue"))
         assert isinstance(place.client, Counting)
-        await drift.idle()
+        await place.client.idle()
         # Its controller wrote a revision into the Deployment; what the deployment itself wrote needs no look.
         assert drift.looks <= 1
         await drift.deploy(deployment("web"), config_map("settings", colour="green"))
-        await drift.idle()
+        await place.client.idle()
         assert drift.looks <= 1, "nor does what it found as it should be"
+        await drift.fail({**config_map("settings"), "metadata": {"name": "NOT A NAME"}})
+        await place.client.idle()
+        assert drift.looks <= 1, "nor what a deployment left alone that was refused"
         asked, looks = place.client.asked, drift.looks
         for number in range(5):
             odd = json.dumps({"status": {"conditions": [{"type": "Odd", "status": "True", "message": str(number)}]}})

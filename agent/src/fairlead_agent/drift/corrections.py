@@ -8,7 +8,7 @@ without another correction ends it.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
@@ -25,8 +25,10 @@ class Corrections:
     """
     What was done about one object.
 
-    Times are monotonic seconds.
+    Times are monotonic seconds. Small, since each watched object has one.
     """
+
+    __slots__ = ("_attempts", "_fields", "_last_at", "count", "is_fought")
 
     def __init__(self) -> None:
         self.count = 0
@@ -35,7 +37,7 @@ class Corrections:
         """Whether the same field had to be corrected again and again."""
         self._attempts = 0
         self._last_at = float("-inf")
-        self._fields: deque[tuple[float, frozenset[str]]] = deque(maxlen=FIGHT_CORRECTIONS)
+        self._fields: tuple[tuple[float, frozenset[str]], ...] = ()
 
     @property
     def next_at(self) -> float:
@@ -59,7 +61,7 @@ class Corrections:
         """
         self.failed(at)
         self.count += 1
-        self._fields.append((at, frozenset(fields) or frozenset({""})))
+        self._fields = (*self._fields, (at, frozenset(fields) or frozenset({""})))[-FIGHT_CORRECTIONS:]
         recent = [corrected for when, corrected in self._fields if when >= at - FIGHT_SECONDS]
         counted = Counter(field for corrected in recent for field in corrected)
         self.is_fought = self.is_fought or any(count >= FIGHT_CORRECTIONS for count in counted.values())

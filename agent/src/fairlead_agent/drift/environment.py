@@ -179,6 +179,16 @@ class EnvironmentDrift:
         """Objects that are not watched, by the operator's rules of today or as their kind is gone."""
         self._trouble = ""
 
+    @property
+    def bundle_sha256(self) -> str:
+        """Hash of what it is compared with."""
+        return self._deployed.bundle_sha256
+
+    @property
+    def clean(self) -> dict[Identity, bytes]:
+        """Return the digests of objects that were last as they were deployed."""
+        return {one.ref.identity: one.clean for one in self._objects.values() if one.clean and not one.is_there}
+
     async def run(self) -> None:
         """Watch until cancelled; a write under way is ended first. Raises: BundleUnavailable, OSError, KubeError."""
         async with self._means.turns:

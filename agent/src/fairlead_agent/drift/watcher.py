@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
 from fairlead_agent.drift.environment import BUNDLE_AGAIN_SECONDS, Deployed, EnvironmentDrift, Means
@@ -41,6 +42,17 @@ class Rules(Protocol):
         """The policy in force."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """How objects were left: those that need no look, as nothing happened to them since."""
+
+    bundle_sha256: str = ""
+    """What they were compared with before the job."""
+    before: Mapping[Identity, bytes] = field(default_factory=dict)
+    """Digests of those that were as in that bundle. A job that was refused leaves it, and them, as they are."""
+    by_job: dict[Identity, bytes] = field(default_factory=dict)
+
+
 class DriftWatcher:
     """
     Implements ports.DriftPort.
@@ -61,8 +73,9 @@ class DriftWatcher:
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[EnvironmentKey, asyncio.Task[None]] = {}
         self._held: Counter[EnvironmentKey] = Counter()
-        self._digests: dict[EnvironmentKey, dict[Identity, bytes]] = {}
-        """Of what the last job left, until the environment is taken up."""
+        self._watching: dict[EnvironmentKey, EnvironmentDrift] = {}
+        self._left: dict[EnvironmentKey, _Left] = {}
+        """What is known from before and of the last job, until the environment is taken up."""
 
     @property
     def watches(self) -> int:
@@ -95,10 +108,11 @@ class DriftWatcher:
     async def held(self, environment: EnvironmentKey) -> AsyncIterator[dict[Identity, bytes]]:
         """Let go of an environment while a job works on it, and learn how it left what it wrote."""
         self._held[environment] += 1
-        digests = self._digests[environment] = {}
+        watching = self._watching.get(environment)
+        left = self._left[environment] = _Left() if watching is None else _Left(watching.bundle_sha256, watching.clean)
         try:
             await self._let_go(environment)
-            yield digests
+            yield left.by_job
         finally:
             self._held[environment] -= 1
             if not self._held[environment]:
@@ -150,7 +164,9 @@ class DriftWatcher:
     async def _watch(self, environment: EnvironmentKey) -> None:
         inventory = await self._patiently(lambda: self._inventory.load(environment))
         newest = inventory.marks[-1] if inventory.marks else None
-        deployed = Deployed.of(environment, inventory, self._rules.current, self._digests.pop(environment, {}))
+        left = self._left.pop(environment, _Left())
+        digests = left.by_job if left.bundle_sha256 != inventory.bundle_sha256 else {**left.before, **left.by_job}
+        deployed = Deployed.of(environment, inventory, self._rules.current, digests)
         if newest is None or not newest.finished or not inventory.bundle_sha256:
             self._tell_unwatched(environment, "it is not watched: its last deployment did not succeed")
         elif not inventory.environment_type:
@@ -161,7 +177,11 @@ class DriftWatcher:
         elif inventory.bundle_sha256 == EMPTY_BUNDLE.sha256:
             self._report(environment, deployed.mode, inventory.bundle_sha256, "")
         else:
-            await EnvironmentDrift(self._means, self._sources, deployed).run()
+            watching = self._watching[environment] = EnvironmentDrift(self._means, self._sources, deployed)
+            try:
+                await watching.run()
+            finally:
+                del self._watching[environment]
 
     def _tell_unwatched(self, environment: EnvironmentKey, reason: str) -> None:
         self._report(environment, DriftMode.REPORT, "", reason[:4096])
