@@ -18,7 +18,7 @@ from fairlead_agent.health.targets import Source, Target, is_watched, is_workloa
 from fairlead_agent.health.verdict import HEALTHY, Verdict, projected
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import EVENTS, PODS, REPLICA_SETS, Resource
-from fairlead_agent.kube.watch import Watch
+from fairlead_agent.kube.watch import Key, Watch
 from fairlead_shared.progress import HealthStatus
 
 
@@ -33,11 +33,19 @@ class Observer:
         self._pods: dict[str, Watch[Pod]] = {}
         self._events: dict[str, Watch[Event]] = {}
         self._sets: dict[str, Watch[Mapping[str, Any]]] = {}
+        self._content: dict[Key, dict[Target, Verdict]] = {}
+        """By (namespace, name), verdicts that satisfy, and stand until the object itself changes: most of thousands."""
         for target in targets:
             if target.source not in self._kinds:
                 resource, namespace, name = target.source
-                self._kinds[target.source] = self._watch(
-                    client, resource, namespace, projected, name=name, names_only=not is_watched(resource)
+                self._kinds[target.source] = Watch(
+                    client,
+                    resource,
+                    namespace,
+                    projected,
+                    self._look_again,
+                    name=name,
+                    names_only=not is_watched(resource),
                 )
             if is_workload(target.resource) and target.ref.namespace not in self._pods:
                 self._add_evidence(client, target.ref.namespace)
@@ -83,6 +91,14 @@ class Observer:
         evidence = _Evidence(self._pods, self._events, self._sets)
         return {target: self._verdict(target, evidence, now) for target in self.targets}
 
+    def _look_again(self, key: Key) -> None:
+        """An object changed, or (with an empty key) a whole kind cannot be seen any more."""
+        if key[1]:
+            self._content.pop(key, None)
+        else:
+            self._content.clear()
+        self.changed.set()
+
     def _verdict(self, target: Target, evidence: _Evidence, now: float) -> Verdict:
         verdict = self._judged(target, evidence, now)
         kept = self._kinds[target.source].objects.get((target.ref.namespace, target.ref.name))
@@ -92,18 +108,24 @@ class Observer:
 
     def _judged(self, target: Target, evidence: _Evidence, now: float) -> Verdict:
         ref, resource = target.ref, target.resource
+        key = (ref.namespace, ref.name)
+        if (content := self._content.get(key, {}).get(target)) is not None:
+            return content
         watch = self._kinds[target.source]
         if watch.denied is not None:
             rule = f"; needs\n{watch.denied.rule_yaml()}" if isinstance(watch.denied, MissingRight) else ""
             return Verdict(HealthStatus.UNKNOWN, f"{watch.denied}{rule}", final=True)
-        kept = watch.objects.get((ref.namespace, ref.name))
+        kept = watch.objects.get(key)
         if kept is None:
             return evidence.of_absent(target)
         if not is_watched(resource):
             return HEALTHY
         own = verdict_of(resource.group, resource.kind, kept)
         uid = kept["metadata"].get("uid", "")
-        if own.satisfies or own.final:
+        if own.satisfies:
+            self._content.setdefault(key, {})[target] = own
+            return own
+        if own.final:
             return evidence.explained(own, resource, uid, now)
         if resource.kind == "PersistentVolumeClaim" and resource.group == "":
             return evidence.of_claim(own, uid)
@@ -122,17 +144,9 @@ class Observer:
             self._events[namespace] = self._watch(client, EVENTS, namespace, event_of)
 
     def _watch(
-        self,
-        client: KubeClient,
-        resource: Resource,
-        namespace: str,
-        project: Callable[[Mapping[str, Any]], Any],
-        *,
-        name: str = "",
-        names_only: bool = False,
+        self, client: KubeClient, resource: Resource, namespace: str, project: Callable[[Mapping[str, Any]], Any]
     ) -> Watch[Any]:
-        changed = self.changed
-        return Watch(client, resource, namespace, project, lambda _: changed.set(), name=name, names_only=names_only)
+        return Watch(client, resource, namespace, project, lambda _: self.changed.set())
 
 
 class _Evidence:
@@ -159,7 +173,7 @@ class _Evidence:
 
     def explained(self, own: Verdict, resource: Resource, uid: str, now: float) -> Verdict:
         """Add to a failed Job what its pods say; everything else is explained already."""
-        if own.satisfies or resource.kind != "Job":
+        if resource.kind != "Job":
             return own
         said = next((verdict.cause for verdict in self._verdicts_of_pods(uid, now) if verdict.cause), "")
         return Verdict(own.status, f"{own.cause}; {said}" if said else own.cause, final=own.final)

@@ -28,6 +28,10 @@ class Target:
     is_run: bool = field(default=False, compare=False)
     """Whether it is waited for until it ended, a pod as well; being under way, or suspended, is not enough."""
 
+    def __hash__(self) -> int:
+        """By what tells most of them apart: each look at thousands takes several."""
+        return hash((self.ref.name, self.ref.namespace, self.resource.kind))
+
     @property
     def source(self) -> Source:
         """Where it is seen: in a list of its namespace; by itself if cluster-scoped, as rights there name objects."""
