@@ -87,6 +87,7 @@ def run(**values: Any) -> None:  # noqa: ANN401  (click's)
     import uvloop
 
     from fairlead_agent.app import Agent
+    from fairlead_agent.heap import keep_small
     from fairlead_agent.logs import set_up_logs
     from fairlead_agent.proxy import proxy_variables
     from fairlead_agent.settings import read_settings
@@ -95,6 +96,7 @@ def run(**values: Any) -> None:  # noqa: ANN401  (click's)
     logger = set_up_logs(settings.log_format)
     agent = Agent(settings, logger)
     logger.info("agent.start", version=__version__, relay=settings.relay_url, replica=settings.replica)
+    keep_small()
     uvloop.run(agent.run())
     logger.info("agent.stopped")
 

@@ -9,17 +9,28 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from fairlead_agent.errors import KubeError, MissingRight
 from fairlead_agent.health.pods import JOB_FAILURES, Event, Pod, event_of, newest, pod_of, verdict_of_pod
 from fairlead_agent.health.rules import has_ended, verdict_of
 from fairlead_agent.health.targets import Source, Target, is_watched, is_workload
-from fairlead_agent.health.verdict import HEALTHY, Verdict, projected
+from fairlead_agent.health.verdict import HEALTHY, Verdict, owner_uid, projected
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import EVENTS, PODS, REPLICA_SETS, Resource
 from fairlead_agent.kube.watch import Key, Watch
 from fairlead_shared.progress import HealthStatus
+
+_REVISION = "deployment.kubernetes.io/revision"
+
+
+class _ReplicaSet(NamedTuple):
+    """What leads from a Deployment to its newest pods; of thousands, no more is kept."""
+
+    owner: str
+    """UID of its Deployment."""
+    uid: str
+    revision: int
 
 
 class Observer:
@@ -32,7 +43,7 @@ class Observer:
         self._kinds: dict[Source, Watch[Mapping[str, Any]]] = {}
         self._pods: dict[str, Watch[Pod]] = {}
         self._events: dict[str, Watch[Event]] = {}
-        self._sets: dict[str, Watch[Mapping[str, Any]]] = {}
+        self._sets: dict[str, Watch[_ReplicaSet]] = {}
         self._content: dict[Key, dict[Target, Verdict]] = {}
         """By (namespace, name), verdicts that satisfy, and stand until the object itself changes: most of thousands."""
         for target in targets:
@@ -139,7 +150,7 @@ class Observer:
 
     def _add_evidence(self, client: KubeClient, namespace: str) -> None:
         self._pods[namespace] = self._watch(client, PODS, namespace, pod_of)
-        self._sets[namespace] = self._watch(client, REPLICA_SETS, namespace, projected)
+        self._sets[namespace] = self._watch(client, REPLICA_SETS, namespace, _replica_set_of)
         if namespace not in self._events:
             self._events[namespace] = self._watch(client, EVENTS, namespace, event_of)
 
@@ -156,12 +167,12 @@ class _Evidence:
         self,
         pods: Mapping[str, Watch[Pod]],
         events: Mapping[str, Watch[Event]],
-        sets: Mapping[str, Watch[Mapping[str, Any]]],
+        sets: Mapping[str, Watch[_ReplicaSet]],
     ) -> None:
         self._pods: defaultdict[str, list[Pod]] = defaultdict(list)
         self._pod_by_uid: dict[str, Pod] = {}
         self._events: defaultdict[str, list[Event]] = defaultdict(list)
-        self._sets: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        self._sets: defaultdict[str, list[_ReplicaSet]] = defaultdict(list)
         for pod in _all(pods):
             self._pod_by_uid[pod.uid] = pod
             if pod.owner and not pod.deleted:
@@ -169,7 +180,7 @@ class _Evidence:
         for event in _all(events):
             self._events[event.uid].append(event)
         for owned in _all(sets):
-            self._sets[owned["metadata"]["owner"]].append(owned)
+            self._sets[owned.owner].append(owned)
 
     def explained(self, own: Verdict, resource: Resource, uid: str, now: float) -> Verdict:
         """Add to a failed Job what its pods say; everything else is explained already."""
@@ -204,10 +215,10 @@ class _Evidence:
             return verdict_of_pod(pod, self._events[uid], now) if pod is not None else own
         maker = uid
         if resource.kind == "Deployment":
-            current = max(self._sets[uid], key=_revision, default=None)
+            current = max(self._sets[uid], key=lambda one: one.revision, default=None)
             if current is None:
                 return own
-            maker = current["metadata"]["uid"]
+            maker = current.uid
         verdicts = self._verdicts_of_pods(maker, now)
         worst = next((verdict for verdict in verdicts if verdict.status is HealthStatus.DEGRADED), None)
         if worst is not None:
@@ -238,6 +249,7 @@ def _all(watches: Mapping[str, Watch[Any]]) -> Iterable[Any]:
         yield from watch.objects.values()
 
 
-def _revision(kept: Mapping[str, Any]) -> int:
-    text = kept["metadata"]["revision"]
-    return int(text) if text.isdecimal() else 0
+def _replica_set_of(manifest: Mapping[str, Any]) -> _ReplicaSet:
+    metadata = manifest["metadata"]
+    text = (metadata.get("annotations") or {}).get(_REVISION, "")
+    return _ReplicaSet(owner_uid(manifest), metadata["uid"], int(text) if text.isdecimal() else 0)

@@ -41,7 +41,6 @@ _KEPT_SPEC = frozenset(
         "podManagementPolicy",
     }
 )
-REVISION = "deployment.kubernetes.io/revision"
 
 
 def owner_uid(manifest: Mapping[str, Any]) -> str:
@@ -54,8 +53,6 @@ def projected(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Keep what the rules read: identity, a few fields of the spec, and the status; no templates, no managed fields."""
     metadata = manifest["metadata"]
     kept = {name: metadata[name] for name in _KEPT_METADATA if name in metadata}
-    kept["owner"] = owner_uid(manifest)
-    kept["revision"] = (metadata.get("annotations") or {}).get(REVISION, "")
     spec = manifest.get("spec")
     slim = {name: value for name, value in spec.items() if name in _KEPT_SPEC} if isinstance(spec, Mapping) else {}
     status = manifest.get("status")

@@ -18,7 +18,7 @@ def test_templates_and_data_are_not_kept() -> None:
         "data": {"password": "x"},
     }
     assert projected(manifest) == {
-        "metadata": {"name": "a", "uid": "1", "owner": "", "revision": ""},
+        "metadata": {"name": "a", "uid": "1"},
         "spec": {"replicas": 2},
         "status": {},
     }
