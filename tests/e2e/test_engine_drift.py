@@ -26,6 +26,7 @@ from fairlead_shared.bundle import Bundle
 from fairlead_shared.drift import DriftedObject, DriftKind, DriftMode, DriftStatus
 from fairlead_shared.frames import DriftAck, DriftReport, Message, Welcome
 from fairlead_shared.progress import FieldChange, Outcome
+from fairlead_shared.statement import EMPTY_BUNDLE, Strategy
 from tests.cluster.cluster import Cluster
 from tests.e2e.engine_world import (
     APPLICATION_RULES,
@@ -109,6 +110,14 @@ class Watching:
     async def fail(self, *manifests: dict[str, Any]) -> None:
         """Deploy what does not become healthy."""
         assert await self._run(self.place.work(manifests, wait_seconds=0.5), Story()) is Outcome.FAILED
+
+    async def destroy(self) -> None:
+        """Deploy nothing, as the end of the environment."""
+        work = self.place.work([config_map("none")])
+        changes = {"strategy": Strategy.DESTROY, "bundle_sha256": EMPTY_BUNDLE.sha256}
+        statement = work.statement.model_copy(update=changes)
+        destroying = DeployWork(statement, EMPTY_BUNDLE, work.policy, work.unseal, 5.0)
+        assert await self._run(destroying, Story()) is Outcome.SUCCEEDED
 
     async def _run(self, work: DeployWork, story: Story) -> Outcome:
         async with self.watcher.held(self.place.environment) as digests:
@@ -215,28 +224,29 @@ async def test_what_changes_nothing_but_status_costs_no_request(control_plane: C
         await drift.deploy(deployment("web"), config_map("settings", colour="blue"))
         assert isinstance(place.client, Counting)
         await place.client.idle()
-        # Its controller wrote a revision into the Deployment; what the deployment itself wrote needs no look.
-        assert drift.looks <= 1
+        # Not even at the Deployment, into which its controller wrote a revision.
+        assert drift.looks == 0, "what a deployment left needs no look"
         await drift.deploy(deployment("web"), config_map("settings", colour="green"))
         await place.client.idle()
-        assert drift.looks <= 1, "nor does what it found as it should be"
+        assert drift.looks == 0, "nor does what it found as it should be"
         await drift.fail({**config_map("settings"), "metadata": {"name": "NOT A NAME"}})
         await place.client.idle()
-        assert drift.looks <= 1, "nor what a deployment left alone that was refused"
-        asked, looks = place.client.asked, drift.looks
+        assert drift.looks == 0, "nor what a deployment left alone that was refused"
+        asked = place.client.asked
         for number in range(5):
             odd = json.dumps({"status": {"conditions": [{"type": "Odd", "status": "True", "message": str(number)}]}})
             where = ("deployment", "web", "-n", place.namespace, "--subresource=status")
             await place.kubectl("patch", *where, "--type=merge", "-p", odd)
         await place.create({**config_map("others"), "metadata": {"name": "others", "namespace": place.namespace}})
         await place.kubectl("label", "configmap", "others", "-n", place.namespace, "a=b")
-        assert (place.client.asked, drift.looks) == (asked, looks)
+        await place.kubectl("label", "configmap", "settings", "-n", place.namespace, "theirs=yes")
+        assert (place.client.asked, drift.looks) == (asked, 0)
         # What was done first would have been seen first.
         await place.kubectl(
             "patch", "configmap", "settings", "-n", place.namespace, "-p", '{"data": {"colour": "red"}}'
         )
         await drift.until_object(lambda one: one.object.name == "settings")
-        assert drift.looks == looks + 1
+        assert drift.looks == 1
         assert place.client.asked == asked + 2, "a read and a dry-run"
 
 
@@ -430,6 +440,16 @@ async def test_an_ignored_field_is_somebody_elses_once_they_took_it(control_plan
         await place.kubectl("delete", "deployment", "web", "-n", place.namespace)
         await place.deploy([deployment("web", replicas=0), config_map("marker")])
         assert (await place.live("deployment", "web"))["spec"]["replicas"] == 0, "made anew as the bundle says"
+
+
+async def test_of_what_was_destroyed_nothing_is_missing(control_plane: Cluster, tmp_path: Path) -> None:
+    """Its objects are gone because a job took them away, and nothing is watched for it."""
+    async with world(control_plane, tmp_path) as place, watching(place, mode="correct") as drift:
+        await drift.deploy(config_map("settings", colour="blue"))
+        await drift.destroy()
+        report = await drift.until(lambda report: report.bundle_sha256 == EMPTY_BUNDLE.sha256)
+        assert (report.objects, report.reason, report.watches) == ((), "", 0)
+        assert drift.corrections == 0
 
 
 async def test_a_restart_of_the_api_server_loses_no_drift(control_plane: Cluster, tmp_path: Path) -> None:

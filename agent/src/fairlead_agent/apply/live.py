@@ -57,13 +57,17 @@ def digest_of(manifest: Mapping[str, Any]) -> bytes:
     Return a digest of what a write of ours could change.
 
     No status, no versions, and of the managed fields our own entry only: the fields we own, not when and beside whom.
+    Of labels and annotations only those that we own: controllers note there what they do, some of them all the time.
     """
     metadata = {name: value for name, value in manifest["metadata"].items() if name not in _VOLATILE_METADATA}
     ours = [
-        entry.get("fieldsV1")
+        entry.get("fieldsV1") or {}
         for entry in manifest["metadata"].get("managedFields") or []
         if entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply"
     ]
+    for name in ("labels", "annotations"):
+        owned = {key for fields in ours for key in (fields.get("f:metadata") or {}).get(f"f:{name}") or {}}
+        metadata[name] = {key: value for key, value in (metadata.get(name) or {}).items() if f"f:{key}" in owned}
     rest = {name: value for name, value in manifest.items() if name not in _LEFT_OUT}
     text = json.dumps([metadata, ours, rest], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).digest()

@@ -37,6 +37,8 @@ from fairlead_shared.objects import ObjectRef
 
 DEBOUNCE_SECONDS: Final = 0.3
 """From the first sign of a change to the look: a controller's next write, a moment later, is seen with it."""
+DRIFTED_DEBOUNCE_SECONDS: Final = 1.0
+"""The same of an object that is known to differ: whoever changes it may be at it."""
 FOUGHT_DEBOUNCE_SECONDS: Final = 5.0
 """The same of an object that somebody writes all the time."""
 AGAIN_SECONDS: Final = 5.0
@@ -251,8 +253,8 @@ class EnvironmentDrift:
         one = self._objects[place]
         seen = self._sources.seen(source, key)
         if one.is_there or seen is None or seen.digest != one.clean:
-            is_fought = one.is_there and one.corrections.is_fought
-            self._mark(place, FOUGHT_DEBOUNCE_SECONDS if is_fought else DEBOUNCE_SECONDS)
+            known = FOUGHT_DEBOUNCE_SECONDS if one.corrections.is_fought else DRIFTED_DEBOUNCE_SECONDS
+            self._mark(place, known if one.is_there else DEBOUNCE_SECONDS)
 
     def _is_unseen(self, source: Source) -> bool:
         return self._sources.is_left_out(source) or self._sources.denied(source) is not None

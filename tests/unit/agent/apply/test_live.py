@@ -9,11 +9,13 @@ from fairlead_agent.apply.live import digest_of, live_of
 
 def found(**changes: Any) -> dict[str, Any]:  # noqa: ANN401
     """Return a live object; `changes` replace its top level."""
+    ours = {"f:data": {"f:x": {}}, "f:metadata": {"f:labels": {"f:app": {}}}}
     managed = [
-        {"manager": "fairlead", "operation": "Apply", "time": "1", "fieldsV1": {"f:data": {"f:x": {}}}},
+        {"manager": "fairlead", "operation": "Apply", "time": "1", "fieldsV1": ours},
         {"manager": "kubelet", "operation": "Update", "fieldsV1": {"f:status": {}}},
     ]
-    metadata = {"name": "a", "uid": "1", "resourceVersion": "5", "generation": 1, "managedFields": managed}
+    numbers = {"uid": "1", "resourceVersion": "5", "generation": 1}
+    metadata = {"name": "a", **numbers, "labels": {"app": "web"}, "managedFields": managed}
     return {"metadata": metadata, "data": {"x": 1.5}, "status": {"phase": "x"}, **changes}
 
 
@@ -29,10 +31,11 @@ def with_metadata(**changes: Any) -> dict[str, Any]:  # noqa: ANN401
         found(apiVersion="v1", kind="ConfigMap"),
         with_metadata(resourceVersion="6", generation=2),
         with_metadata(managedFields=[{**found()["metadata"]["managedFields"][0], "time": "2"}]),
+        with_metadata(labels={"app": "web", "theirs": "x"}, annotations={"deployment.kubernetes.io/revision": "2"}),
     ],
 )
 def test_what_others_write_is_no_change(same: dict[str, Any]) -> None:
-    """Controllers write status and versions all the time; lists leave kinds out."""
+    """Controllers write status, versions and notes of their own all the time; lists leave kinds out."""
     assert digest_of(same) == digest_of(found())
 
 
@@ -40,7 +43,8 @@ def test_what_others_write_is_no_change(same: dict[str, Any]) -> None:
     "other",
     [
         found(data={"x": 2}),
-        with_metadata(labels={"app": "web"}),
+        with_metadata(labels={"app": "worker"}),
+        with_metadata(labels={}),
         with_metadata(managedFields=[{"manager": "fairlead", "operation": "Apply", "fieldsV1": {"f:data": {}}}]),
     ],
 )
