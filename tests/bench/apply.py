@@ -67,7 +67,7 @@ class Size:
 
 
 @dataclass
-class _Ground:
+class Ground:
     """Where all three work."""
 
     size: Size
@@ -91,7 +91,7 @@ class _Ground:
 
     def manifests(self, way: str, number: int) -> list[dict[str, Any]]:
         """Return the objects of a round, spread over its namespaces."""
-        namespaces = _namespaces(self.size, way, number)
+        namespaces = namespaces_of(self.size, way, number)
         kinds: tuple[Callable[[str], dict[str, Any]], ...] = (config_map, _account, service, _workload)
         manifests = [make(f"part-{part}") for make in kinds for part in range(self.size.applications)]
         for place, manifest in enumerate(manifests):
@@ -106,7 +106,7 @@ class _Ground:
 
 
 @dataclass
-class _Taken:
+class Taken:
     """What one way took in one case, a value a round."""
 
     seconds: list[float] = field(default_factory=list)
@@ -131,28 +131,28 @@ def measure(workplace: Workplace) -> list[Figure]:
 
 def compare(workplace: Workplace, size: Size) -> list[Figure]:
     """Go through the rounds; the first is not counted."""
-    ground = _make_ground(workplace, size)
-    create = {way: _Taken() for way in ("fairlead", "kubectl", "dry-run", "write")}
-    unchanged = {way: _Taken() for way in create}
+    ground = make_ground(workplace, size)
+    create = {way: Taken() for way in ("fairlead", "kubectl", "dry-run", "write")}
+    unchanged = {way: Taken() for way in create}
     for number in range(size.rounds + 1):
         # A first round fills caches on all sides: discovery, connections, compiled statements.
-        kept = (create, unchanged) if number else tuple({way: _Taken() for way in create} for _ in range(2))
+        kept = (create, unchanged) if number else tuple({way: Taken() for way in create} for _ in range(2))
         for taken in kept:
             for way in _WAYS:
                 if way == "fairlead":
                     _fairlead(ground, number, taken[way])
                 elif way == "kubectl":
-                    _kubectl(ground, number, taken[way])
+                    apply_with_kubectl(ground, number, taken[way])
                 else:
                     _raw(ground, number, taken)
-                _settle(ground, way, number)
+                settle(ground, way, number)
     figures = _figures(ground, create, unchanged)
     ground.installation.close()
     ground.installation.relay.close()
     return figures
 
 
-def _figures(ground: _Ground, create: dict[str, _Taken], unchanged: dict[str, _Taken]) -> list[Figure]:
+def _figures(ground: Ground, create: dict[str, Taken], unchanged: dict[str, Taken]) -> list[Figure]:
     passes = [dry + write for dry, write in zip(create["dry-run"].seconds, create["write"].seconds, strict=True)]
     counted = {
         (case, way): taken[way].counted
@@ -221,12 +221,12 @@ def _seconds(
     )
 
 
-def _parts(taken: _Taken) -> str:
+def _parts(taken: Taken) -> str:
     told = ", ".join(f"{name} {median(seconds):.2f}" for name, seconds in taken.steps.items())
     return f"median seconds of its parts: {told}"
 
 
-def _fairlead(ground: _Ground, number: int, taken: _Taken) -> None:
+def _fairlead(ground: Ground, number: int, taken: Taken) -> None:
     file = ground.file("fairlead", number)
     argv = [_program("fairlead"), "deploy", "-f", str(file), "--env", f"shop/round-{number}", "--watch", "-o", "json"]
     with _observed(ground, taken):
@@ -245,7 +245,8 @@ def _fairlead(ground: _Ground, number: int, taken: _Taken) -> None:
         taken.steps.setdefault(part, []).append(seconds)
 
 
-def _kubectl(ground: _Ground, number: int, taken: _Taken) -> None:
+def apply_with_kubectl(ground: Ground, number: int, taken: Taken) -> None:
+    """Apply the objects of a round as their administrator would."""
     inside = ["nsenter", f"--net={ground.cluster.netns}", "--", str(binary("kubectl"))]
     file = ground.file("kubectl", number)
     argv = [*inside, f"--kubeconfig={ground.cluster.kubeconfig}", "apply", "--server-side", f"--filename={file}"]
@@ -254,14 +255,14 @@ def _kubectl(ground: _Ground, number: int, taken: _Taken) -> None:
     taken.seconds.append(window.ended - window.began)
 
 
-def _raw(ground: _Ground, number: int, taken: dict[str, _Taken]) -> None:
+def _raw(ground: Ground, number: int, taken: dict[str, Taken]) -> None:
     manifests = ground.manifests("raw", number)
     for way, dry_run in (("dry-run", True), ("write", False)):
         taken[way].seconds.append(apply_raw(ground.cluster, ground.token, manifests, dry_run=dry_run))
 
 
 @contextmanager
-def _observed(ground: _Ground, taken: _Taken) -> Iterator[None]:
+def _observed(ground: Ground, taken: Taken) -> Iterator[None]:
     """Look at what the agent uses meanwhile."""
     process = ground.installation.agent.process
     assert process is not None
@@ -282,7 +283,7 @@ def _observed(ground: _Ground, taken: _Taken) -> Iterator[None]:
     taken.peaks.append(max(peaks, key=lambda one: one.anonymous))
 
 
-def _timed(argv: Sequence[str], ground: _Ground, user: str, way: str, number: int) -> tuple[Window, str]:
+def _timed(argv: Sequence[str], ground: Ground, user: str, way: str, number: int) -> tuple[Window, str]:
     """Run a command; clocks of one machine, so that the audit log's times can be compared with these."""
     began = time.time()
     finished = subprocess.run(
@@ -291,17 +292,18 @@ def _timed(argv: Sequence[str], ground: _Ground, user: str, way: str, number: in
     ended = time.time()
     if finished.returncode:
         raise OSError(f"`{' '.join(argv)}` exited {finished.returncode}: {finished.stderr[-2000:]}")
-    namespaces = frozenset(_namespaces(ground.size, way, number))
+    namespaces = frozenset(namespaces_of(ground.size, way, number))
     return Window(user=user, namespaces=namespaces, began=began, ended=ended), finished.stdout
 
 
-def _namespaces(size: Size, way: str, number: int) -> list[str]:
+def namespaces_of(size: Size, way: str, number: int) -> list[str]:
+    """Return where the objects of a round are."""
     return [f"bench-{way}-{number}-{part}" for part in range(size.namespaces)]
 
 
-def _settle(ground: _Ground, way: str, number: int) -> None:
+def settle(ground: Ground, way: str, number: int) -> None:
     """Wait until the controllers have answered everything, so that they do not disturb the next measurement."""
-    for namespace in _namespaces(ground.size, way, number):
+    for namespace in namespaces_of(ground.size, way, number):
 
         def answered(look: tuple[str, ...] = ("get", "deployments", f"--namespace={namespace}", "-o", "json")) -> bool:
             found = json.loads(ground.cluster.kubectl(*look).stdout)["items"]
@@ -310,29 +312,30 @@ def _settle(ground: _Ground, way: str, number: int) -> None:
         wait_until(answered, f"the controllers to answer everything in {namespace}", 300)
 
 
-def _make_ground(workplace: Workplace, size: Size) -> _Ground:
+def make_ground(workplace: Workplace, size: Size) -> Ground:
+    """Start a relay and an agent that may write to each round's namespaces; application `shop` has a `round-N` each."""
     relay = workplace.relay(for_cluster=True)
     cluster = workplace.control_plane
     installation = make_installation(relay, cluster, workplace.folder("agent"))
     workplace.at_end().callback(installation.close)
     rounds = range(size.rounds + 1)
-    _bind(installation, [name for number in rounds for name in _namespaces(size, "fairlead", number)])
+    _bind(installation, [name for number in rounds for name in namespaces_of(size, "fairlead", number)])
     for number in rounds:
         body = {
             "name": f"round-{number}",
             "type": "staging",
             "cluster": "blue",
-            "namespace": _namespaces(size, "fairlead", number)[0],
+            "namespace": namespaces_of(size, "fairlead", number)[0],
         }
         installation.api.ask("POST", f"{installation.path}/applications/shop/environments", body, 201)
-        for name in (*_namespaces(size, "kubectl", number), *_namespaces(size, "raw", number)):
+        for name in (*namespaces_of(size, "kubectl", number), *namespaces_of(size, "raw", number)):
             cluster.kubectl("create", "namespace", name)
     cluster.kubectl("create", "serviceaccount", "raw")
     cluster.kubectl(
         "create", "clusterrolebinding", "raw", "--clusterrole=cluster-admin", "--serviceaccount=default:raw"
     )
     home = workplace.folder("home")
-    ground = _Ground(size, installation, home, cluster.token("default", "raw"))
+    ground = Ground(size, installation, home, cluster.token("default", "raw"))
     login = [_program("fairlead"), "login", relay.api_url, "--ca-file", str(relay.ca_file)]
     token = relay.token("deployer", installation.organization)
     subprocess.run(login, input=token, text=True, env=_variables(home), capture_output=True, check=True, timeout=60)

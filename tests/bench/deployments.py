@@ -1,0 +1,99 @@
+"""
+1,000 deployments of one small application each, through one agent: 1,000 environments, 50 in each of 20 namespaces.
+
+Everything that a deployment has is there a thousand times: statement, job, checkpoint, inventory, preflight, story. The
+same objects go through one `kubectl apply --server-side` in the same run, which has nothing of that.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+from fairlead_cli.deployment_ids import new_deployment_id
+from fairlead_shared.bundle import make_bundle
+from fairlead_shared.jobs import FINAL_STATES, JobState
+from tests.bench.apply import Ground, Size, Taken, apply_with_kubectl, make_ground, namespaces_of, settle
+from tests.bench.figures import Figure, Peer, median, spread
+from tests.polling import wait_until
+
+if TYPE_CHECKING:
+    from tests.bench.workplace import Workplace
+
+_SIZE: Final = Size(applications=1_000, namespaces=20, rounds=3)
+_CALLERS: Final = 8
+_SECONDS: Final = 600.0
+_TARGET: Final = 2.0
+
+
+def measure(workplace: Workplace) -> list[Figure]:
+    """Go through the rounds; the first is not counted."""
+    ground = make_ground(workplace, _SIZE)
+    ours: list[float] = []
+    theirs = Taken()
+    for number in range(_SIZE.rounds + 1):
+        seconds, taken = _deploy_all(ground, number), Taken()
+        settle(ground, "fairlead", number)
+        apply_with_kubectl(ground, number, taken)
+        settle(ground, "kubectl", number)
+        if number:
+            ours.append(seconds)
+            theirs.seconds += taken.seconds
+    ground.installation.close()
+    ground.installation.relay.close()
+    value, other = median(ours), median(theirs.seconds)
+    return [
+        Figure(
+            name=f"{_SIZE.applications:,} deployments of 4 objects each, created",
+            value=value,
+            unit="s",
+            samples=spread(ours),
+            peer=Peer(name="kubectl apply --server-side, all at once", value=other),
+            target=f"≤ ×{_TARGET:g}",
+            is_met=value <= _TARGET * other,
+            note=f"from the first request to the last success: {_SIZE.applications / value:.0f} deployments/s",
+        )
+    ]
+
+
+def _deploy_all(ground: Ground, number: int) -> float:
+    """Return the seconds until all are in place, health included."""
+    applications = _applications(ground, number)
+    installation = ground.installation
+    for name, manifests in applications.items():
+        namespace = manifests[0]["metadata"]["namespace"]
+        body = {"name": name, "type": "staging", "cluster": "blue", "namespace": namespace}
+        installation.api.ask("POST", f"{installation.path}/applications/shop/environments", body, 201)
+
+    def deploy(name: str) -> str:
+        bundle = make_bundle(applications[name])
+        upload = installation.api.put(f"{installation.path}/bundles/{bundle.sha256}", content=bundle.content)
+        upload.raise_for_status()
+        body = {"deployment_id": new_deployment_id(), "bundle_sha256": bundle.sha256}
+        environment = f"{installation.path}/applications/shop/environments/{name}"
+        return str(installation.api.ask("POST", f"{environment}/deployments", body, 202)["id"])
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(_CALLERS) as callers:
+        for deployment_id in list(callers.map(deploy, applications)):
+
+            def ended(wanted: str = deployment_id) -> dict[str, Any] | None:
+                shown = installation.deployment(wanted)
+                return shown if shown["state"] in FINAL_STATES else None
+
+            shown = wait_until(ended, f"deployment {deployment_id} to end", _SECONDS)
+            if shown is None or shown["state"] != JobState.SUCCEEDED:
+                raise OSError(f"deployment {deployment_id} did not succeed: {shown}")
+    return time.monotonic() - began
+
+
+def _applications(ground: Ground, number: int) -> dict[str, list[dict[str, Any]]]:
+    """Return environment → the four objects of its application."""
+    made: dict[str, list[dict[str, Any]]] = {}
+    for manifest in ground.manifests("fairlead", number):
+        made.setdefault(f"round-{number}-{manifest['metadata']['name']}", []).append(manifest)
+    assert {manifest["metadata"]["namespace"] for one in made.values() for manifest in one} == set(
+        namespaces_of(ground.size, "fairlead", number)
+    )
+    return made
