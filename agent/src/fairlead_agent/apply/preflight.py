@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from fairlead_agent.apply.findings import Finding, Severity, findings_of
 from fairlead_agent.apply.graph import Graph
@@ -27,7 +28,7 @@ from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import KubeError, MissingRight, NotFound, UnknownKind
 from fairlead_agent.health.targets import EVIDENCE, Source, Target, is_watched, is_workload
 from fairlead_agent.kube.client import KubeClient
-from fairlead_agent.kube.resources import CRDS, NAMESPACES, Resource, Right, is_segment, resources_of_crd
+from fairlead_agent.kube.resources import CRDS, NAMESPACES, Resource, Right, is_segment, resources_of_crd, verbs_for
 from fairlead_agent.ports import DeployWork
 from fairlead_shared.errors import ErrorCode, SealInvalid
 from fairlead_shared.objects import ObjectRef
@@ -286,14 +287,41 @@ class Preflight:
             if is_workload(resource):
                 for source in EVIDENCE:
                     evidence.setdefault((source, ref.namespace, ""), ref)
+        granted = await self._granted({*needed, *evidence})
         await asyncio.gather(
-            *(self._check_watch(source, ref, proof, "error") for source, ref in needed.items()),
+            *(
+                self._check_watch(source, ref, proof, "error")
+                for source, ref in needed.items()
+                if source not in granted
+            ),
             *(
                 self._check_watch(source, ref, proof, "warning")
                 for source, ref in evidence.items()
-                if source not in needed
+                if source not in needed and source not in granted
             ),
         )
+
+    async def _granted(self, sources: Iterable[Source]) -> set[Source]:
+        """
+        Return what may be listed and watched by the rules of a namespace, which one question tells.
+
+        Of the rest nothing is known yet: an authorizer beside RBAC need not say what it would allow.
+        """
+        wanted = list(sources)
+
+        async def rules(namespace: str) -> list[dict[str, Any]]:
+            try:
+                return await self._client.rules(namespace)
+            except MissingRight:
+                return []
+
+        namespaces = sorted({namespace for _, namespace, _ in wanted} - {""})
+        found = dict(zip(namespaces, await asyncio.gather(*map(rules, namespaces)), strict=True))
+        return {
+            (resource, namespace, name)
+            for resource, namespace, name in wanted
+            if (verbs := verbs_for(found.get(namespace, []), resource)) and ("*" in verbs or verbs >= {"list", "watch"})
+        }
 
     async def _check_watch(self, source: Source, ref: ObjectRef, proof: Proof, severity: Severity) -> None:
         resource, namespace, name = source

@@ -18,7 +18,7 @@ from fairlead_agent.apply.hooks import is_hook
 from fairlead_agent.apply.inventory import OWNER_LABEL, Inventory, InventoryStore
 from fairlead_agent.errors import MissingRight
 from fairlead_agent.kube.client import FIELD_MANAGER, KubeClient
-from fairlead_agent.kube.resources import Resource
+from fairlead_agent.kube.resources import Resource, verbs_for
 from fairlead_agent.ports import DeployWork, OwnedObject
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.statement import Strategy
@@ -63,7 +63,7 @@ async def recover(client: KubeClient, work: DeployWork) -> Recovered:
     for namespace in work.statement.namespaces:
         rules = await client.rules(namespace)
         for resource in served:
-            verbs = _verbs(rules, resource)
+            verbs = verbs_for(rules, resource)
             if not resource.namespaced or not verbs & {"patch", "*"}:
                 continue
             if verbs & {"list", "*"}:
@@ -140,18 +140,6 @@ def _labels_of(fields: Mapping[str, Any]) -> Mapping[str, Any]:
 def _newest(served: Sequence[Resource]) -> list[Resource]:
     """Return each kind once, in the version that the API server names first."""
     return list({(one.group, one.kind): one for one in reversed(served)}.values())
-
-
-def _verbs(rules: Sequence[Mapping[str, Any]], resource: Resource) -> set[str]:
-    """Return what rules allow with every object of a kind."""
-    return {verb for rule in rules if _covers(rule, resource) for verb in rule.get("verbs") or []}
-
-
-def _covers(rule: Mapping[str, Any], resource: Resource) -> bool:
-    def names(field_name: str, wanted: str) -> bool:
-        return bool({wanted, "*"} & set(rule.get(field_name) or []))
-
-    return not rule.get("resourceNames") and names("apiGroups", resource.group) and names("resources", resource.plural)
 
 
 def _unseen(missing: MissingRight) -> Finding:

@@ -6,7 +6,7 @@ Known from discovery, or, before discovery knows, from the CRD in the bundle tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +91,18 @@ class Right:
     name: str
     """Empty for every object."""
     verb: str
+
+
+def verbs_for(rules: Sequence[Mapping[str, Any]], resource: Resource) -> set[str]:
+    """Return what rules of RBAC allow with every object of a kind, `*` included where a rule says that."""
+    return {verb for rule in rules if _covers(rule, resource) for verb in rule.get("verbs") or []}
+
+
+def _covers(rule: Mapping[str, Any], resource: Resource) -> bool:
+    def names(field_name: str, wanted: str) -> bool:
+        return bool({wanted, "*"} & set(rule.get(field_name) or []))
+
+    return not rule.get("resourceNames") and names("apiGroups", resource.group) and names("resources", resource.plural)
 
 
 def resources_of_crd(crd: Mapping[str, Any]) -> Iterator[Resource]:

@@ -1,8 +1,10 @@
 """Paths of the API, and the resources a CRD makes."""
 
+from typing import Any
+
 import pytest
 
-from fairlead_agent.kube.resources import CONFIG_MAPS, NAMESPACES, REPLICA_SETS, Resource, resources_of_crd
+from fairlead_agent.kube.resources import CONFIG_MAPS, NAMESPACES, REPLICA_SETS, Resource, resources_of_crd, verbs_for
 
 
 def test_paths_of_core_and_named_groups_differ() -> None:
@@ -41,3 +43,27 @@ def test_definition_makes_a_resource_for_each_served_version() -> None:
 def test_malformed_definition_makes_nothing(spec: object) -> None:
     """Its dry-run will say what is wrong with it."""
     assert list(resources_of_crd({"spec": spec})) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "verbs"),
+    [
+        ({"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list", "watch"]}, {"list", "watch"}),
+        ({"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}, {"*"}),
+        ({"apiGroups": [""], "resources": ["deployments"], "verbs": ["list"]}, set()),
+        ({"apiGroups": ["apps"], "resources": ["deployments/status"], "verbs": ["list"]}, set()),
+        ({"apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": ["web"], "verbs": ["list"]}, set()),
+        ({"nonResourceURLs": ["/healthz"], "verbs": ["get"]}, set()),
+    ],
+)
+def test_a_rule_counts_for_a_kind_if_it_names_all_of_its_objects(rule: dict[str, Any], verbs: set[str]) -> None:
+    """One that names objects says nothing of a list."""
+    deployments = Resource("apps", "v1", "Deployment", "deployments", namespaced=True)
+    assert verbs_for([rule], deployments) == verbs
+
+
+def test_verbs_of_several_rules_add_up() -> None:
+    """As RBAC has it."""
+    deployments = Resource("apps", "v1", "Deployment", "deployments", namespaced=True)
+    rules = [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": [verb]} for verb in ("list", "watch")]
+    assert verbs_for(rules, deployments) == {"list", "watch"}
