@@ -229,6 +229,7 @@ async def test_what_changes_nothing_but_status_costs_no_request(control_plane: C
         await drift.deploy(deployment("web"), config_map("settings", colour="green"))
         await place.client.idle()
         assert drift.looks == 0, "nor does what it found as it should be"
+        assert drift.watcher.watches == 2
         await drift.fail({**config_map("settings"), "metadata": {"name": "NOT A NAME"}})
         await place.client.idle()
         assert drift.looks == 0, "nor what a deployment left alone that was refused"

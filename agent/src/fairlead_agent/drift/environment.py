@@ -187,6 +187,11 @@ class EnvironmentDrift:
         return self._deployed.bundle_sha256
 
     @property
+    def places(self) -> set[Source]:
+        """Return where its objects are watched."""
+        return set(self._at)
+
+    @property
     def clean(self) -> dict[Identity, bytes]:
         """Return the digests of objects that were last as they were deployed."""
         return {one.ref.identity: one.clean for one in self._objects.values() if one.clean and not one.is_there}
@@ -198,6 +203,8 @@ class EnvironmentDrift:
         try:
             self._unlisted = set(self._at)
             self._sources.want(self, set(self._at), self._changed)
+            # From here on in its own name; those that were kept open for it were in the environment's.
+            self._sources.want(self._deployed.environment, set(), self._changed)
             self._logger.info("drift.watching", objects=len(self._objects), watches=self._sources.count)
             self._tell()
             while True:

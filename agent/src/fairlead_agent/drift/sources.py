@@ -22,6 +22,8 @@ from fairlead_agent.kube.watch import Key, Watch
 
 MOST_WATCHES: Final = 200
 """Each is a connection to the API server: 57 KiB here, 11 MiB for all of them."""
+_LISTS: Final = 4
+"""First lists at the same time: each is in memory as a whole, 500 objects or fewer."""
 EVERYTHING: Final[Key] = ("", "")
 """In place of an object's key: the whole source was listed, or cannot be."""
 
@@ -60,6 +62,7 @@ class Sources:
         self._spawn = spawn
         self.most = most
         self._shared: dict[Source, _Shared] = {}
+        self._lists = asyncio.Semaphore(_LISTS)
 
     @property
     def count(self) -> int:
@@ -130,12 +133,15 @@ class Sources:
             label_selector=OWNER_LABEL,
         )
 
-        async def announce() -> None:
-            await watch.synced.wait()
+        where = f"drift/watch {resource.plural} {namespace}"
+
+        async def begin() -> None:
+            async with self._lists:
+                shared.tasks.append(self._spawn(watch.run(), where))
+                await watch.synced.wait()
             self._tell(source, EVERYTHING)
 
-        where = f"drift/watch {resource.plural} {namespace}"
-        shared.tasks = [self._spawn(watch.run(), where), self._spawn(announce(), where)]
+        shared.tasks = [self._spawn(begin(), where)]
 
     def _tell(self, source: Source, key: Key) -> None:
         for changed in list(self._shared[source].listeners.values()):

@@ -19,6 +19,8 @@ from typing import Any, Final, Protocol, TypeVar
 from fairlead_agent.drift.environment import BUNDLE_AGAIN_SECONDS, Deployed, EnvironmentDrift, Means
 from fairlead_agent.drift.sources import MOST_WATCHES, Sources
 from fairlead_agent.errors import BundleUnavailable, KubeError
+from fairlead_agent.health.targets import Source
+from fairlead_agent.kube.watch import Key
 from fairlead_agent.patience import patiently
 from fairlead_agent.policy import Policy
 from fairlead_agent.ports import EnvironmentKey, Identity
@@ -89,6 +91,10 @@ class DriftWatcher:
                 await self._run()
             except Exception:  # task boundary: a defect here must not end jobs, nor the link
                 self._logger.exception("drift.defect")
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    # What failed while the others ended has hidden that this task is to end, too.
+                    raise asyncio.CancelledError from None
                 await asyncio.sleep(AFTER_DEFECT_SECONDS)
 
     async def _run(self) -> None:
@@ -109,7 +115,11 @@ class DriftWatcher:
         """Let go of an environment while a job works on it, and learn how it left what it wrote."""
         self._held[environment] += 1
         watching = self._watching.get(environment)
-        left = self._left[environment] = _Left() if watching is None else _Left(watching.bundle_sha256, watching.clean)
+        left = self._left[environment] = _Left()
+        if watching is not None:
+            left = self._left[environment] = _Left(watching.bundle_sha256, watching.clean)
+            # Its watches stay open, in its name: to list everything anew after each job would cost as much as a job.
+            self._sources.want(environment, watching.places, _nobody_listens)
         try:
             await self._let_go(environment)
             yield left.by_job
@@ -187,6 +197,7 @@ class DriftWatcher:
         self._report(environment, DriftMode.REPORT, "", reason[:4096])
 
     def _report(self, environment: EnvironmentKey, mode: DriftMode, bundle_sha256: str, reason: str) -> None:
+        self._sources.want(environment, set(), _nobody_listens)
         content = {"mode": mode, "bundle_sha256": bundle_sha256, "watches": self._sources.count, "reason": reason}
         self._means.reports.put(environment, content)
 
@@ -204,6 +215,10 @@ class DriftWatcher:
             base_seconds=_RETRY_BASE_SECONDS,
             cap_seconds=_RETRY_CAP_SECONDS,
         )
+
+
+def _nobody_listens(_source: Source, _key: Key) -> None:
+    """Nothing that happens while a job works is drift."""
 
 
 def _of_drift(policy: Policy) -> tuple[object, ...]:
