@@ -104,6 +104,7 @@ class Agent:
         self._leadership: Leadership | None = None
         self._runner: Runner | None = None
         self._identities: IdentityStore | None = None
+        self._client: KubeClient | None = None
         self._drift: DriftWatcher | None = None
         self._reports: DriftReports | None = None
         self._phase = "starting"
@@ -112,6 +113,7 @@ class Agent:
             leading=lambda: self._link is not None,
             jobs=lambda: 0 if self._runner is None else len(self._runner.hello_jobs()),
             certificate_ends=lambda: 0.0 if self._identities is None else self._identities.certificate_ends,
+            kube_watches=lambda: 0 if self._client is None else self._client.transport.watches,
             drift_watches=lambda: 0 if self._drift is None else self._drift.watches,
             drifted=lambda: 0 if self._reports is None else self._reports.drifted_objects,
         )
@@ -172,7 +174,7 @@ class Agent:
             await asyncio.wait({work})
             holding.cancel()
             await asyncio.wait({holding})
-            self._link = self._runner = self._drift = self._reports = None
+            self._link = self._runner = self._client = self._drift = self._reports = None
             await term.release()
         if holding.done() and not holding.cancelled():
             holding.result()
@@ -182,6 +184,7 @@ class Agent:
 
     async def _serve(self, term: Term) -> None:
         async with kube_client(self._settings, gate=term, observe=self._metrics.kube_answered) as client:
+            self._client = client
             await self._work_with(client, term)
 
     async def _work_with(self, client: KubeClient, term: Term) -> None:

@@ -42,6 +42,7 @@ class Metrics:
         leading: Says whether this replica leads.
         jobs: Says how many jobs this replica holds.
         certificate_ends: Says when the agent's certificate ends, seconds since the epoch; 0 while there is none.
+        kube_watches: Says how many watches of the API server are open.
         drift_watches: Says how many watches are open for drift.
         drifted: Says how many objects differ from what was deployed, or did until they were put right.
     """
@@ -52,6 +53,7 @@ class Metrics:
         leading: Callable[[], bool] = bool,
         jobs: Callable[[], int] = int,
         certificate_ends: Callable[[], float] = float,
+        kube_watches: Callable[[], int] = int,
         drift_watches: Callable[[], int] = int,
         drifted: Callable[[], int] = int,
     ) -> None:
@@ -70,6 +72,7 @@ class Metrics:
                 "When the agent's certificate ends, by Unix time; 0 while there is none.",
                 certificate_ends,
             ),
+            ("fairlead_agent_kube_watches", "Watches of the API server that are open: connections.", kube_watches),
             ("fairlead_agent_drift_watches", "Watches that are open for drift, of all environments.", drift_watches),
             (
                 "fairlead_agent_drifted_objects",

@@ -18,12 +18,15 @@ def read(metrics: Metrics) -> dict[tuple[str, str], float]:
 def test_what_is_asked_is_asked_at_each_reading() -> None:
     """Gauges show the state of the moment."""
     jobs = [0]
-    metrics = Metrics(leading=lambda: True, jobs=lambda: jobs[0], certificate_ends=lambda: 1_800_000_000.0)
+    metrics = Metrics(
+        leading=lambda: True, jobs=lambda: jobs[0], certificate_ends=lambda: 1_800_000_000.0, kube_watches=lambda: 7
+    )
     jobs[0] = 3
     found = read(metrics)
     assert found["fairlead_agent_connected", ""] == 0
     assert found["fairlead_agent_leading", ""] == 1
     assert found["fairlead_agent_jobs", ""] == 3
+    assert found["fairlead_agent_kube_watches", ""] == 7
     assert found["fairlead_agent_certificate_expiry_timestamp_seconds", ""] == 1_800_000_000
 
 

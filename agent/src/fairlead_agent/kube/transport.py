@@ -137,6 +137,8 @@ class Transport:
     ) -> None:
         self._observe = observe
         self.server = access.server
+        self.watches = 0
+        """Watches that are open now; each is a connection."""
         self._gate = gate
         self._socket_factory = socket_factory or (None if gate is None else _impatient_socket)
         self._token = TokenSource(access)
@@ -361,9 +363,11 @@ class Transport:
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence_seconds)
         try:
             response = await self._open_stream(path, what, query, limits)
+            self.watches += 1
             try:
                 yield _lines(response)
             finally:
+                self.watches -= 1
                 response.close()
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise self._unreachable(error) from error

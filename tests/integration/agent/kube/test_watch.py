@@ -100,6 +100,22 @@ async def test_list_then_changes_are_kept(tmp_path: Path) -> None:
             assert [name for _, name in changes] == ["a", "b", "a", "b"]
 
 
+async def test_open_watches_are_counted(tmp_path: Path) -> None:
+    """While one is followed; none is left when it is no longer wanted."""
+    async with scripted_api_server(tmp_path) as server, KubeClient(server.access) as client:
+        server.answers = [listed(5), SILENT]
+        watch = Watch(client, CONFIG_MAPS, "shop", dict, lambda _: None)
+        task = asyncio.create_task(watch.run())
+
+        async def open_now() -> bool:
+            return client.transport.watches == 1
+
+        await eventually(open_now, "the watch to be open")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert client.transport.watches == 0
+
+
 async def test_broken_watch_goes_on_where_it_was(tmp_path: Path) -> None:
     """At the last position seen, bookmarks included; nothing is listed again."""
     async with scripted_api_server(tmp_path) as server:
