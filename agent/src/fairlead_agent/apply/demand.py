@@ -73,13 +73,13 @@ def pods_wanted(resource: Resource, manifest: Mapping[str, Any], live: Mapping[s
         case "Pod":
             return 1
         case "Job":
-            parallel = int(spec.get("parallelism", 1))
+            parallel = _one_unless_said(spec.get("parallelism"))
             return 0 if spec.get("suspend") else min(parallel, int(spec.get("completions") or parallel))
         case "DaemonSet":
             desired = ((live or {}).get("status") or {}).get("desiredNumberScheduled")
             return None if desired is None else int(desired)
         case _:
-            return int(spec.get("replicas", 1))
+            return _one_unless_said(spec.get("replicas"))
 
 
 def pods_held(resource: Resource, live: Mapping[str, Any]) -> int:
@@ -130,7 +130,7 @@ def usage_of_object(resource: Resource, manifest: Mapping[str, Any]) -> Amounts:
             counted |= _of_storage(spec)
         case ("apps", "StatefulSet"):
             claims = [_of_claim(one.get("spec") or {}) for one in spec.get("volumeClaimTemplates") or []]
-            counted = added(counted, added(*claims, times=int(spec.get("replicas", 1))))
+            counted = added(counted, added(*claims, times=_one_unless_said(spec.get("replicas"))))
         case _:
             pass
     return counted
@@ -139,6 +139,11 @@ def usage_of_object(resource: Resource, manifest: Mapping[str, Any]) -> Amounts:
 def less(one: Mapping[str, Decimal], other: Mapping[str, Decimal]) -> Amounts:
     """Return the first without the second, which may leave less than nothing."""
     return added(one, added(other, times=-1))
+
+
+def _one_unless_said(value: Any) -> int:  # noqa: ANN401  (JSON)
+    """Return a number, for which a manifest may have null: what is made again is counted as the bundle has it."""
+    return 1 if value is None else int(value)
 
 
 def _of_service(spec: Mapping[str, Any]) -> Amounts:

@@ -25,7 +25,12 @@ _FACTORS = {
     **{suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", start=1)},
     **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)},
 }
-"""Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/"""
+_MOST = Decimal(2**63 - 1)
+"""
+Larger quantities are taken for this.
+
+Source, of the factors as well: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+"""
 _BARE = ("cpu", "memory", "ephemeral-storage")
 """Resources whose requests a quota may also name without `requests.`."""
 
@@ -33,10 +38,13 @@ _BARE = ("cpu", "memory", "ephemeral-storage")
 def amount_of(quantity: object) -> Decimal:
     """Return a quantity as a number; 0 for what is none, which the API server refuses itself."""
     found = _QUANTITY.fullmatch(str(quantity))
+    if found is None:
+        return Decimal(0)
     try:
-        return Decimal(0) if found is None else Decimal(found["number"]) * _FACTORS[found["suffix"] or ""]
+        number = _capped(Decimal(found["number"]))
     except InvalidOperation:
         return Decimal(0)
+    return _capped(number * _FACTORS[found["suffix"] or ""])
 
 
 def text_of(amount: Decimal) -> str:
@@ -101,6 +109,10 @@ def is_in_scope(scope: str, operator: str, values: Iterable[str], spec: Mapping[
             }.get(operator)
         case _:
             return None
+
+
+def _capped(amount: Decimal) -> Decimal:
+    return max(-_MOST, min(amount, _MOST))
 
 
 def _is_best_effort(spec: Mapping[str, Any]) -> bool:

@@ -33,6 +33,8 @@ KINDS = {
         ("Job", {"parallelism": 5}, None, 5),
         ("Job", {"parallelism": 5, "completions": 2}, None, 2),
         ("Job", {"parallelism": 5, "suspend": True}, None, 0),
+        ("Deployment", {"replicas": None}, None, 1),
+        ("Job", {"parallelism": None, "completions": None}, None, 1),
         ("Pod", {}, None, 1),
         ("DaemonSet", {}, None, None),
         ("DaemonSet", {}, {"status": {"desiredNumberScheduled": 4}}, 4),

@@ -23,10 +23,13 @@ from fairlead_agent.apply.pod_usage import added, amount_of, is_in_scope, text_o
         ("12e6", "12000000", "12000000"),
         ("1Ei", "1152921504606846976", "1048576Ti"),
         ("0", "0", "0"),
+        ("1e9999999", str(2**63 - 1), str(2**63 - 1)),
+        ("-9e9999999", str(1 - 2**63), str(1 - 2**63)),
+        ("9" * 40 + "Ei", str(2**63 - 1), str(2**63 - 1)),
     ],
 )
 def test_quantities_are_read_and_written(quantity: object, amount: str, text: str) -> None:
-    """With every suffix."""
+    """With every suffix, and no larger than the API server has them."""
     assert amount_of(quantity) == Decimal(amount)
     assert text_of(amount_of(quantity)) == text
 
