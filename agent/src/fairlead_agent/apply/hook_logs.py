@@ -57,21 +57,24 @@ async def _read(client: KubeClient, resource: Resource, ref: ObjectRef, uid: str
         return ""
     pod, container, previous = speaker
     text = await client.log(ref.namespace, pod, container, lines=_LINES, most_bytes=_READ_BYTES, previous=previous)
-    shown = shown_lines(text, secrets)
+    shown = shown_lines(text, secrets, is_cut=len(text.encode()) >= _READ_BYTES)
     return f"the last lines of container {container} of pod {pod}:\n{shown}" if shown else ""
 
 
-def shown_lines(text: str, secrets: Iterable[str]) -> str:
+def shown_lines(text: str, secrets: Iterable[str], *, is_cut: bool = False) -> str:
     """
     Return the end of a log as it may be shown.
 
     Args:
         text: The log.
         secrets: Values to mask, whole and each of their lines.
+        is_cut: Whether it goes on; what stands at its end may then be the beginning of one.
     """
     parts = {part for value in secrets for part in (value, *value.splitlines()) if len(part) >= _SHORTEST_SECRET}
     for part in sorted(parts, key=len, reverse=True):
         text = text.replace(part, _MASK)
+    if is_cut and parts:
+        text = text[: -max(map(len, parts))]
     lines = [_printable(line) for line in text.replace("\r\n", "\n").strip("\n").split("\n")]
     return "\n".join(lines[-_LINES:])[-_CHARACTERS:]
 

@@ -39,6 +39,13 @@ def test_only_what_may_leave_the_cluster_is_shown(text: str, secrets: list[str],
     assert shown_lines(text, secrets) == shown
 
 
+def test_of_a_log_that_goes_on_no_beginning_of_a_secret_is_shown() -> None:
+    """It was cut off at so many bytes, wherever that was."""
+    assert shown_lines("hunter2 is hun", ["hunter2"], is_cut=True) == "***"
+    assert shown_lines("a hunter2", ["hunter2"], is_cut=False) == "a ***"
+    assert shown_lines("it goes on", [], is_cut=True) == "it goes on"
+
+
 class _Logs(KubeClient):
     """A client with some pods, that tells which log it was asked for."""
 
