@@ -76,7 +76,8 @@ class TrustSource:
                 # Not `create_default_context`: without a CA it would trust the system's.
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.minimum_version = ssl.TLSVersion.TLSv1_2
-                context.load_verify_locations(cadata=content.decode("ascii"))
+                # Certificates are ASCII; what people write between them need not be.
+                context.load_verify_locations(cadata=content.decode("ascii", "ignore"))
                 self._context, self._content = context, content
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             if self._context is None:

@@ -37,6 +37,12 @@ def test_ca_file_that_cannot_be_used_is_named(tmp_path: Path, content: bytes | N
         TrustSource(ClusterAccess.in_cluster(SERVICE, tmp_path)).current()
 
 
+def test_ca_file_may_say_what_it_is_in_any_language(tmp_path: Path) -> None:
+    """OpenSSL passes over what is between certificates."""
+    (tmp_path / "ca.crt").write_text(f"# Prüfstelle\n{ThrowawayCa().root_pem}", encoding="utf-8")
+    assert len(TrustSource(ClusterAccess.in_cluster(SERVICE, tmp_path)).current().get_ca_certs()) == 1
+
+
 def test_ca_is_read_again_after_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another CA makes another context; the same, or a file that is broken for a moment, keeps the connections."""
     now = 1000.0
