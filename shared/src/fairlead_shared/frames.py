@@ -455,7 +455,7 @@ class DriftReport(_Message):
     kind: Literal["drift_report"] = "drift_report"
     environment: tuple[_Name, _Name, _Name]
     """(organization, application, environment)."""
-    revision: int = Field(ge=1)
+    revision: int = Field(ge=1, le=2**63 - 1)
     """Grows with each report of an agent, also when its process starts anew."""
     mode: DriftMode
     at: float
@@ -463,7 +463,7 @@ class DriftReport(_Message):
     bundle_sha256: _Sha256 | Literal[""] = ""
     """Of the deployment that it is compared with; empty if there is none."""
     objects: tuple[DriftedObject, ...] = Field(default=(), max_length=MAX_DRIFTED_OBJECTS)
-    total: int = Field(default=0, ge=0)
+    total: int = Field(default=0, ge=0, le=2**31 - 1)
     """Objects that differ or were put right, of which `objects` are the first."""
     watches: int = Field(default=0, ge=0)
     """How many the agent has open for this, for all environments together."""

@@ -100,6 +100,14 @@ def test_every_message_round_trips(sample: dict[str, object]) -> None:
     assert message.model_fields_set == sample.keys(), "a field of the sample was not understood"
 
 
+@pytest.mark.parametrize("number", [{"revision": 2**63}, {"total": 2**31}])
+def test_what_a_store_cannot_hold_is_no_report(number: dict[str, int]) -> None:
+    """Its sender is told so, as of any other malformed message."""
+    sample = next(sample for sample in SAMPLES if sample["kind"] == "drift_report")
+    with pytest.raises(FrameInvalid, match=next(iter(number))):
+        decode_frame(json.dumps({**sample, **number}).encode())
+
+
 def test_samples_cover_every_kind() -> None:
     """A new kind needs a sample."""
     assert {sample["kind"] for sample in SAMPLES} == KINDS

@@ -28,6 +28,8 @@ PAUSE_SECONDS: Final = 1.0
 """Between two writes of one connection: short beside the two seconds within which drift is to be seen."""
 WAITING_CHARACTERS: Final = 2 * 1024 * 1024
 """Of reports that wait to be stored; two frames of the largest kind. Beyond it nothing more is read from the agent."""
+WAITING_REPORTS: Final = 128
+"""The same by number, as each is a statement of a write that all others wait for; an agent has 64 under way."""
 
 _log = structlog.get_logger(__name__)
 
@@ -71,7 +73,7 @@ class DriftReports:
             self._waiting[report.environment] = _row_of(report, self._clock())
         if self._storing is None or self._storing.done():
             self._storing = asyncio.create_task(self._store_waiting(), name="drift-reports")
-        while sum(len(drift.report) for drift in self._waiting.values()) > WAITING_CHARACTERS:
+        while self._is_full():
             self._has_room.clear()
             await self._has_room.wait()
 
@@ -79,6 +81,10 @@ class DriftReports:
         """Store nothing more. Idempotent."""
         if self._storing is not None:
             self._storing.cancel()
+
+    def _is_full(self) -> bool:
+        characters = sum(len(drift.report) for drift in self._waiting.values())
+        return len(self._waiting) > WAITING_REPORTS or characters > WAITING_CHARACTERS
 
     async def _store_waiting(self) -> None:
         try:

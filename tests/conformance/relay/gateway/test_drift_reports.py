@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from structlog.testing import capture_logs
 
-from fairlead_relay.gateway.drift_reports import PAUSE_SECONDS, WAITING_CHARACTERS, DriftReports
+from fairlead_relay.gateway.drift_reports import PAUSE_SECONDS, WAITING_CHARACTERS, WAITING_REPORTS, DriftReports
 from fairlead_relay.store import Store
 from fairlead_relay.store.drifts import Drift, find_drift
 from fairlead_shared.drift import DriftedObject, DriftKind, DriftMode, DriftStatus
@@ -143,25 +143,35 @@ async def test_what_is_not_the_agents_is_acknowledged_and_dropped(connection: Co
     reports.stop()
 
 
-async def test_nothing_more_is_taken_while_too_much_waits(connection: Connection) -> None:
-    """The agent's bytes stay in the network, and the relay's memory is bounded."""
+@pytest.mark.parametrize(
+    ("reason", "objects", "most"),
+    [("", 0, WAITING_REPORTS + 1), ("x" * 4096, 100, WAITING_CHARACTERS // 16_384)],
+    ids=["number", "size"],
+)
+async def test_nothing_more_is_taken_while_too_much_waits(
+    connection: Connection, reason: str, objects: int, most: int
+) -> None:
+    """The agent's bytes stay in the network, and the relay's memory and its writes are bounded."""
     reports = connection.reports()
     await reports.take(report(1))
     await connection.wait_told(1)
-    long, taken = "x" * 4096, []
+    taken = []
+    statuses = [DriftStatus.DRIFTED] * objects
 
     async def feed() -> None:
-        for number in range(3 * WAITING_CHARACTERS // (2 * len(long))):
+        for number in range(3 * WAITING_REPORTS // 2):
             place = (ORGANIZATION, APPLICATION, f"env-{number}")
-            await reports.take(report(1, environment=place, reason=long))
+            await reports.take(report(1, *statuses, environment=place, reason=reason))
             taken.append(place)
 
     feeding = asyncio.create_task(feed())
     await asyncio.sleep(0)
-    assert 0 < len(taken) <= WAITING_CHARACTERS // len(long)
+    assert 0 < len(taken) <= most
     assert not feeding.done()
-    connection.gate.release()
-    await feeding
+    for _ in range(5):
+        connection.gate.release()
+    async with asyncio.timeout(60):
+        await feeding
     reports.stop()
 
 
