@@ -113,6 +113,8 @@ def _why_not_ours(live: Mapping[str, Any], wanted: WantedObjects, uid: str) -> s
         return f"it belongs to another environment, {named}"
     if uid and metadata["uid"] != uid:
         return "it was deleted, and somebody else made another one of its name; a deployment decides what becomes of it"
+    if not uid and owner is None:  # it was to be made again, which came to nothing or is not known to have succeeded
+        return "it was deleted, and what is there now lacks the label of ours; a deployment decides what becomes of it"
     return ""
 
 

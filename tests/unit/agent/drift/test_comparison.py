@@ -1,8 +1,14 @@
 """Comparison: who has what differs, as managed fields tell."""
 
+from pathlib import Path
 from typing import Any
 
-from fairlead_agent.drift.comparison import managers_of
+from fairlead_agent.drift.comparison import compare, managers_of
+from fairlead_agent.kube.access import ClusterAccess
+from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.resources import CONFIG_MAPS, Resource
+from fairlead_shared.drift import DriftKind
+from tests.unit.agent.apply.test_wanted import config_map, wanted
 
 REPLICAS: dict[str, Any] = {"f:spec": {"f:replicas": {}}}
 PAUSED: dict[str, Any] = {"f:spec": {"f:paused": {}}}
@@ -55,3 +61,24 @@ def test_names_are_bounded() -> None:
 def test_a_time_that_is_none_is_left_out() -> None:
     """The API server writes it, but a test or another server may not."""
     assert managers_of(live(("a", "", REPLICAS)), ["/spec/replicas"]) == (("a",), None)
+
+
+class _Made(KubeClient):
+    """A client that finds one object, and writes nothing."""
+
+    def __init__(self, live: dict[str, Any]) -> None:
+        super().__init__(ClusterAccess("https://none.invalid", Path("ca.crt"), Path("token")))
+        self._live = live
+
+    async def find(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return the object."""
+        assert (resource, namespace, name) == (CONFIG_MAPS, "shop", "a")
+        return self._live
+
+
+async def test_what_somebody_made_in_place_of_what_could_not_be_made_again_is_theirs() -> None:
+    """Its UID is not known then; what we make has our label."""
+    objects = wanted(config_map(namespace="shop"))
+    found = await compare(_Made(config_map(namespace="shop", uid="u2")), objects, 0, CONFIG_MAPS, "")
+    assert found.found is not None
+    assert (found.found.kind, found.found.may_be_corrected, found.manifest) == (DriftKind.UNOWNED, False, {})
