@@ -9,6 +9,7 @@ An object that loses the label goes away as one that is deleted does. Asks nothi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,7 +24,9 @@ from fairlead_agent.kube.watch import Key, Watch
 MOST_WATCHES: Final = 200
 """Each is a connection to the API server: 57 KiB here, 11 MiB for all of them."""
 _LISTS: Final = 4
-"""First lists at the same time: each is in memory as a whole, 500 objects or fewer."""
+"""First lists at the same time: each is in memory by pages of 200 objects."""
+LIST_SECONDS: Final = 10.0
+"""For how long a first list keeps others waiting: an API that is served by something else may be away for days."""
 EVERYTHING: Final[Key] = ("", "")
 """In place of an object's key: the whole source was listed, or cannot be."""
 
@@ -138,7 +141,10 @@ class Sources:
         async def begin() -> None:
             async with self._lists:
                 shared.tasks.append(self._spawn(watch.run(), where))
-                await watch.synced.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LIST_SECONDS):
+                        await watch.synced.wait()
+            await watch.synced.wait()
             self._tell(source, EVERYTHING)
 
         shared.tasks = [self._spawn(begin(), where)]
