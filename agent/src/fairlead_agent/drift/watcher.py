@@ -146,17 +146,26 @@ class DriftWatcher:
                 self._sources.retry()
 
     def _take_up(self, environment: EnvironmentKey) -> None:
-        if self._group is not None and environment not in self._held and environment not in self._tasks:
-            self._tasks[environment] = self._spawn(self._tend(environment), f"drift {environment}")
+        before = self._tasks.get(environment)
+        is_free = before is None or bool(before.cancelling())
+        if self._group is not None and environment not in self._held and is_free:
+            self._tasks[environment] = self._spawn(self._tend(environment, before), f"drift {environment}")
 
     async def _let_go(self, environment: EnvironmentKey) -> None:
-        task = self._tasks.pop(environment, None)
-        if task is not None:
+        """Have nothing under way there any more; two may ask for that at once, and both wait."""
+        task = self._tasks.get(environment)
+        if task is None:
+            return
+        if not task.cancelling():  # a second time would cut off the write that it ends first
             task.cancel()
-            await asyncio.wait([task])
+        await asyncio.wait([task])
+        if self._tasks.get(environment) is task:
+            del self._tasks[environment]
 
-    async def _tend(self, environment: EnvironmentKey) -> None:
+    async def _tend(self, environment: EnvironmentKey, before: asyncio.Task[None] | None) -> None:
         """Watch one environment. A task boundary: a defect costs this environment its watch, and nobody else."""
+        if before is not None:
+            await asyncio.wait([before])
         while True:
             try:
                 await self._watch(environment)

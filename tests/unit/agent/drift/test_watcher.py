@@ -1,0 +1,97 @@
+"""From when to when an environment is watched: never while a job works there."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from fairlead_agent.drift import watcher
+from fairlead_agent.drift.watcher import DriftWatcher
+from fairlead_agent.policy import DriftRule, Policy
+from fairlead_agent.ports import EnvironmentKey
+from fairlead_shared.drift import DriftMode
+
+SHOP = EnvironmentKey("acme", "shop", "staging")
+
+
+class _Writing(DriftWatcher):
+    """One that writes when it is to let go, and ends that first."""
+
+    def __init__(self, rules: Any) -> None:  # noqa: ANN401
+        async def environments() -> list[EnvironmentKey]:
+            return [SHOP]
+
+        means = SimpleNamespace(client=None, inventory=SimpleNamespace(environments=environments), logger=None)
+        super().__init__(cast("Any", means), rules)
+        self.begun = asyncio.Semaphore(0)
+        self.stopping = asyncio.Event()
+        self.is_written = asyncio.Event()
+        self.uncut = 0
+
+    async def _watch(self, environment: EnvironmentKey) -> None:
+        assert environment == SHOP
+        self.begun.release()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.stopping.set()
+            await self.is_written.wait()
+            self.uncut += 1
+
+
+async def test_a_job_waits_for_a_write_that_new_rules_let_end_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And does not cut it off, by asking a second time; then it is watched by the new rules, once."""
+    monkeypatch.setattr(watcher, "POLICY_SECONDS", 0.01)
+    rules = SimpleNamespace(current=Policy())
+    drift = _Writing(rules)
+    is_held, is_done = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        async with drift.held(SHOP):
+            is_held.set()
+            await is_done.wait()
+
+    running = asyncio.create_task(drift.run())
+    async with asyncio.timeout(60):
+        await drift.begun.acquire()
+        rules.current = Policy(drift=DriftRule(mode=DriftMode.CORRECT))
+        await drift.stopping.wait()
+        working = asyncio.create_task(work())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not is_held.is_set()
+        drift.is_written.set()
+        await is_held.wait()
+        assert (drift.uncut, drift.begun.locked()) == (1, True)
+        is_done.set()
+        await working
+        await drift.begun.acquire()
+    running.cancel()
+    await asyncio.wait([running])
+    assert drift.uncut == 2
+
+
+async def test_a_job_that_ends_while_it_waits_leaves_the_environment_watched() -> None:
+    """Once the write under way is over, as two must not watch one environment."""
+    drift = _Writing(SimpleNamespace(current=Policy()))
+
+    async def work() -> None:
+        async with drift.held(SHOP):
+            raise AssertionError("it was not let go")
+
+    running = asyncio.create_task(drift.run())
+    async with asyncio.timeout(60):
+        await drift.begun.acquire()
+        working = asyncio.create_task(work())
+        await drift.stopping.wait()
+        working.cancel()
+        await asyncio.wait([working])
+        assert drift.begun.locked()
+        drift.is_written.set()
+        await drift.begun.acquire()
+    running.cancel()
+    await asyncio.wait([running])
+    assert drift.uncut == 2
