@@ -193,7 +193,7 @@ async def test_ca_of_the_cluster_is_changed_under_the_client(tmp_path: Path) -> 
         trusted = tmp_path / "ca.crt"
         trusted.write_bytes(server.access.ca_file.read_bytes())
         access = ClusterAccess(server.access.server, trusted, server.access.token_file)
-        async with KubeClient(access, patience_seconds=5.0) as client:
+        async with KubeClient(access, patience_seconds=20.0) as client:
             server.answers = [says(200, FOUND), cut, says(200, FOUND)]
             await client.get(CONFIG_MAPS, "shop", "a")
             server.renew_certificate()
