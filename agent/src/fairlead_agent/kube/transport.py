@@ -54,6 +54,10 @@ _RETRIED = frozenset(
 
 _UNASKABLE_SECONDS = 10.0
 """For how long a refusal to say whether it is ready is doubted as well; a start takes 1 to 3 s as a rule."""
+_UNREADY_SECONDS = 30.0
+"""For how long a server that says it is not ready may forbid without being believed; some never are, and serve."""
+_FORGOTTEN_SECONDS = 60.0
+"""After so long without a question the next refusal may be another start's."""
 _READY_SECONDS = 0.5
 """How long an answer about readiness is good: many requests may be refused at once."""
 
@@ -148,7 +152,7 @@ class Transport:
         self._asking_readiness = asyncio.Lock()
         self._was_ready = False
         self._readiness_asked_at = float("-inf")
-        self._unaskable_since: float | None = None
+        self._unready_since: float | None = None
         self._open: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -278,8 +282,8 @@ class Transport:
         """
         Ask whether the API server is ready: one that starts forbids everything until it has read its rules.
 
-        Everybody may ask, as a rule (`system:public-info-viewer`). Where not, this does not know after a while, and
-        says yes.
+        Everybody may ask, as a rule (`system:public-info-viewer`). Where not, or where it never is ready and serves all
+        the same, this does not know after a while, and says yes.
         Source: https://kubernetes.io/docs/reference/using-api/health-checks/
         """
         async with self._asking_readiness:
@@ -289,11 +293,14 @@ class Transport:
                     status = (await self._send("GET", "/readyz", None, None, {"Accept": "text/plain"}, None))[0]
                 except (aiohttp.ClientError, TimeoutError, OSError):
                     status = 0
+                if status in {0, HTTPStatus.OK} or now - self._readiness_asked_at > _FORGOTTEN_SECONDS:
+                    self._unready_since = None
                 self._readiness_asked_at = time.monotonic()
-                self._unaskable_since = (self._unaskable_since or now) if status == HTTPStatus.FORBIDDEN else None
-                self._was_ready = status == HTTPStatus.OK or (
-                    self._unaskable_since is not None and now - self._unaskable_since > _UNASKABLE_SECONDS
-                )
+                self._was_ready = status == HTTPStatus.OK
+                if status not in {0, HTTPStatus.OK}:
+                    self._unready_since = self._unready_since or now
+                    patience = _UNASKABLE_SECONDS if status == HTTPStatus.FORBIDDEN else _UNREADY_SECONDS
+                    self._was_ready = now - self._unready_since > patience
             return self._was_ready
 
     def _note(self, method: str, status: int, began: float) -> None:

@@ -151,13 +151,14 @@ async def test_what_a_ready_api_server_forbids_is_forbidden(tmp_path: Path) -> N
         assert (len(server.asked), server.asked_readiness) == (2, 1)
 
 
-async def test_where_readiness_is_a_secret_a_refusal_is_believed_after_a_while(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("status", "patience"), [(403, "_UNASKABLE_SECONDS"), (500, "_UNREADY_SECONDS")])
+async def test_where_readiness_is_never_told_a_refusal_is_believed_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, patience: str
 ) -> None:
-    """A hardened cluster may not tell; the second refusal is believed at once."""
-    monkeypatch.setattr("fairlead_agent.kube.transport._UNASKABLE_SECONDS", 0.6)
+    """A hardened cluster may not tell, another never is ready; the second refusal is believed at once."""
+    monkeypatch.setattr(f"fairlead_agent.kube.transport.{patience}", 0.6)
     async with scripted_api_server(tmp_path) as server, client_of(server, 20.0) as client:
-        server.answers, server.readiness = [says(403, FORBIDDEN)], [403]
+        server.answers, server.readiness = [says(403, FORBIDDEN)], [status]
         with pytest.raises(errors.MissingRight):
             await client.get(CONFIG_MAPS, "shop", "a")
         asked = len(server.asked)
