@@ -46,6 +46,7 @@ _STEPS: Final = ("fetch", "preflight", "apply", "wait")
 _TARGET_CREATE: Final = 1.25
 _TARGET_TWO_PASSES: Final = 1.3
 _TARGET_UNCHANGED: Final = 1.5
+_TARGET_UNCHANGED_COMMAND: Final = 0.6
 _TARGET_ANONYMOUS: Final = 64.0
 
 
@@ -171,7 +172,7 @@ def _figures(ground: Ground, create: dict[str, Taken], unchanged: dict[str, Take
         _seconds(size, "create, the agent's part", inside, f"raw dry-run pass + write pass, {AT_ONCE} at once", passes,
                  _TARGET_TWO_PASSES, note="fetch, preflight, apply and wait, without command, relay and link"),
         _seconds(size, "unchanged, command to command", unchanged["fairlead"].seconds, kubectl,
-                 unchanged["kubectl"].seconds, _TARGET_CREATE, note=_parts(unchanged["fairlead"])),
+                 unchanged["kubectl"].seconds, _TARGET_UNCHANGED_COMMAND, note=_parts(unchanged["fairlead"])),
         _seconds(size, "unchanged, the agent's part", same_inside, f"one raw write pass, {AT_ONCE} at once",
                  unchanged["write"].seconds, _TARGET_UNCHANGED),
         *(
