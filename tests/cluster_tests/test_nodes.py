@@ -58,12 +58,9 @@ def test_logs_and_exec_work_on_every_node(pair: Cluster) -> None:
 
 
 def test_a_missing_image_and_a_failing_program_are_told_apart(pair: Cluster) -> None:
-    """
-    By the kubelet's own words.
-
-    CrashLoopBackOff is none that can be waited for: a kubelet that looks at the pod only when its back-off is over
-    starts it at once, and the pod shows how the last run ended all the while.
-    """
+    """By the kubelet's own words."""
+    # CrashLoopBackOff is none that can be waited for: a kubelet that looks at the pod only when its back-off is over
+    # starts it at once, and the pod shows how the last run ended all the while.
     pair.kubectl("run", "crashing", f"--image={PROBE_IMAGE}", "--", "nonsense")
     pair.kubectl("run", "missing", "--image=fairlead.test/nowhere:1")
 
