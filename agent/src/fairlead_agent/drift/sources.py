@@ -22,7 +22,7 @@ from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.watch import Key, Watch
 
 MOST_WATCHES: Final = 200
-"""Each is a connection to the API server: 57 KiB here, 11 MiB for all of them."""
+"""Each is a connection to the API server, with the memory of its TLS."""
 _LISTS: Final = 4
 """First lists at the same time: each is in memory by pages of 200 objects."""
 LIST_SECONDS: Final = 10.0
