@@ -27,6 +27,7 @@ from aiohttp.abc import AbstractStreamWriter
 from fairlead_agent.errors import KubeError, Throttled, Unexpected, Unreachable
 from fairlead_agent.kube.access import ClusterAccess, TokenSource, TrustSource
 from fairlead_agent.kube.gate import WriteGate
+from fairlead_agent.kube.readiness import Readiness
 from fairlead_agent.kube.slots import Slots
 from fairlead_agent.kube.status import error_of
 from fairlead_shared.backoff import full_jitter
@@ -51,15 +52,6 @@ _RETRIED = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
-
-_UNASKABLE_SECONDS = 10.0
-"""For how long a refusal to say whether it is ready is doubted as well; a start takes 1 to 3 s as a rule."""
-_UNREADY_SECONDS = 30.0
-"""For how long a server that says it is not ready may forbid without being believed; some never are, and serve."""
-_FORGOTTEN_SECONDS = 60.0
-"""After so long without a question the next refusal may be another start's."""
-_READY_SECONDS = 0.5
-"""How long an answer about readiness is good: many requests may be refused at once."""
 
 _TRANSIT_MILLISECONDS = 2_000
 """Bytes of a write that the API server's host does not acknowledge for so long are given up, by the kernel itself: also
@@ -149,10 +141,7 @@ class Transport:
         self._trust = TrustSource(access)
         self._slots = Slots(concurrency, time.monotonic)
         self._patience_seconds = patience_seconds
-        self._asking_readiness = asyncio.Lock()
-        self._was_ready = False
-        self._readiness_asked_at = float("-inf")
-        self._unready_since: float | None = None
+        self._readiness = Readiness(self._ask_readiness)
         self._open: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -274,34 +263,15 @@ class Transport:
             self._token.reread()
             return True
         if status == HTTPStatus.FORBIDDEN and not doubts.believed:
-            doubts.believed = await self._is_ready()
+            doubts.believed = await self._readiness.is_ready()
             return doubts.believed
         return False
 
-    async def _is_ready(self) -> bool:
-        """
-        Ask whether the API server is ready: one that starts forbids everything until it has read its rules.
-
-        Everybody may ask, as a rule (`system:public-info-viewer`). Where not, or where it never is ready and serves all
-        the same, this does not know after a while, and says yes.
-        Source: https://kubernetes.io/docs/reference/using-api/health-checks/
-        """
-        async with self._asking_readiness:
-            now = time.monotonic()
-            if now - self._readiness_asked_at > _READY_SECONDS:
-                try:
-                    status = (await self._send("GET", "/readyz", None, None, {"Accept": "text/plain"}, None))[0]
-                except (aiohttp.ClientError, TimeoutError, OSError):
-                    status = 0
-                if status in {0, HTTPStatus.OK} or now - self._readiness_asked_at > _FORGOTTEN_SECONDS:
-                    self._unready_since = None
-                self._readiness_asked_at = time.monotonic()
-                self._was_ready = status == HTTPStatus.OK
-                if status not in {0, HTTPStatus.OK}:
-                    self._unready_since = self._unready_since or now
-                    patience = _UNASKABLE_SECONDS if status == HTTPStatus.FORBIDDEN else _UNREADY_SECONDS
-                    self._was_ready = now - self._unready_since > patience
-            return self._was_ready
+    async def _ask_readiness(self) -> int:
+        try:
+            return (await self._send("GET", "/readyz", None, None, {"Accept": "text/plain"}, None))[0]
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return 0
 
     def _note(self, method: str, status: int, began: float) -> None:
         """Count a try, and learn from its answer how many may be under way."""

@@ -151,12 +151,12 @@ async def test_what_a_ready_api_server_forbids_is_forbidden(tmp_path: Path) -> N
         assert (len(server.asked), server.asked_readiness) == (2, 1)
 
 
-@pytest.mark.parametrize(("status", "patience"), [(403, "_UNASKABLE_SECONDS"), (500, "_UNREADY_SECONDS")])
+@pytest.mark.parametrize(("status", "patience"), [(403, "UNASKABLE_SECONDS"), (500, "UNREADY_SECONDS")])
 async def test_where_readiness_is_never_told_a_refusal_is_believed_after_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, patience: str
 ) -> None:
     """A hardened cluster may not tell, another never is ready; the second refusal is believed at once."""
-    monkeypatch.setattr(f"fairlead_agent.kube.transport.{patience}", 0.6)
+    monkeypatch.setattr(f"fairlead_agent.kube.readiness.{patience}", 0.6)
     async with scripted_api_server(tmp_path) as server, client_of(server, 20.0) as client:
         server.answers, server.readiness = [says(403, FORBIDDEN)], [status]
         with pytest.raises(errors.MissingRight):
