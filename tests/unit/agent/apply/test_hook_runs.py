@@ -11,7 +11,8 @@ from fairlead_agent.apply.hooks import Occasion
 from fairlead_agent.apply.inventory import Inventory
 from fairlead_agent.policy import Policy
 from fairlead_agent.ports import DeployWork
-from fairlead_shared.statement import EMPTY_BUNDLE, DeploymentStatement, Strategy
+from fairlead_shared.statement import EMPTY_BUNDLE
+from tests.unit.agent.apply.statements import statement
 
 SOME = "a" * 64
 
@@ -30,20 +31,6 @@ SOME = "a" * 64
 )
 def test_occasion(succeeded: str, stated: str | None, is_rollback: bool, occasion: Occasion) -> None:  # noqa: FBT001
     """The inventory knows what succeeded last; without one the statement says what its signer saw."""
-    statement = DeploymentStatement(
-        deployment_id="0123456789abcdef",
-        organization="acme",
-        application="shop",
-        environment="staging",
-        environment_type="staging",
-        cluster="private",
-        namespaces=("shop",),
-        bundle_sha256=SOME,
-        previous_bundle_sha256=stated,
-        strategy=Strategy.ALL_AT_ONCE,
-        not_before=0,
-        expires=1,
-        rollback=is_rollback,
-    )
-    work = DeployWork(statement, EMPTY_BUNDLE, Policy(), lambda *_: {}, 1.0)
+    stated_before = statement(bundle_sha256=SOME, previous_bundle_sha256=stated, rollback=is_rollback)
+    work = DeployWork(stated_before, EMPTY_BUNDLE, Policy(), lambda *_: {}, 1.0)
     assert occasion_of(work, replace(Inventory(), bundle_sha256=succeeded)) is occasion

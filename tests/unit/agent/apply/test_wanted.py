@@ -10,7 +10,7 @@ from fairlead_agent.policy import Policy
 from fairlead_agent.ports import DeployWork, EnvironmentKey
 from fairlead_shared.bundle import make_bundle
 from fairlead_shared.errors import SealInvalid
-from fairlead_shared.statement import DeploymentStatement, Strategy
+from tests.unit.agent.apply.statements import statement
 
 KEY = EnvironmentKey("acme", "shop", "staging")
 
@@ -18,28 +18,14 @@ KEY = EnvironmentKey("acme", "shop", "staging")
 def wanted(*manifests: dict[str, Any], namespaces: tuple[str, ...] = ("shop",)) -> WantedObjects:
     """Return the objects of a bundle of manifests."""
     bundle = make_bundle(manifests)
-    statement = DeploymentStatement(
-        deployment_id="0123456789abcdef",
-        organization="acme",
-        application="shop",
-        environment="staging",
-        environment_type="staging",
-        cluster="private",
-        namespaces=namespaces,
-        bundle_sha256=bundle.sha256,
-        previous_bundle_sha256=None,
-        strategy=Strategy.ALL_AT_ONCE,
-        not_before=0,
-        expires=1,
-        rollback=False,
-    )
+    stated = statement(bundle_sha256=bundle.sha256, namespaces=namespaces)
 
     def unseal(sealed: Any, namespace: str, name: str) -> dict[str, bytes]:  # noqa: ANN401
         if "broken" in sealed:
             raise SealInvalid("wrong key")
         return {key: f"{namespace}/{name}/{value}".encode() for key, value in sealed.items()}
 
-    return WantedObjects(DeployWork(statement, bundle, Policy(), unseal, 1.0))
+    return WantedObjects(DeployWork(stated, bundle, Policy(), unseal, 1.0))
 
 
 def config_map(**metadata: Any) -> dict[str, Any]:  # noqa: ANN401
