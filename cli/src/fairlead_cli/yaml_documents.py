@@ -8,12 +8,11 @@ cannot read is read as JSON. This module opens no files and knows nothing of Kub
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -23,7 +22,7 @@ MAX_NODES = 2_000_000
 """Values in one file with its aliases expanded; 20,000 objects of 100 values, more than a bundle may hold."""
 
 MAX_DEPTH = 100
-"""Nesting of lists and mappings in one document: a bundle allows 64, below List and its items."""
+"""Nesting of lists and mappings in one document, aliases expanded: a bundle allows 64, below List and its items."""
 
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # ten times faster where libyaml is there, as in every wheel
 
@@ -96,38 +95,53 @@ def _read_json(text: str, file: str) -> Any:  # noqa: ANN401  (whatever JSON hol
         raise ManifestInvalid("this JSON is nested too deep, or has a number too long", file=file) from None
 
 
+class _Anchored(NamedTuple):
+    """What an alias may stand for."""
+
+    value: Any
+    nodes: int
+    """Values in it, its own aliases expanded."""
+    depth: int
+    """Lists and mappings in each other, its own aliases expanded; 0 for a scalar."""
+
+
 class _Builder:
     """Makes values from the parser's events, depth first."""
 
     def __init__(self, text: str, file: str) -> None:
         self._file = file
         self._events: Iterator[Any] = iter(yaml.parse(text, Loader=_LOADER))
-        self._anchors: dict[str, tuple[Any, int]] = {}
+        self._anchors: dict[str, _Anchored] = {}
+        self._has_aliases = False
         self._nodes = 0
+        self._deepest = 0
 
     def documents(self) -> Iterator[tuple[Any, int]]:
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent):
                 self._anchors.clear()
+                self._has_aliases = False
                 first = next(self._events)
-                yield self._value(first, 0), first.start_mark.line + 1
+                value = self._value(first, 0)
+                # Only now, when all of it is counted: a document that is refused has copied nothing.
+                yield _unshared(value) if self._has_aliases else value, first.start_mark.line + 1
 
     def _value(self, event: Any, depth: int) -> Any:  # noqa: ANN401  (PyYAML's events are untyped; a value is any)
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event)
-        before = self._nodes
+            return self._alias(event, depth)
+        before, deepest, self._deepest = self._nodes, self._deepest, depth
         self._count(1, event)
         if isinstance(event, yaml.ScalarEvent):
             made = self._scalar(event)
         else:
-            if depth >= MAX_DEPTH:
-                self._refuse(event, f"lists and mappings are nested deeper than {MAX_DEPTH}")
+            self._reach(depth + 1, event)
             if event.tag is not None and event.tag not in _CONTAINER_TAGS:
                 self._refuse(event, f"the tag {event.tag!r} means nothing to Kubernetes")
             is_mapping = isinstance(event, yaml.MappingStartEvent)
             made = self._mapping(event, depth + 1) if is_mapping else self._sequence(depth + 1)
         if event.anchor is not None:
-            self._anchors[event.anchor] = (made, self._nodes - before)
+            self._anchors[event.anchor] = _Anchored(made, self._nodes - before, self._deepest - depth)
+        self._deepest = max(deepest, self._deepest)
         return made
 
     def _sequence(self, depth: int) -> list[Any]:
@@ -159,7 +173,7 @@ class _Builder:
         return made
 
     def _key(self, event: Any) -> str:  # noqa: ANN401
-        key = self._value(event, MAX_DEPTH) if isinstance(event, yaml.ScalarEvent | yaml.AliasEvent) else None
+        key = self._value(event, 0) if isinstance(event, yaml.ScalarEvent | yaml.AliasEvent) else None
         if isinstance(key, bool):  # `on: …`: what the API server gets from kubectl
             return "true" if key else "false"
         if isinstance(key, int):
@@ -168,12 +182,14 @@ class _Builder:
             self._refuse(event, "a key must be a string")
         return str(key)
 
-    def _alias(self, event: Any) -> Any:  # noqa: ANN401
+    def _alias(self, event: Any, depth: int) -> Any:  # noqa: ANN401
         if event.anchor not in self._anchors:
             self._refuse(event, f"the alias *{event.anchor} has no anchor before it")
-        value, nodes = self._anchors[event.anchor]
-        self._count(nodes, event)
-        return copy.deepcopy(value)
+        anchored = self._anchors[event.anchor]
+        self._count(anchored.nodes, event)
+        self._reach(depth + anchored.depth, event)
+        self._has_aliases = True
+        return anchored.value
 
     def _scalar(self, event: Any) -> Any:  # noqa: ANN401
         text: str = event.value
@@ -194,8 +210,22 @@ class _Builder:
         if self._nodes > MAX_NODES:
             self._refuse(event, f"with aliases expanded it holds more than {MAX_NODES:,} values")
 
+    def _reach(self, depth: int, event: Any) -> None:  # noqa: ANN401
+        if depth > MAX_DEPTH:
+            self._refuse(event, f"lists and mappings are nested deeper than {MAX_DEPTH}")
+        self._deepest = max(self._deepest, depth)
+
     def _refuse(self, event: Any, reason: str) -> None:  # noqa: ANN401
         raise ManifestInvalid(reason, file=self._file, line=event.start_mark.line + 1)
+
+
+def _unshared(value: Any) -> Any:  # noqa: ANN401
+    """Copy a value so that nothing in it is there twice: each alias becomes a copy."""
+    if isinstance(value, Block):
+        copied = Block({key: _unshared(held) for key, held in value.items()})
+        copied.line = value.line
+        return copied
+    return [_unshared(item) for item in value] if isinstance(value, list) else value
 
 
 def _number(text: str) -> int | float | str:

@@ -1,6 +1,7 @@
 """YAML as Kubernetes' tools read it: values, lines, and what is refused."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -89,12 +90,34 @@ def test_an_alias_is_a_copy() -> None:
     assert value["b"] == {"p": 1}
 
 
-def test_billion_laughs_are_refused_at_once() -> None:
-    """Nine aliases of nine aliases, nine deep, would fill the memory; a unit test's CPU time is limited."""
+def test_aliases_of_aliases_are_copies_too() -> None:
+    """A copy of a list of copies shares none of them, and each mapping knows the line of its anchor."""
+    value = only("a: &x {p: 1}\nb: &y [*x, *x]\nc: *y\n")
+    value["c"][0]["p"] = 2
+    assert value["a"] == value["b"][0] == value["b"][1] == value["c"][1] == {"p": 1}
+    assert value["c"][1].line == 1
+
+
+def test_billion_laughs_are_refused_before_any_is_copied() -> None:
+    """Nine aliases of nine aliases, nine deep, are counted and never made: they would fill the memory."""
     lines = ['a: &a ["lol","lol","lol","lol","lol","lol","lol","lol","lol"]']
     for before, name in zip("abcdefgh", "bcdefghi", strict=True):
         lines.append(f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]")
-    assert "more than 2,000,000 values" in refusal("\n".join(lines))
+    tracemalloc.start()
+    try:
+        assert "more than 2,000,000 values" in refusal("\n".join(lines))
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000, "less than a byte for each value allowed"
+    finally:
+        tracemalloc.stop()
+
+
+def test_aliases_nest_no_deeper_than_what_is_written() -> None:
+    """Each line is within the bound and holds the one before: as values they would be thousands deep."""
+    lines = ["a0: &a0 []"] + [f"a{n}: &a{n} {'[' * 50}*a{n - 1}{']' * 50}" for n in range(1, 30)]
+    assert f"a.yaml:3: lists and mappings are nested deeper than {MAX_DEPTH}" in refusal("\n".join(lines))
+    assert only("\n".join(lines[:2]))["a1"]
+    assert only(f"a: &a {'[' * 98}1{']' * 98}\nb: [*a]\nc: *a\n")["c"]
+    assert "a.yaml:2: lists" in refusal(f"a: &a {'[' * 98}1{']' * 98}\nb: [[*a]]\n")
 
 
 @pytest.mark.parametrize(
