@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fairlead_agent.apply.as_applied import is_as_applied
 from fairlead_agent.apply.inventory import OWNER_LABEL
+from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import KubeError
 from fairlead_agent.kube.client import FIELD_MANAGER, KubeClient
 from fairlead_agent.kube.resources import Resource
+from fairlead_shared.errors import SealInvalid
 from fairlead_shared.objects import ObjectRef
 
 WORTH_LISTING = 4
@@ -37,9 +39,11 @@ class Live:
     deleted: bool
     """Whether it is being deleted."""
     finalizers: tuple[str, ...]
+    as_wanted: bool = False
+    """Whether it is known without a dry-run that a write of ours would change nothing."""
 
 
-def live_of(manifest: Mapping[str, Any]) -> Live:
+def live_of(manifest: Mapping[str, Any], *, as_wanted: bool = False) -> Live:
     """Return what is kept of a live object."""
     metadata = manifest["metadata"]
     finalizers = tuple(metadata.get("finalizers") or ())
@@ -49,6 +53,7 @@ def live_of(manifest: Mapping[str, Any]) -> Live:
         digest_of(manifest),
         bool(metadata.get("deletionTimestamp")),
         finalizers,
+        as_wanted,
     )
 
 
@@ -74,31 +79,41 @@ def digest_of(manifest: Mapping[str, Any]) -> bytes:
 
 
 class LiveObjects:
-    """The live objects of one environment, of the kinds and namespaces that were worth a list."""
+    """
+    The live objects of one environment, of the kinds and namespaces that were worth a list.
 
-    def __init__(self, client: KubeClient, owner: str) -> None:
+    Args:
+        client: The API server.
+        wanted: The objects of the deployment.
+    """
+
+    def __init__(self, client: KubeClient, wanted: WantedObjects) -> None:
         self._client = client
-        self._owner = owner
+        self._wanted = wanted
         self._known: dict[tuple[str, str, str, str], Live] = {}
 
     def get(self, ref: ObjectRef) -> Live | None:
         """Return a listed object of ours; None says nothing: it was not listed, is not there, or is not ours."""
         return self._known.get(ref.identity)
 
-    async def list(self, wanted: Iterable[tuple[Resource, str]]) -> None:
+    async def list(self, places: Iterable[tuple[int, Resource]]) -> None:
         """
         List what is worth it.
 
         Args:
-            wanted: (resource, namespace) of each object of the bundle.
+            places: Objects of the bundle, with where their kinds are served.
         Raises: KubeError: temporary ones. Without the right to list, objects are read one by one.
         """
-        counted = Counter(wanted)
-        await asyncio.gather(*(self._list(*where) for where, count in counted.items() if count >= WORTH_LISTING))
+        among: dict[tuple[Resource, str], dict[str, int]] = {}
+        for place, resource in places:
+            ref = self._wanted.refs[place]
+            among.setdefault((resource, ref.namespace), {})[ref.name] = place
+        worth = ((where, names) for where, names in among.items() if len(names) >= WORTH_LISTING)
+        await asyncio.gather(*(self._list(*where, names) for where, names in worth))
 
-    async def _list(self, resource: Resource, namespace: str) -> None:
+    async def _list(self, resource: Resource, namespace: str, places: Mapping[str, int]) -> None:
         token = ""
-        selector = f"{OWNER_LABEL}={self._owner}"
+        selector = f"{OWNER_LABEL}={self._wanted.owner}"
         while True:
             try:
                 page = await self._client.page(resource, namespace, token=token, label_selector=selector)
@@ -107,7 +122,18 @@ class LiveObjects:
                     raise
                 return
             for item in page.items:
-                self._known[resource.ref(item).identity] = live_of(item)
+                place = places.get(item["metadata"]["name"])
+                as_wanted = place is not None and self._is_as_wanted(place, item)
+                self._known[resource.ref(item).identity] = live_of(item, as_wanted=as_wanted)
             token = page.token
             if not token:
                 return
+
+    def _is_as_wanted(self, place: int, live: Mapping[str, Any]) -> bool:
+        """Return whether an object needs no dry-run; where the policy leaves fields to others, it does."""
+        if self._wanted.ignored(place):
+            return False
+        try:
+            return is_as_applied(self._wanted.prepared(place), live)
+        except SealInvalid:
+            return False

@@ -70,6 +70,13 @@ class ObjectPlanner:
         self._live = live
         self._tells_fields = tells_fields
 
+    def standing(self, ref: ObjectRef) -> Planned | None:
+        """Return what becomes of an object that is in place as it is wanted; None says nothing."""
+        live = self._live.get(ref)
+        if live is None or live.deleted or not live.as_wanted:
+            return None
+        return Planned(Action.UNCHANGED, write=False, uid=live.uid, digest=live.digest)
+
     async def plan(
         self, resource: Resource, ref: ObjectRef, manifest: Mapping[str, Any]
     ) -> tuple[Planned | None, list[Finding]]:

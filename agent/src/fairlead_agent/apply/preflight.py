@@ -90,7 +90,7 @@ class Preflight:
         self._wanted = wanted
         self._hooks = hooks
         self._tells_fields = tells_fields
-        self._live = LiveObjects(client, work.environment.owner)
+        self._live = LiveObjects(client, wanted)
         self._planner = ObjectPlanner(client, work, self._live, tells_fields=tells_fields)
         self._pods = PodProbe(client, wanted)
         self._quotas = QuotaProbe(client, wanted, self._planner)
@@ -122,11 +122,7 @@ class Preflight:
         }
         await self._until_served(set(known) - proof.deferred, proof)
         rest = [place for place in known if place not in proof.deferred and place not in set(founding)]
-        await self._live.list(
-            (resource, wanted.refs[place].namespace)
-            for place in rest
-            if (resource := proof.resources[place]) is not None
-        )
+        await self._live.list((place, resource) for place in rest if (resource := proof.resources[place]) is not None)
         await self._each(rest, lambda place: self._dry_run(place, proof))
         for place in proof.deferred:
             note = self._hooks.note(place) if place in self._hooks else ""
@@ -254,6 +250,9 @@ class Preflight:
     async def _dry_run(self, place: int, proof: Proof) -> None:
         resource, ref = proof.resources[place], self._wanted.refs[place]
         if resource is None:
+            return
+        if (standing := self._planner.standing(ref)) is not None and place not in self._hooks:
+            proof.planned[place] = standing
             return
         try:
             manifest = self._wanted.prepared(place)
