@@ -3,7 +3,8 @@ Objects created and then unchanged: `fairlead deploy --watch`, `kubectl apply --
 
 All three meet the same API server in the same run, in turn, each time in namespaces of their own that are empty. The
 first two are timed as a person would, from the command to its end; Fairlead's way leads through relay and agent, and
-ends when the objects are healthy, which kubectl's does not. Here with 100 objects; `applications` does it with 4,000.
+ends when the objects are healthy, which kubectl's does not. Here with 100 objects; `applications` does it with 4,000,
+and in a fourth way, by Flux's kustomize-controller.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.bench.audit import Requests, Window, count_requests
 from tests.bench.figures import Figure, Peer, median, spread
-from tests.bench.processes import MIB, Memory, cpu_seconds_of, memory_of
+from tests.bench.flux import PROGRAM as FLUX
+from tests.bench.flux import KustomizeController
+from tests.bench.processes import MIB, Memory, cpu_seconds_of, joining, memory_of, working_set_of
 from tests.bench.raw_requests import AT_ONCE, apply_raw
 from tests.cluster.binaries import binary
 from tests.e2e.chart_rights import apply_chart_rights
@@ -35,19 +38,24 @@ if TYPE_CHECKING:
 
     from tests.bench.workplace import Workplace
     from tests.cluster.cluster import Cluster
+    from tests.cluster.process import Process
     from tests.e2e.installation import Installation
 
 _COMMAND_SECONDS: Final = 300.0
 _LOOK_SECONDS: Final = 0.1
-"""Between two looks at the agent's memory."""
+"""Between two looks at the memory of the agent, or of its peer."""
+_TOKEN_HOURS: Final = 8
 _ADMIN: Final = "kubernetes-admin"
-_WAYS: Final = ("fairlead", "kubectl", "raw")
+_WAYS: Final = ("fairlead", "kubectl", "raw", "flux")
 _STEPS: Final = ("fetch", "preflight", "apply", "wait")
 _TARGET_CREATE: Final = 1.25
 _TARGET_TWO_PASSES: Final = 1.3
 _TARGET_UNCHANGED: Final = 1.5
 _TARGET_UNCHANGED_COMMAND: Final = 0.6
+_TARGET_CREATE_FLUX: Final = 0.6
+_TARGET_UNCHANGED_FLUX: Final = 0.2
 _TARGET_ANONYMOUS: Final = 64.0
+_TARGET_WORKING_SET: Final = 96.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +77,7 @@ class Size:
 
 @dataclass
 class Ground:
-    """Where all three work."""
+    """Where all of them work."""
 
     size: Size
     installation: Installation
@@ -77,6 +85,10 @@ class Ground:
     """Of the person who types the commands; holds the manifests and the command's configuration."""
     token: str
     """Of the raw requests' ServiceAccount."""
+    memory_group: Path | None
+    """The control group that counts the agent's memory, if the machine has such."""
+    flux: KustomizeController | None = None
+    """None where it is not compared with."""
 
     @property
     def cluster(self) -> Cluster:
@@ -115,9 +127,11 @@ class Taken:
     steps: dict[str, list[float]] = field(default_factory=dict)
     """Seconds of each part of a deployment."""
     cpu_seconds: list[float] = field(default_factory=list)
-    """Of the agent."""
+    """Of the agent, or of Flux's controller."""
     peaks: list[Memory] = field(default_factory=list)
-    """The most memory that the agent was seen to use."""
+    """The most memory that it was seen to use."""
+    working_sets: list[int] = field(default_factory=list)
+    """The largest working set of its control group, in bytes; empty where it has none."""
 
     @property
     def counted(self) -> Requests:
@@ -130,24 +144,31 @@ def measure(workplace: Workplace) -> list[Figure]:
     return compare(workplace, Size(applications=25, namespaces=1, rounds=7))
 
 
-def compare(workplace: Workplace, size: Size) -> list[Figure]:
+def compare(workplace: Workplace, size: Size, *, beside_flux: bool = False) -> list[Figure]:
     """Go through the rounds; the first is not counted."""
     ground = make_ground(workplace, size)
-    create = {way: Taken() for way in ("fairlead", "kubectl", "dry-run", "write")}
+    if beside_flux:
+        ground.flux = _start_flux(workplace, ground)
+    ways = [way for way in _WAYS if way != "flux" or beside_flux]
+    create = {way: Taken() for way in ("fairlead", "kubectl", "dry-run", "write", "flux")}
     unchanged = {way: Taken() for way in create}
     for number in range(size.rounds + 1):
         # A first round fills caches on all sides: discovery, connections, compiled statements.
         kept = (create, unchanged) if number else tuple({way: Taken() for way in create} for _ in range(2))
         for taken in kept:
-            for way in _WAYS:
+            for way in ways:
                 if way == "fairlead":
                     _fairlead(ground, number, taken[way])
                 elif way == "kubectl":
                     apply_with_kubectl(ground, number, taken[way])
+                elif way == "flux":
+                    _flux(ground, number, taken[way])
                 else:
                     _raw(ground, number, taken)
                 settle(ground, way, number)
     figures = _figures(ground, create, unchanged)
+    if ground.flux is not None:
+        ground.flux.stop()
     ground.installation.close()
     ground.installation.relay.close()
     return figures
@@ -161,8 +182,6 @@ def _figures(ground: Ground, create: dict[str, Taken], unchanged: dict[str, Take
         for way in ("fairlead", "kubectl")
     }
     inside = [sum(parts) for parts in zip(*(create["fairlead"].steps[step] for step in _STEPS), strict=True)]
-    peaks = create["fairlead"].peaks + unchanged["fairlead"].peaks
-    anonymous = [one.anonymous / MIB for one in peaks]
     size = ground.size
     same_inside = [sum(parts) for parts in zip(*(unchanged["fairlead"].steps[step] for step in _STEPS), strict=True)]
     kubectl = "kubectl apply --server-side"
@@ -175,6 +194,7 @@ def _figures(ground: Ground, create: dict[str, Taken], unchanged: dict[str, Take
                  unchanged["kubectl"].seconds, _TARGET_UNCHANGED_COMMAND, note=_parts(unchanged["fairlead"])),
         _seconds(size, "unchanged, the agent's part", same_inside, f"one raw write pass, {AT_ONCE} at once",
                  unchanged["write"].seconds, _TARGET_UNCHANGED),
+        *(_beside_flux(size, create, unchanged) if ground.flux else ()),
         *(
             Figure(
                 name=f"requests to the API server for each object, {case}",
@@ -189,14 +209,12 @@ def _figures(ground: Ground, create: dict[str, Taken], unchanged: dict[str, Take
                 name=f"CPU of the agent for 1,000 objects, {case}", unit="s",
                 value=median(taken["fairlead"].cpu_seconds) * 1000 / size.objects,
                 samples=spread(taken["fairlead"].cpu_seconds),
+                peer=Peer(name=FLUX, value=median(taken["flux"].cpu_seconds) * 1000 / size.objects)
+                if ground.flux else None,
             )
             for case, taken in (("create", create), ("unchanged", unchanged))
         ),
-        Figure(
-            name="agent, anonymous memory, the most seen", unit="MiB", target="< 64 MiB",
-            value=max(anonymous), is_met=max(anonymous) < _TARGET_ANONYMOUS, samples=spread(anonymous, 1),
-            note=f"resident, files shared with others included: {max(one.resident for one in peaks) / MIB:.1f} MiB",
-        ),
+        *_memory(*([taken[way] for taken in (create, unchanged)] for way in ("fairlead", "flux"))),
         Figure(
             name="writes to the application's objects, unchanged", value=counted["unchanged", "fairlead"].writes,
             unit="writes", samples=f"median of {size.rounds}, from the audit log", target="0",
@@ -204,6 +222,42 @@ def _figures(ground: Ground, create: dict[str, Taken], unchanged: dict[str, Take
             peer=Peer(name=kubectl, value=counted["unchanged", "kubectl"].writes),
         ),
     ]  # fmt: skip
+
+
+def _beside_flux(size: Size, create: dict[str, Taken], unchanged: dict[str, Taken]) -> list[Figure]:
+    """Return the seconds of the commands again, beside those of Flux's controller."""
+    return [
+        _seconds(size, f"{case}, command to command, beside Flux", taken["fairlead"].seconds, f"Flux's {FLUX}",
+                 taken["flux"].seconds, target, note=f"Flux, from the source's new revision on, no wait: "
+                 f"{_parts(taken['flux'])}")
+        for case, taken, target in (
+            ("create", create, _TARGET_CREATE_FLUX), ("unchanged", unchanged, _TARGET_UNCHANGED_FLUX)
+        )
+    ]  # fmt: skip
+
+
+def _memory(ours: Sequence[Taken], theirs: Sequence[Taken]) -> Iterator[Figure]:
+    """Return the most memory that the agent was seen to use, beside Flux's controller where that ran."""
+    peaks, others = ([peak for one in taken for peak in one.peaks] for taken in (ours, theirs))
+    sets, other_sets = ([size / MIB for one in taken for size in one.working_sets] for taken in (ours, theirs))
+    anonymous = [one.anonymous / MIB for one in peaks]
+    note = f"resident, files shared with others included: {max(one.resident for one in peaks) / MIB:.1f} MiB"
+    if others:
+        note += f"; {FLUX}: {max(one.resident for one in others) / MIB:.1f} MiB"
+    if not sets:
+        note += "; working set: not measured, since memory has no control groups of version 1 here"
+    yield Figure(
+        name="agent, anonymous memory, the most seen", value=max(anonymous), unit="MiB", samples=spread(anonymous, 1),
+        target=f"< {_TARGET_ANONYMOUS:.0f} MiB", is_met=max(anonymous) < _TARGET_ANONYMOUS, note=note,
+        peer=Peer(name=FLUX, value=max(one.anonymous for one in others) / MIB) if others else None,
+    )  # fmt: skip
+    if sets:
+        yield Figure(
+            name="agent, working set of its control group, the most seen", value=max(sets), unit="MiB",
+            samples=spread(sets, 1), target=f"< {_TARGET_WORKING_SET:.0f} MiB", is_met=max(sets) < _TARGET_WORKING_SET,
+            peer=Peer(name=FLUX, value=max(other_sets)) if other_sets else None,
+            note="the kernel's memory for it included; of files, only what nobody on the machine had read before",
+        )  # fmt: skip
 
 
 def _seconds(
@@ -230,7 +284,9 @@ def _parts(taken: Taken) -> str:
 def _fairlead(ground: Ground, number: int, taken: Taken) -> None:
     file = ground.file("fairlead", number)
     argv = [_program("fairlead"), "deploy", "-f", str(file), "--env", f"shop/round-{number}", "--watch", "-o", "json"]
-    with _observed(ground, taken):
+    process = ground.installation.agent.process
+    assert process is not None
+    with _observed(process, ground.memory_group, taken):
         window, output = _timed(argv, ground, ground.agent_user, "fairlead", number)
     taken.requests.append(count_requests(ground.cluster, window))
     taken.seconds.append(window.ended - window.began)
@@ -256,6 +312,17 @@ def apply_with_kubectl(ground: Ground, number: int, taken: Taken) -> None:
     taken.seconds.append(window.ended - window.began)
 
 
+def _flux(ground: Ground, number: int, taken: Taken) -> None:
+    flux, name = ground.flux, f"round-{number}"
+    assert flux is not None
+    flux.offer(name, ground.manifests("flux", number))
+    with _observed(flux.process, flux.memory_group, taken):
+        reconciled = flux.reconcile(name)
+    taken.seconds.append(reconciled.seconds)
+    taken.steps.setdefault("fetch and build", []).append(reconciled.seconds - reconciled.applying)
+    taken.steps.setdefault("apply", []).append(reconciled.applying)
+
+
 def _raw(ground: Ground, number: int, taken: dict[str, Taken]) -> None:
     manifests = ground.manifests("raw", number)
     for way, dry_run in (("dry-run", True), ("write", False)):
@@ -263,15 +330,16 @@ def _raw(ground: Ground, number: int, taken: dict[str, Taken]) -> None:
 
 
 @contextmanager
-def _observed(ground: Ground, taken: Taken) -> Iterator[None]:
-    """Look at what the agent uses meanwhile."""
-    process = ground.installation.agent.process
-    assert process is not None
+def _observed(process: Process, group: Path | None, taken: Taken) -> Iterator[None]:
+    """Look at what a process uses meanwhile, and its control group if it has one."""
     spent, peaks, over = cpu_seconds_of(process.pid), [memory_of(process.pid)], threading.Event()
+    sets = [] if group is None else [working_set_of(group)]
 
     def look() -> None:
         while not over.wait(_LOOK_SECONDS):
             peaks.append(memory_of(process.pid))
+            if group is not None:
+                sets.append(working_set_of(group))
 
     looking = threading.Thread(target=look)
     looking.start()
@@ -282,6 +350,7 @@ def _observed(ground: Ground, taken: Taken) -> Iterator[None]:
         looking.join()
     taken.cpu_seconds.append(cpu_seconds_of(process.pid) - spent)
     taken.peaks.append(max(peaks, key=lambda one: one.anonymous))
+    taken.working_sets += [max(sets)] if sets else []
 
 
 def _timed(argv: Sequence[str], ground: Ground, user: str, way: str, number: int) -> tuple[Window, str]:
@@ -336,13 +405,25 @@ def make_ground(workplace: Workplace, size: Size) -> Ground:
         "create", "clusterrolebinding", "raw", "--clusterrole=cluster-admin", "--serviceaccount=default:raw"
     )
     home = workplace.folder("home")
-    ground = Ground(size, installation, home, cluster.token("default", "raw"))
+    memory_group = cluster.memory_group(installation.agent.rights.namespace)
+    installation.agent.program = tuple(joining(memory_group, installation.agent.program))
+    ground = Ground(size, installation, home, cluster.token("default", "raw", hours=_TOKEN_HOURS), memory_group)
     login = [_program("fairlead"), "login", relay.api_url, "--ca-file", str(relay.ca_file)]
-    token = relay.token("deployer", installation.organization)
+    token = relay.token("deployer", installation.organization, f"{_TOKEN_HOURS}h")
     subprocess.run(login, input=token, text=True, env=_variables(home), capture_output=True, check=True, timeout=60)
     installation.agent.start()
     installation.until_agent("connected")
     return ground
+
+
+def _start_flux(workplace: Workplace, ground: Ground) -> KustomizeController:
+    """Start Flux's controller, and make its namespaces."""
+    flux = KustomizeController.start(ground.cluster, workplace.folder("flux"))
+    workplace.at_end().callback(flux.stop)
+    for number in range(ground.size.rounds + 1):
+        for name in namespaces_of(ground.size, "flux", number):
+            ground.cluster.kubectl("create", "namespace", name)
+    return flux
 
 
 def _bind(installation: Installation, namespaces: Sequence[str]) -> None:

@@ -1,5 +1,5 @@
 """
-What a process uses, read from /proc: memory and CPU time, of itself alone.
+What a process uses: memory and CPU time, of itself alone, read from /proc and from a control group of its own.
 
 Must not: start or stop anything.
 """
@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -30,6 +34,28 @@ def memory_of(pid: int) -> Memory:
         name, _, rest = line.partition(":")
         found[name] = int(rest.split()[0]) * KIB
     return Memory(resident=found["Rss"], anonymous=found["Anonymous"])
+
+
+def joining(group: Path | None, argv: Sequence[str]) -> list[str]:
+    """Return a command that joins a control group and becomes a program; without a group, only the latter."""
+    if group is None:
+        return list(argv)
+    # Before it starts, since what was counted elsewhere stays counted there.
+    return ["/bin/sh", "-c", 'echo 0 > "$0"/cgroup.procs && exec "$@"', str(group), *argv]
+
+
+def working_set_of(group: Path) -> int:
+    """
+    Return what the kubelet compares with a container's memory: all that a group uses but files not read lately.
+
+    Args:
+        group: A control group of version 1.
+    Returns: Bytes, those of the kernel for it and of files that it read first included.
+    Source: https://kubernetes.io/docs/tasks/debug/debug-cluster/resource-metrics-pipeline/#memory
+    """
+    used = int((group / "memory.usage_in_bytes").read_text())
+    counted = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    return max(0, used - int(counted["total_inactive_file"]))
 
 
 def cpu_seconds_of(pid: int) -> float:

@@ -131,6 +131,11 @@ MODULES = (
     GoModule(folder="compose", packages={"compose-spec": "."}, cold_seconds=30),
     GoModule(folder="helm", packages={"helm": "helm.sh/helm/v4/cmd/helm"}, cold_seconds=120),
     GoModule(folder="kustomize", packages={"kustomize": "sigs.k8s.io/kustomize/kustomize/v5"}, cold_seconds=40),
+    GoModule(
+        folder="kustomize-controller",
+        packages={"kustomize-controller": "github.com/fluxcd/kustomize-controller"},
+        cold_seconds=300,
+    ),
     GoModule(folder="coredns", packages={"coredns": "github.com/coredns/coredns"}, cold_seconds=180),
     GoModule(
         folder="metrics-server",
@@ -188,7 +193,7 @@ def module_directory(program: str, dependency: str) -> Path:
 
     Args:
         program: Program whose go.mod pins the dependency.
-        dependency: Go module path, such as "sigs.k8s.io/kwok".
+        dependency: Go module path, such as "sigs.k8s.io/kwok"; with `@` and a version if go.mod does not name it.
     Raises: BuildFailed: The module cannot be had.
     """
     module = _module_of(program)

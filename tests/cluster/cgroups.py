@@ -49,6 +49,18 @@ def pod_groups(cluster: str, node: str) -> tuple[str, list[Path]]:
     return relative, [mount / relative.lstrip("/") for _, mount in _mounts()]
 
 
+def memory_group(cluster: str, name: str) -> Path | None:
+    """
+    Return the group (not yet made) that counts the memory of a process of `cluster` alone.
+
+    Returns: A directory of the hierarchy of version 1 that the memory controller has; None where it has none.
+    """
+    for _, mount in _mounts():
+        if (mount / "memory.stat").exists() and (mount / "memory.usage_in_bytes").exists():
+            return mount / _TOP / f"{cluster}-{name}"
+    return None
+
+
 def make(group: Path) -> None:
     """Make a group and its parents, ready to take processes."""
     missing = [path for path in (group, *group.parents) if not path.exists()]

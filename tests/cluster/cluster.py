@@ -200,6 +200,20 @@ class Cluster:
             self._record, self._group, name, argv, environment=env, netns=self.network.netns_of(node or 0), user=user
         )  # fmt: skip
 
+    def memory_group(self, name: str) -> Path | None:
+        """
+        Make a control group that a process may join before it starts, so that its memory is counted; it ends with us.
+
+        Args:
+            name: Unique in this cluster.
+        Returns: Its directory; None where the machine has no such groups (`cgroups.memory_group`).
+        """
+        group = cgroups.memory_group(self.name, name)
+        if group is not None:
+            self._record.note("cgroup", path=str(group))
+            cgroups.make(group)
+        return group
+
     def runs(self, name: str) -> bool:
         """Tell whether a process of that name, spawned by whomever, runs in this cluster."""
         return any(

@@ -29,6 +29,8 @@ from tests.integration.relay_process import Api, RelayProcess
 from tests.polling import wait_until
 
 _numbers = itertools.count(1)
+_TOKEN_HOURS = 8
+"""How long tokens are valid: longer than the longest benchmark."""
 Record = dict[str, Any]
 
 
@@ -83,7 +85,7 @@ class AgentProcess:
         (account / "ca.crt").write_bytes(self.cluster.ca_file.read_bytes())
         (account / "namespace").write_text(self.rights.namespace)
         token = account / "token"
-        token.write_text(self.cluster.token(self.rights.namespace, self.rights.service_account))
+        token.write_text(self.cluster.token(self.rights.namespace, self.rights.service_account, hours=_TOKEN_HOURS))
         token.chmod(0o600)
 
     def start(self, **variables: str) -> AgentProcess:
@@ -299,7 +301,7 @@ def make_installation(
     ]
     values = {"policy": {"bindings": [{"namespace": namespace, "environments": environments}]}, **(rights or {})}
     applied = apply_chart_rights(cluster, values, namespace=own)
-    api = relay.client(relay.token("admin", organization))
+    api = relay.client(relay.token("admin", organization, f"{_TOKEN_HOURS}h"))
     path = f"/v1/organizations/{organization}"
     made = api.ask("POST", f"{path}/clusters", {"name": "blue"}, 201)
     api.ask("POST", f"{path}/applications", {"name": "shop"}, 201)
