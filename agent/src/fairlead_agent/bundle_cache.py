@@ -60,6 +60,8 @@ class BundleCache:
         self._courier = courier
         self._locks: dict[str, asyncio.Lock] = {}
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._held_bytes = sum(path.stat().st_size for path in directory.iterdir())
+        """No less than is there: to look at every file for each bundle would take longer than a small deployment."""
 
     async def load(self, sha256: str) -> Bundle:
         """
@@ -99,19 +101,23 @@ class BundleCache:
         finally:
             sink.close()
         part.replace(self._directory / f"{sha256}{_BUNDLE}")
-        self._evict()
+        self._held_bytes += sink.size
+        if self._held_bytes > MAX_CACHE_BYTES:
+            self._evict()
         return bundle
 
     def _evict(self) -> None:
         """Delete the files used longest ago until the rest fits, but none that a job is loading."""
         files = [(path.stat().st_mtime, path.stat().st_size, path) for path in self._directory.iterdir()]
-        total = 0
+        total = self._held_bytes = 0
         for _, size, path in sorted(files, reverse=True):
             total += size
             lock = self._locks.get(path.stem)
             if total > MAX_CACHE_BYTES and (lock is None or not lock.locked()):
                 path.unlink()
                 self._locks.pop(path.stem, None)
+            else:
+                self._held_bytes += size
 
 
 def _read(path: Path, sha256: str) -> Bundle:
