@@ -7,19 +7,20 @@ same objects go through one `kubectl apply --server-side` in the same run, which
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from fairlead_cli.deployment_ids import new_deployment_id
 from fairlead_shared.bundle import make_bundle
-from fairlead_shared.jobs import FINAL_STATES, JobState
+from fairlead_shared.jobs import JobState
 from tests.bench.apply import Ground, Size, Taken, apply_with_kubectl, make_ground, namespaces_of, settle
 from tests.bench.figures import Figure, Peer, median, spread
-from tests.polling import wait_until
 
 if TYPE_CHECKING:
     from tests.bench.workplace import Workplace
+    from tests.e2e.installation import Installation
 
 _SIZE: Final = Size(applications=1_000, namespaces=20, rounds=3)
 _CALLERS: Final = 8
@@ -77,15 +78,19 @@ def _deploy_all(ground: Ground, number: int) -> float:
     began = time.monotonic()
     with ThreadPoolExecutor(_CALLERS) as callers:
         for deployment_id in list(callers.map(deploy, applications)):
-
-            def ended(wanted: str = deployment_id) -> dict[str, Any] | None:
-                shown = installation.deployment(wanted)
-                return shown if shown["state"] in FINAL_STATES else None
-
-            shown = wait_until(ended, f"deployment {deployment_id} to end", _SECONDS)
-            if shown is None or shown["state"] != JobState.SUCCEEDED:
-                raise OSError(f"deployment {deployment_id} did not succeed: {shown}")
+            story = _whole_story(installation, deployment_id)
+            states = [told["event"]["state"] for told in story if told["event"]["type"] == "job"]
+            if states[-1] != JobState.SUCCEEDED:
+                raise OSError(f"deployment {deployment_id} did not succeed: {story[-1]}")
     return time.monotonic() - began
+
+
+def _whole_story(installation: Installation, deployment_id: str) -> list[dict[str, Any]]:
+    """Follow a deployment to its end, as its caller would: to ask again and again would keep the relay busy."""
+    url = f"{installation.path}/deployments/{deployment_id}/events"
+    answer = installation.api.get(url, headers={"Accept": "application/x-ndjson"}, timeout=_SECONDS)
+    answer.raise_for_status()
+    return [json.loads(line) for line in answer.text.splitlines() if line]
 
 
 def _applications(ground: Ground, number: int) -> dict[str, list[dict[str, Any]]]:
