@@ -20,6 +20,7 @@ from fairlead_agent.apply.engine import DeployEngine
 from fairlead_agent.apply.inventory import Inventory, InventoryStore
 from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.shared_watches import SharedWatches
 from fairlead_agent.kube.state import StateObjects
 from fairlead_agent.policy import Policy
 from fairlead_agent.ports import DeployPlan, DeployResult, DeployWork, EnvironmentKey
@@ -96,6 +97,7 @@ class World:
     namespace: str
     agent_namespace: str
     client: KubeClient
+    watches: SharedWatches
     environment: EnvironmentKey
     directory: Path
     policy: Policy = field(default_factory=Policy)
@@ -132,11 +134,11 @@ class World:
         """The engine's inventory."""
         return InventoryStore(StateObjects(self.client, self.agent_namespace))
 
-    def engine(self, client: KubeClient | None = None) -> DeployEngine:
-        """Return a fresh engine, as after a restart; on another client if one is given."""
+    def engine(self, client: KubeClient | None = None, inventory: InventoryStore | None = None) -> DeployEngine:
+        """Return a fresh engine, as after a restart; on another client, or a store that others use, if one is given."""
         used = client or self.client
-        store = InventoryStore(StateObjects(used, self.agent_namespace))
-        return DeployEngine(used, store, time.time, failure_grace_seconds=3.0)
+        store = inventory or InventoryStore(StateObjects(used, self.agent_namespace))
+        return DeployEngine(used, store, time.time, self.watches, failure_grace_seconds=3.0)
 
     async def deploy(
         self, manifests: Iterable[Mapping[str, Any]], *, wait_seconds: float = 20.0, namespaces: Sequence[str] = ()
@@ -235,8 +237,11 @@ async def world(
     access = ClusterAccess(cluster.server, cluster.ca_file, token)
     environment = EnvironmentKey("acme", f"shop-{suffix}", "staging")
     try:
-        async with client_type(access, socket_factory=socket_factory(cluster.netns)) as client:
-            yield World(cluster, namespace, agent_namespace, client, environment, directory)
+        async with (
+            client_type(access, socket_factory=socket_factory(cluster.netns)) as client,
+            SharedWatches(client) as watches,
+        ):
+            yield World(cluster, namespace, agent_namespace, client, watches, environment, directory)
     finally:
         gone = (namespace, agent_namespace)
         await asyncio.to_thread(cluster.kubectl, "delete", "namespace", *gone, "--wait=false", "--ignore-not-found")

@@ -82,8 +82,9 @@ class Watching:
         reports = DriftReports(time.time, logger)
         reports.opened(welcome(), self._take)
         place = self.place
+        self.inventory = place.inventory
         means = Means(
-            place.client, place.inventory, self, lambda _: _unsealed, reports, time.time, logger,
+            place.client, self.inventory, self, lambda _: _unsealed, reports, time.time, logger,
             looked=self._look, corrected=self._correct,
         )  # fmt: skip
         self.watcher = DriftWatcher(means, self, self.most_watches)
@@ -121,7 +122,7 @@ class Watching:
 
     async def _run(self, work: DeployWork, story: Story) -> Outcome:
         async with self.watcher.held(self.place.environment) as digests:
-            result = await self.place.engine().run(work, story.report, Checkpoint())
+            result = await self.place.engine(inventory=self.inventory).run(work, story.report, Checkpoint())
             digests.update(result.digests)
             return result.outcome
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fairlead_agent.health.check import HealthCheck
 from fairlead_agent.health.observer import Observer
 from fairlead_agent.health.targets import Target
 from fairlead_agent.health.verdict import Verdict
+from fairlead_agent.kube.watch import Watch
 from fairlead_agent.ports import DeployResult
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.objects import ObjectRef
@@ -171,7 +173,7 @@ async def test_job_that_ended_before_anybody_looked_is_judged_by_its_events(node
             target = Target(
                 ObjectRef(api_version="batch/v1", kind="Job", namespace=place.namespace, name=name), jobs, uid
             )
-            observer = Observer(place.client, [target])
+            observer = Observer(partial(Watch, place.client), [target])
             await observer.look()
             return observer.verdicts(time.time())[target]
 

@@ -31,6 +31,7 @@ from fairlead_agent.journal import Spool
 from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.gate import WriteGate
+from fairlead_agent.kube.shared_watches import SharedWatches
 from fairlead_agent.kube.state import StateObjects
 from fairlead_agent.kube.transport import PATIENCE_SECONDS, Observe
 from fairlead_agent.leadership import Leadership, ReplicaName, Term
@@ -183,11 +184,14 @@ class Agent:
         self._phase = "standing by: the lease was lost"
 
     async def _serve(self, term: Term) -> None:
-        async with kube_client(self._settings, gate=term, observe=self._metrics.kube_answered) as client:
+        async with (
+            kube_client(self._settings, gate=term, observe=self._metrics.kube_answered) as client,
+            SharedWatches(client) as watches,
+        ):
             self._client = client
-            await self._work_with(client, term)
+            await self._work_with(client, watches, term)
 
-    async def _work_with(self, client: KubeClient, term: Term) -> None:
+    async def _work_with(self, client: KubeClient, watches: SharedWatches, term: Term) -> None:
         state = state_objects(client, self._settings)
         identities = self._identities = IdentityStore(state)
         inventory = InventoryStore(state)
@@ -225,7 +229,7 @@ class Agent:
             identities=identities,
             checkpoints=CheckpointStore(state, self._logger),
             bundles=bundles,
-            engine=DeployEngine(client, inventory, time.time),
+            engine=DeployEngine(client, inventory, time.time, watches),
             health=HealthCheck(client, inventory, time.time),
             replay=inventory,
             drift=drift,

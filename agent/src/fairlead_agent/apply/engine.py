@@ -26,12 +26,13 @@ from fairlead_agent.apply.preflight import Preflight, Proof
 from fairlead_agent.apply.prune import Pruner, prunable
 from fairlead_agent.apply.recovery import Recovered, load_or_recover
 from fairlead_agent.apply.wanted import WantedObjects
-from fairlead_agent.apply.writes import Writer, object_event, unbroken
+from fairlead_agent.apply.writes import Writer, Written, object_event, unbroken
 from fairlead_agent.errors import KubeError
 from fairlead_agent.health.targets import Target
 from fairlead_agent.health.wait import FAILURE_GRACE_SECONDS, HealthWait
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import Resource
+from fairlead_agent.kube.shared_watches import SharedWatches
 from fairlead_agent.ports import (
     CheckpointPort,
     Clock,
@@ -70,10 +71,12 @@ class DeployEngine:
         client: KubeClient,
         inventory: InventoryStore,
         clock: Clock,
+        watches: SharedWatches,
         *,
         failure_grace_seconds: float = FAILURE_GRACE_SECONDS,
     ) -> None:
         self._client = client
+        self._watches = watches
         self._inventory = inventory
         self._clock = clock
         self._grace_seconds = failure_grace_seconds
@@ -85,7 +88,7 @@ class DeployEngine:
         Returns: Succeeded, or failed with the cause; everything of it was reported.
         Raises: asyncio.CancelledError: the task was cancelled; the inventory is true and no write is under way.
         """
-        waiting = HealthWait(self._client, report, self._clock, failure_grace_seconds=self._grace_seconds)
+        waiting = HealthWait(self._watches, report, self._clock, failure_grace_seconds=self._grace_seconds)
         deployment = _Deployment(self._client, self._inventory, self._clock, work, report, checkpoint, waiting)
         try:
             await deployment.run()
@@ -162,8 +165,12 @@ class _Deployment:
             await self._apply(proved)
             await self._wait(proved)
             await self._prune(proved.prune)
-        except _Failed as failed:
-            raise await self._run_failure_hooks(failed) from None
+        except BaseException as error:
+            # What went well is noted with the success; this way ends without one, perhaps as the task is cancelled.
+            await self._note_written()
+            if isinstance(error, _Failed):
+                raise await self._run_failure_hooks(error) from None
+            raise
 
     def counts(self) -> dict[Action, int]:
         """Return how many objects had which action."""
@@ -180,12 +187,12 @@ class _Deployment:
         return {self._wanted.refs[place].identity: one.digest for place, one in written.items() if one.digest}
 
     async def finish(self) -> None:
-        """Keep in the inventory that it succeeded."""
+        """Keep in the inventory that it succeeded, with the UIDs of what it made."""
         statement = self._work.statement
         await self._inventory.change(
             self._work.environment,
             lambda inventory: replace(
-                inventory.marked(self._mark(finished=True)),
+                inventory.owns(self._made()).marked(self._mark(finished=True)),
                 bundle_sha256=str(self._work.bundle.sha256),
                 environment_type=statement.environment_type,
                 namespaces=statement.namespaces,
@@ -295,13 +302,13 @@ class _Deployment:
         everything = set(range(len(self._wanted))) - set(proved.hooks)
         if proof.deferred:
             founding = proved.graph.needed_for(proof.deferred) - proof.deferred - set(proved.hooks)
-            await unbroken(partial(self._found, founding, writer, proved), writer, self._note_written)
+            await unbroken(partial(self._found, founding, writer, proved), writer)
             everything -= founding
             if self._hook_runs is not None:
                 await self._hold_written(writer)
         await self._run_hooks(Moment.BEFORE)
         write = partial(writer.write, everything, proof.planned, proved.graph)
-        await unbroken(write, writer, self._note_written)
+        await unbroken(write, writer)
         await self._hold_written(writer)
         await self.report_step("finished")
 
@@ -345,12 +352,12 @@ class _Deployment:
             return failed
         return _Failed(failed.step, failed.code, f"{failed.cause}\nand {failure.cause}")
 
-    async def _until_ready(self, resources: Sequence[Resource | None], place: int, uid: str) -> str:
+    async def _until_ready(self, resources: Sequence[Resource | None], place: int, written: Written) -> str:
         """Wait until one object is ready. Returns: Why it is not in time, or will not be; empty if it is."""
         resource = resources[place]
         if resource is None:
             return ""
-        target = Target(self._wanted.refs[place], resource, uid)
+        target = Target(self._wanted.refs[place], resource, written.uid, written.version)
         unhealthy = await self._waiting.wait([target], self._wait_seconds())
         return unhealthy[0].sentence if unhealthy else ""
 
@@ -375,21 +382,21 @@ class _Deployment:
 
     async def _note_written(self) -> None:
         """Fill the UIDs of what was written into the inventory."""
-        if self._writer is None:
-            return
-        known = [
-            OwnedObject(ref=self._wanted.refs[place], uid=one.uid)
-            for place, one in self._writer.written.items()
-            if one.uid
-        ]
-        await self._inventory.change(self._work.environment, lambda inventory: inventory.owns(known))
+        made = self._made()
+        if made:
+            await self._inventory.change(self._work.environment, lambda inventory: inventory.owns(made))
+
+    def _made(self) -> list[OwnedObject]:
+        written = {} if self._writer is None else self._writer.written
+        return [OwnedObject(ref=self._wanted.refs[place], uid=one.uid) for place, one in written.items() if one.uid]
 
     async def _wait(self, proved: _Proved) -> None:
         self._step = Step.WAIT
         await self.report_step("started")
         written = self._writer.written if self._writer is not None else {}
+        unknown = Written(Action.UNCHANGED)
         targets = [
-            Target(ref, resource, written[place].uid if place in written else "")
+            Target(ref, resource, (one := written.get(place, unknown)).uid, one.version)
             for place, (ref, resource) in enumerate(zip(self._wanted.refs, proved.proof.resources, strict=True))
             if resource is not None and place not in proved.hooks
         ]

@@ -23,7 +23,7 @@ from fairlead_agent.apply.inventory import Inventory, InventoryStore
 from fairlead_agent.apply.planning import Planned
 from fairlead_agent.apply.preflight import Preflight, Proof
 from fairlead_agent.apply.wanted import WantedObjects
-from fairlead_agent.apply.writes import Writer, object_event, unbroken
+from fairlead_agent.apply.writes import Writer, Written, object_event, unbroken
 from fairlead_agent.errors import Conflict, NotFound
 from fairlead_agent.health.targets import Target
 from fairlead_agent.health.wait import HealthWait, Unhealthy
@@ -143,7 +143,7 @@ class HookRuns:
             return HookFailure(writer.findings[0].code, f"{self._named(moment)} {writer.findings[0].sentence}")
         if writer.unready:
             return HookFailure(ErrorCode.UNHEALTHY, f"{self._named(moment)} {next(iter(writer.unready.values()))}")
-        return await self._wait(moment, left, seconds)
+        return await self._wait(moment, left, writer, seconds)
 
     async def _planned(self, moment: Moment, place: int) -> tuple[Planned | None, list[Finding]]:
         """Return what is to become of a hook: nothing any more if this very try made it."""
@@ -190,9 +190,11 @@ class HookRuns:
         await self.store.change(self.work.environment, lambda inventory: inventory.owns(known))
         await self.save()
 
-    async def _wait(self, moment: Moment, places: Sequence[int], seconds: Callable[[], float]) -> HookFailure | None:
+    async def _wait(
+        self, moment: Moment, places: Sequence[int], writer: Writer, seconds: Callable[[], float]
+    ) -> HookFailure | None:
         """Wait until the Jobs and pods of a group ended, and record how."""
-        targets = {target: place for place in places if (target := self._target(place, self._uid(moment, place)))}
+        targets = {target: place for place in places if (target := self._target(place, writer.written[place]))}
         unhealthy = await self.waiting.wait(list(targets), seconds())
         causes = {targets[one.target]: await self._cause(moment, one) for one in unhealthy}
         # What a group's failure leaves running is not known to have ended.
@@ -203,9 +205,9 @@ class HookRuns:
         await self.save()
         return HookFailure(ErrorCode.UNHEALTHY, next(iter(causes.values()))) if causes else None
 
-    async def _until_ended(self, place: int, uid: str, seconds: Callable[[], float]) -> str:
+    async def _until_ended(self, place: int, written: Written, seconds: Callable[[], float]) -> str:
         """Wait for a hook that another of its group awaits. Returns: Why it did not end well; empty if it did."""
-        target = self._target(place, uid)
+        target = self._target(place, written)
         unhealthy = await self.waiting.wait([target], seconds()) if target else []
         return unhealthy[0].sentence if unhealthy else ""
 
@@ -235,11 +237,11 @@ class HookRuns:
         if gone:
             await self.store.change(self.work.environment, lambda inventory: inventory.without(gone))
 
-    def _target(self, place: int, uid: str) -> Target | None:
+    def _target(self, place: int, written: Written) -> Target | None:
         resource = self.proof.resources[place]
         if resource is None or not self._is_run(place):
             return None
-        return Target(self.wanted.refs[place], resource, uid, is_run=True)
+        return Target(self.wanted.refs[place], resource, written.uid, written.version, is_run=True)
 
     def _is_run(self, place: int) -> bool:
         ref = self.wanted.refs[place]
@@ -248,9 +250,6 @@ class HookRuns:
     def _ended(self, moment: Moment, place: int) -> bool:
         record = self.records.get(_key(moment, place))
         return record is not None and record.ended
-
-    def _uid(self, moment: Moment, place: int) -> str:
-        return self.records[_key(moment, place)].uid
 
     @staticmethod
     def _named(moment: Moment) -> str:

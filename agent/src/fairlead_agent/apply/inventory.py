@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -32,6 +33,8 @@ _MARK_FIELDS = ("deployment_id", "finished", "not_before")
 """What each mark holds; an agent of the version before, rolled back to, knows these and refuses more of them."""
 _TRIES = 8
 """Lost compare-and-sets in a row before giving up: only another replica's deployment could cause one."""
+_KEPT, _KEPT_OBJECTS = 64, 100
+"""Inventories in memory, and how long each may be: for many small deployments. Beside a large one a read is nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,10 @@ class InventoryStore:
         self._state = state
         self._salt = secrets.token_hex(4)
         """In the names of this store's shards: a delete that another process sent long ago can never hit one."""
+        self._kept: OrderedDict[EnvironmentKey, _Stored] = OrderedDict()
+        """As last read or written here: what a change begins with. Another's change shows as a conflict."""
+        self._considered: set[EnvironmentKey] = set()
+        """Those of `_kept` that were read anew for a job's marks, and not used since."""
 
     async def claim(self, leader: str) -> None:
         """
@@ -147,9 +154,21 @@ class InventoryStore:
         """
         return (await self._read_whole(environment)).inventory
 
+    async def left(self, environment: EnvironmentKey) -> Inventory:
+        """Return the inventory as this store left it, and forget it; else as `load`, whose errors it raises."""
+        stored = self._kept.pop(environment, None)
+        return stored.inventory if stored is not None and not stored.missing else await self.load(environment)
+
     async def salvage(self, environment: EnvironmentKey) -> tuple[Inventory, bool]:
-        """Return what there is of an environment's inventory, and whether that is all of it: False, too, for none."""
-        stored = await self._read(environment)
+        """
+        Return what there is of an environment's inventory, and whether that is all of it: False, too, for none.
+
+        As it was when its marks were asked for, if that was for this; else read anew.
+        """
+        stored = self._kept.get(environment) if environment in self._considered else None
+        self._considered.discard(environment)
+        if stored is None:
+            stored = self._keep(environment, await self._read(environment))
         return stored.inventory, bool(stored.resource_version) and not stored.missing
 
     async def change(
@@ -165,21 +184,29 @@ class InventoryStore:
         Returns: The inventory as stored. Nothing is written if `edit` changes nothing.
         Raises: Conflict: somebody else kept being faster. KubeError: the API server said no.
         """
+        self._considered.discard(environment)
         for _ in range(_TRIES):
-            before = await (self._read(environment) if salvages else self._read_whole(environment))
+            before = self._kept.pop(environment, None) or await self._read(environment)
+            if before.missing and not salvages:
+                raise _incomplete(environment, before)
             after = edit(before.inventory)
             if after == before.inventory and before.resource_version and not before.missing:
+                self._keep(environment, before)
                 return after
             try:
-                await self._write(environment, before, after)
+                stored = await self._write(environment, before, after)
             except (Conflict, AlreadyExists, NotFound):
                 continue
+            self._keep(environment, stored)
             return after
         raise Conflict(f"inventory of {environment}")
 
     async def marks(self, environment: EnvironmentKey) -> tuple[ReplayMark, ...]:
-        """Return the deployments an environment remembers, oldest first."""
-        return (await self._read(environment)).inventory.marks
+        """Return the deployments an environment remembers, oldest first; the job they were asked for starts there."""
+        stored = self._keep(environment, await self._read(environment))
+        if environment in self._kept:
+            self._considered.add(environment)
+        return stored.inventory.marks
 
     async def finish(self, environment: EnvironmentKey, deployment_id: str, attempt: int, *, succeeded: bool) -> None:
         """Note how an attempt of a begun deployment ended; none begun is fine."""
@@ -191,13 +218,23 @@ class InventoryStore:
             ended = replace(begun, finished=True) if succeeded else replace(begun, ended_attempt=attempt)
             return inventory.marked(ended)
 
-        if any(mark.deployment_id == deployment_id for mark in await self.marks(environment)):
+        stored = self._kept.get(environment) or await self._read(environment)
+        if any(mark.deployment_id == deployment_id for mark in stored.inventory.marks):
             await self.change(environment, decide)
+
+    def _keep(self, environment: EnvironmentKey, stored: _Stored) -> _Stored:
+        """Remember an inventory that is short; the least recently used goes."""
+        self._kept.pop(environment, None)
+        if len(stored.inventory.objects) <= _KEPT_OBJECTS:
+            self._kept[environment] = stored
+            if len(self._kept) > _KEPT:
+                self._considered.discard(self._kept.popitem(last=False)[0])
+        return stored
 
     async def _read_whole(self, environment: EnvironmentKey) -> _Stored:
         stored = await self._read(environment)
         if stored.missing:
-            raise Unexpected(404, f"inventory of {environment}: its part {stored.missing} is missing")
+            raise _incomplete(environment, stored)
         return stored
 
     async def _read(self, environment: EnvironmentKey) -> _Stored:
@@ -225,7 +262,7 @@ class InventoryStore:
         )
         return _Stored(inventory, head["metadata"]["resourceVersion"], shards, missing)
 
-    async def _write(self, environment: EnvironmentKey, before: _Stored, after: Inventory) -> None:
+    async def _write(self, environment: EnvironmentKey, before: _Stored, after: Inventory) -> _Stored:
         parts = list(_parts([owned.model_dump_json() for owned in after.objects]))
         kept = {
             "environment": str(environment),
@@ -250,11 +287,12 @@ class InventoryStore:
         }
         if before.resource_version:
             metadata["resourceVersion"] = before.resource_version
-            await self._state.update(StateKind.CONFIG_MAP, {"metadata": metadata, "data": kept})
+            head = await self._state.update(StateKind.CONFIG_MAP, {"metadata": metadata, "data": kept})
         else:
-            await self._state.create(StateKind.CONFIG_MAP, {"metadata": metadata, "data": kept})
+            head = await self._state.create(StateKind.CONFIG_MAP, {"metadata": metadata, "data": kept})
         if before.shards or shards:
             await self._remove_shards(environment, keep=[_head_name(environment), *shards])
+        return _Stored(after, head["metadata"]["resourceVersion"], tuple(shards))
 
     async def _write_shard(self, environment: EnvironmentKey, part: str) -> str:
         name = f"{_head_name(environment)}-{hashlib.sha256(part.encode()).hexdigest()[:12]}-{self._salt}"
@@ -280,6 +318,10 @@ def _marks(kept: Mapping[str, str]) -> tuple[ReplayMark, ...]:
         ReplayMark(**mark, ended_attempt=ended.get(mark["deployment_id"], 0))
         for mark in json.loads(kept.get("marks", "[]"))
     )
+
+
+def _incomplete(environment: EnvironmentKey, stored: _Stored) -> Unexpected:
+    return Unexpected(404, f"inventory of {environment}: its part {stored.missing} is missing")
 
 
 def _head_name(environment: EnvironmentKey) -> str:

@@ -51,6 +51,8 @@ class Written:
     """Of the live object, where it is known."""
     digest: bytes = b""
     """Of the live object as it was left, where that is known."""
+    version: str = ""
+    """Its resourceVersion then, where it was written."""
 
 
 class _NotTheOne(Conflict):
@@ -107,22 +109,23 @@ class _Stoppable(Protocol):
 
 
 async def unbroken(
-    writing: Callable[[], Awaitable[None]], stoppable: _Stoppable, note: Callable[[], Awaitable[None]]
+    writing: Callable[[], Awaitable[None]], stoppable: _Stoppable, note: Callable[[], Awaitable[None]] | None = None
 ) -> None:
     """
-    Do something that writes and note it; when cancelled, end the writes under way first.
+    Do something that writes; when cancelled, end the writes under way first.
 
     Args:
         writing: What writes.
         stoppable: What it is told to begin no further write by.
-        note: Notes what was written, whatever becomes of the rest.
+        note: Notes what was written, whatever becomes of the rest; None: that is seen to elsewhere.
     """
 
     async def do() -> None:
         try:
             await writing()
         finally:
-            await note()
+            if note is not None:
+                await note()
 
     task = asyncio.create_task(do())
     try:
@@ -139,8 +142,8 @@ def object_event(ref: ObjectRef, action: Action, at: float, *, note: str = "", d
     return ObjectEvent(key=key, at=at, object=ref, action=action, detail=(detail or note)[:4000])
 
 
-UntilReady = Callable[[int, str], Awaitable[str]]
-"""(place, UID) → empty once the object is ready; else why it will not be."""
+UntilReady = Callable[[int, Written], Awaitable[str]]
+"""(place, what became of it) → empty once the object is ready; else why it will not be."""
 
 
 class Writer:
@@ -239,7 +242,7 @@ class Writer:
         written = self.written.get(place)
         if written is None or self._failed(place) or self._stopping:
             return
-        wait = asyncio.ensure_future(self._until_ready(place, written.uid))
+        wait = asyncio.ensure_future(self._until_ready(place, written))
         self._waits.add(wait)
         try:
             if why := await wait:
@@ -259,7 +262,8 @@ class Writer:
             if planned.action is Action.RECREATED:
                 await self._take_away(resource, place, planned.uid)
             applied = await self._write(resource, place, planned)
-            uid = applied.manifest["metadata"]["uid"]
+            metadata = applied.manifest["metadata"]
+            uid = metadata["uid"]
             if resource == CRDS:
                 await until(self._client, resource, applied.manifest, "Established", seconds=_ESTABLISHED_SECONDS)
         except KubeError as error:
@@ -270,7 +274,8 @@ class Writer:
             late = str(error) or f"not established after {_ESTABLISHED_SECONDS:g} s"
             findings = [Finding(ErrorCode.UNHEALTHY, late, ref)]
         else:
-            return Written(planned.action, uid, digest_of(applied.manifest)), _told(planned)
+            written = Written(planned.action, uid, digest_of(applied.manifest), metadata["resourceVersion"])
+            return written, _told(planned)
         self.findings += findings
         for finding in findings:
             await self._report(finding.event(self._clock()))

@@ -181,7 +181,7 @@ class DriftWatcher:
                 return
 
     async def _watch(self, environment: EnvironmentKey) -> None:
-        inventory = await self._patiently(lambda: self._inventory.load(environment))
+        inventory = await self._patiently(lambda: self._inventory.left(environment))
         newest = inventory.marks[-1] if inventory.marks else None
         left = self._left.pop(environment, _Left())
         digests = left.by_job if left.bundle_sha256 != inventory.bundle_sha256 else {**left.before, **left.by_job}

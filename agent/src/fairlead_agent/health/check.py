@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fairlead_agent.apply.inventory import InventoryStore
 from fairlead_agent.errors import UnknownKind
 from fairlead_agent.health.observer import Observer
 from fairlead_agent.health.targets import Target
 from fairlead_agent.health.verdict import Verdict
 from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.watch import Watch
 from fairlead_agent.ports import Clock, EnvironmentKey
 from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import HealthEvent, HealthStatus
@@ -36,7 +39,7 @@ class HealthCheck:
                 targets.append(Target(ref, await self._client.resolve(ref.api_version, ref.kind)))
             except UnknownKind as error:
                 verdicts[ref] = Verdict(HealthStatus.MISSING, str(error))
-        observer = Observer(self._client, targets)
+        observer = Observer(partial(Watch, self._client), targets)
         await observer.look()
         now = self._clock()
         verdicts |= {target.ref: verdict for target, verdict in observer.verdicts(now).items()}

@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from fairlead_agent.errors import KubeError, MissingRight
 from fairlead_agent.health.pods import JOB_FAILURES, Event, Pod, event_of, newest, pod_of, verdict_of_pod
 from fairlead_agent.health.rules import has_ended, verdict_of
 from fairlead_agent.health.targets import Source, Target, is_watched, is_workload
 from fairlead_agent.health.verdict import HEALTHY, Verdict, owner_uid, projected
-from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import EVENTS, PODS, REPLICA_SETS, Resource
 from fairlead_agent.kube.watch import Key, Watch
 from fairlead_shared.progress import HealthStatus
 
+T = TypeVar("T")
 _REVISION = "deployment.kubernetes.io/revision"
 
 
@@ -33,10 +33,32 @@ class _ReplicaSet(NamedTuple):
     revision: int
 
 
-class Observer:
-    """The health of some objects, now and as it changes."""
+class Opener(Protocol):
+    """Makes or finds a watch, as described by Watch."""
 
-    def __init__(self, client: KubeClient, targets: Sequence[Target]) -> None:
+    def __call__(
+        self,
+        resource: Resource,
+        namespace: str,
+        project: Callable[[Mapping[str, Any]], T | None],
+        changed: Callable[[Key], None],
+        *,
+        name: str = "",
+        names_only: bool = False,
+    ) -> Watch[T]:
+        """Return it."""
+
+
+class Observer:
+    """
+    The health of some objects, now and as it changes.
+
+    Args:
+        opener: Gives the watches; whoever has them follow runs them.
+        targets: The objects.
+    """
+
+    def __init__(self, opener: Opener, targets: Sequence[Target]) -> None:
         self.targets = tuple(targets)
         self.changed = asyncio.Event()
         """Set when anything changed that could matter; whoever waits clears it."""
@@ -46,29 +68,21 @@ class Observer:
         self._sets: dict[str, Watch[_ReplicaSet]] = {}
         self._content: dict[Key, dict[Target, Verdict]] = {}
         """By (namespace, name), verdicts that satisfy, and stand until the object itself changes: most of thousands."""
+        self._keys = {(target.ref.namespace, target.ref.name) for target in targets}
+        self._versions: defaultdict[Source, list[str]] = defaultdict(list)
+        """What must have been seen before anything is said: without it, what was there before would be judged."""
         for target in targets:
+            if target.version:
+                self._versions[target.source].append(target.version)
             if target.source not in self._kinds:
                 resource, namespace, name = target.source
-                self._kinds[target.source] = Watch(
-                    client,
-                    resource,
-                    namespace,
-                    projected,
-                    self._look_again,
-                    name=name,
-                    names_only=not is_watched(resource),
+                self._kinds[target.source] = opener(
+                    resource, namespace, projected, self._look_again, name=name, names_only=not is_watched(resource)
                 )
             if is_workload(target.resource) and target.ref.namespace not in self._pods:
-                self._add_evidence(client, target.ref.namespace)
+                self._add_evidence(opener, target.ref.namespace)
             elif target.resource.kind == "PersistentVolumeClaim" and target.ref.namespace not in self._events:
-                self._events[target.ref.namespace] = self._watch(client, EVENTS, target.ref.namespace, event_of)
-        self._client = client
-
-    async def follow(self) -> None:
-        """Keep everything current until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for watch in self._watches():
-                group.create_task(watch.run(), name=f"watch {watch.resource.plural} {watch.namespace}")
+                self._events[target.ref.namespace] = opener(EVENTS, target.ref.namespace, event_of, self._reconsider)
 
     async def look(self) -> None:
         """Read everything once. Raises: KubeError: the API server is away."""
@@ -83,14 +97,14 @@ class Observer:
             raise first from None
 
     async def seen(self) -> None:
-        """Return once the objects themselves were listed: enough to see that they are well, not why they are not."""
-        for watch in self._kinds.values():
-            await watch.synced.wait()
+        """Return once the objects were seen as they were written: enough to see that they are well, not why not."""
+        for source, watch in self._kinds.items():
+            await watch.reached(self._versions[source])
 
     async def synced(self) -> None:
-        """Return once everything was listed."""
+        """Return once everything was seen as it was a moment ago."""
         for watch in self._watches():
-            await watch.synced.wait()
+            await watch.reached(())
 
     def verdicts(self, now: float) -> dict[Target, Verdict]:
         """
@@ -104,10 +118,15 @@ class Observer:
 
     def _look_again(self, key: Key) -> None:
         """An object changed, or (with an empty key) a whole kind cannot be seen any more."""
-        if key[1]:
+        if not key[1]:
+            self._content.clear()
+        elif key in self._keys:
             self._content.pop(key, None)
         else:
-            self._content.clear()
+            return
+        self.changed.set()
+
+    def _reconsider(self, _key: Key) -> None:
         self.changed.set()
 
     def _verdict(self, target: Target, evidence: _Evidence, now: float) -> Verdict:
@@ -148,16 +167,11 @@ class Observer:
         yield from self._events.values()
         yield from self._sets.values()
 
-    def _add_evidence(self, client: KubeClient, namespace: str) -> None:
-        self._pods[namespace] = self._watch(client, PODS, namespace, pod_of)
-        self._sets[namespace] = self._watch(client, REPLICA_SETS, namespace, _replica_set_of)
+    def _add_evidence(self, opener: Opener, namespace: str) -> None:
+        self._pods[namespace] = opener(PODS, namespace, pod_of, self._reconsider)
+        self._sets[namespace] = opener(REPLICA_SETS, namespace, _replica_set_of, self._reconsider)
         if namespace not in self._events:
-            self._events[namespace] = self._watch(client, EVENTS, namespace, event_of)
-
-    def _watch(
-        self, client: KubeClient, resource: Resource, namespace: str, project: Callable[[Mapping[str, Any]], Any]
-    ) -> Watch[Any]:
-        return Watch(client, resource, namespace, project, lambda _: self.changed.set())
+            self._events[namespace] = opener(EVENTS, namespace, event_of, self._reconsider)
 
 
 class _Evidence:

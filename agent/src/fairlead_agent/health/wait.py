@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fairlead_agent.health.observer import Observer
 from fairlead_agent.health.targets import Target, is_watched
 from fairlead_agent.health.verdict import Verdict
-from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.shared_watches import Lease, SharedWatches
 from fairlead_agent.ports import Clock, Report
 from fairlead_shared.progress import HealthEvent, HealthStatus
 
@@ -51,9 +51,14 @@ class HealthWait:
     """Waits for the objects of one deployment; several waits may run at once, and none reports what another did."""
 
     def __init__(
-        self, client: KubeClient, report: Report, clock: Clock, *, failure_grace_seconds: float = FAILURE_GRACE_SECONDS
+        self,
+        watches: SharedWatches,
+        report: Report,
+        clock: Clock,
+        *,
+        failure_grace_seconds: float = FAILURE_GRACE_SECONDS,
     ) -> None:
-        self._client = client
+        self._watches = watches
         self._report = report
         self._clock = clock
         self._grace_seconds = failure_grace_seconds
@@ -71,16 +76,10 @@ class HealthWait:
         watched = [target for target in targets if is_watched(target.resource)]
         if not watched:
             return []
-        observer = Observer(self._client, watched)
-        following = asyncio.create_task(observer.follow(), name="health watches")
-        following.add_done_callback(lambda _: observer.changed.set())
-        try:
-            return await self._until_decided(observer, following, time.monotonic() + seconds)
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+        with self._watches.lease() as lease:
+            return await self._until_decided(Observer(lease.open, watched), lease, time.monotonic() + seconds)
 
-    async def _until_decided(self, observer: Observer, following: asyncio.Task[None], ends: float) -> list[Unhealthy]:
+    async def _until_decided(self, observer: Observer, lease: Lease, ends: float) -> list[Unhealthy]:
         try:
             async with asyncio.timeout(ends - time.monotonic()):
                 await observer.seen()
@@ -91,8 +90,7 @@ class HealthWait:
             unseen = Verdict(HealthStatus.UNKNOWN, "the API server could not be asked in time")
             return [Unhealthy(target, unseen) for target in observer.targets]
         while True:
-            if following.done():
-                following.result()  # a defect in a watch must not look like patience
+            lease.hold_sound()
             observer.changed.clear()
             began = time.monotonic()
             await self._take(observer.verdicts(self._clock()), began)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Generic, TypeVar
 
 from fairlead_agent.errors import KubeError, Throttled, Unauthenticated, Unreachable, WatchExpired
@@ -26,6 +27,10 @@ SERVER_SECONDS = 290
 """The server ends a watch after this; below the 5 minutes after which some proxies cut a connection."""
 SILENCE_SECONDS = 90.0
 """Bookmarks come about once a minute: longer silence is a dead connection."""
+FRESH_SECONDS = 15.0
+"""What a watch holds that was silent for longer is not believed without a new list: its connection may be dead."""
+LATE_SECONDS = 5.0
+"""A write that no event shows for so long is looked for in a new list; a few milliseconds are usual."""
 _BACKOFF_BASE_SECONDS = 0.1
 _BACKOFF_CAP_SECONDS = 10.0
 _GONE_STATUS = 410
@@ -65,7 +70,16 @@ class Watch(Generic[T]):
         self.denied: KubeError | None = None
         """Why this cannot be seen at all (a missing right, an unserved kind); None while it can."""
         self.synced = asyncio.Event()
-        """Set once the first list is in `objects`, or `denied` says why not."""
+        """Set once the first list is in `objects`, or `denied` says why not; not while a new list was asked for."""
+        self._heard_at = float("-inf")
+        """When the API server last said something here, by the monotonic clock."""
+        self._reached = 0
+        """Version up to which everything is in `objects`."""
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        """Who waits until that is a version."""
+        self._renewed = False
+        """Whether a new list was asked for."""
+        self._following: asyncio.Timeout | None = None
         self._client = client
         self._project = project
         self._changed = changed
@@ -79,11 +93,16 @@ class Watch(Generic[T]):
         failures = 0
         while True:
             try:
-                if not position:
+                if not position or self._renewed:
+                    self._renewed = False
                     position = await self.list()
                     failures = 0
-                position, seen = await self._follow(position)
-                failures = 0 if seen else failures
+                if not self._renewed:
+                    async with asyncio.timeout(None) as self._following:
+                        position, seen = await self._follow(position)
+                    failures = 0 if seen else failures
+            except TimeoutError:
+                failures = 0  # a new list was asked for
             except WatchExpired:
                 position = ""
             except (Unreachable, Throttled, Unauthenticated):
@@ -91,9 +110,45 @@ class Watch(Generic[T]):
             except KubeError as error:
                 self._deny(error)
                 return
+            finally:
+                self._following = None
             failures += 1
             if failures > 1:
                 await asyncio.sleep(_pause(failures))
+
+    def renew(self) -> None:
+        """Have `run` list anew, as the connection may be dead without a word; `synced` is set again after it."""
+        self._renewed = True
+        self.synced.clear()
+        if self._following is not None:
+            self._following.reschedule(asyncio.get_running_loop().time())
+
+    async def reached(self, versions: Collection[str]) -> None:
+        """
+        Return once everything up to some versions is in `objects`, as far as they were listed, or is `denied`.
+
+        Args:
+            versions: resourceVersions of objects of this resource; none, for how things were a moment ago.
+        Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
+        """
+        if not all(version.isdecimal() for version in versions):
+            # An API that is served by something else may count otherwise: a list made from now on has it.
+            self.renew()
+            versions = ()
+        elif not versions and self.synced.is_set() and time.monotonic() - self._heard_at > FRESH_SECONDS:
+            self.renew()
+        await self.synced.wait()
+        while self.denied is None and (wanted := max(map(int, versions), default=0)) > self._reached:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append((wanted, turn))
+            try:
+                async with asyncio.timeout(LATE_SECONDS):
+                    await turn
+            except TimeoutError:
+                self.renew()
+                await self.synced.wait()
+            finally:
+                self._waiting = [one for one in self._waiting if one[1] is not turn]
 
     async def list(self) -> str:
         """
@@ -122,7 +177,9 @@ class Watch(Generic[T]):
         stale = [key for key, kept in self.objects.items() if found.get(key) != kept]
         fresh = [key for key in found if key not in self.objects]
         self.objects = found
-        self.synced.set()
+        self._advance(page.resource_version)
+        if not self._renewed:
+            self.synced.set()
         for key in (*stale, *fresh):
             self._changed(key)
         return page.resource_version
@@ -167,6 +224,7 @@ class Watch(Generic[T]):
             raise Unreachable(self._client.transport.server, str(item.get("message") or "the watch ended"))
         position = str(item.get("metadata", {}).get("resourceVersion") or position)
         if kind == "BOOKMARK":
+            self._advance(position)
             return position
         key = _key(item)
         kept = None if kind == "DELETED" else self._project(item)
@@ -175,13 +233,26 @@ class Watch(Generic[T]):
         else:
             known = self.objects.get(key) != kept
             self.objects[key] = kept
+        self._advance(position)
         if known:
             self._changed(key)
         return position
 
+    def _advance(self, position: str) -> None:
+        """Take note of how far the API server has told."""
+        self._heard_at = time.monotonic()
+        if position.isdecimal():
+            self._reached = int(position)
+            for wanted, turn in self._waiting:
+                if wanted <= self._reached and not turn.done():
+                    turn.set_result(None)
+
     def _deny(self, error: KubeError) -> None:
         self.denied = error
         self.synced.set()
+        for _, turn in self._waiting:
+            if not turn.done():
+                turn.set_result(None)
         self._changed(("", ""))
 
 

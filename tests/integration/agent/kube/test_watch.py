@@ -151,6 +151,58 @@ async def test_silent_watch_is_opened_again(tmp_path: Path, monkeypatch: pytest.
             await reaches(watch, {"a": "1"})
 
 
+async def test_what_was_written_is_awaited_by_its_version(tmp_path: Path) -> None:
+    """Not by the object: it may be gone again, and what was there before is not what was written."""
+    arrives = asyncio.Event()
+    told = streamed(("MODIFIED", item("b", 7)), ("BOOKMARK", item("", 12)), then="silence")
+
+    async def later(request: web.Request) -> web.StreamResponse:
+        await arrives.wait()
+        return await told(request)
+
+    async with scripted_api_server(tmp_path) as server, following(server, listed(5), later) as (watch, _, _task):
+        await watch.reached(["4", "5"])
+        waits = asyncio.create_task(watch.reached(["5", "11"]))
+        await eventually(lambda: _count(server, 1), "the watch")
+        assert not waits.done()
+        arrives.set()
+        await asyncio.wait_for(waits, 10.0)
+
+
+@pytest.mark.parametrize("version", ["7", "counted-otherwise"])
+async def test_what_no_event_shows_is_looked_for_in_a_new_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    """The connection may be dead without a word, or versions be no numbers."""
+    monkeypatch.setattr(watch_module, "LATE_SECONDS", 0.1)
+    async with scripted_api_server(tmp_path) as server:
+        answers = [listed(5), SILENT, listed(8, item("a", 7, x="1")), SILENT]
+        async with following(server, *answers) as (watch, changes, _):
+            await eventually(lambda: _count(server, 1), "the first watch")
+            await asyncio.wait_for(watch.reached([version]), 10.0)
+            assert changes == [("shop", "a")]
+            await eventually(lambda: _count(server, 2), "the second watch")
+            assert positions(server) == ["5", "8"]
+
+
+async def test_silent_watch_lists_anew_for_whoever_asks_how_things_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it holds may be long past, unless it told of a write since."""
+    async with scripted_api_server(tmp_path) as server:
+        answers = [listed(5, item("a", 5, x="1")), SILENT, listed(9, item("a", 9, x="2")), SILENT]
+        async with following(server, *answers) as (watch, _, _task):
+            await eventually(lambda: _count(server, 1), "the first watch")
+            await watch.reached(())
+            monkeypatch.setattr(watch_module, "FRESH_SECONDS", 0.0)
+            await watch.reached(["5"])
+            assert watch.objects == {("shop", "a"): "1"}
+            await watch.reached(())
+            assert watch.objects == {("shop", "a"): "2"}
+            await eventually(lambda: _count(server, 2), "the second watch")
+            assert positions(server) == ["5", "9"]
+
+
 async def test_denied_watch_says_which_right_is_missing(tmp_path: Path) -> None:
     """It ends; whoever waits for the first list is told, not kept waiting."""
     message = 'User "x" cannot list resource "configmaps" in API group "" in the namespace "shop"'

@@ -22,12 +22,14 @@ class MemoryState:
 
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     writes: int = 0
+    reads: int = 0
     dies_at: int = 0
     before_update: Callable[[], Awaitable[None]] | None = None
     """Called once, before the next update."""
 
     async def read(self, kind: StateKind, name: str) -> dict[str, Any] | None:
         """Return a copy of the object."""
+        self.reads += 1
         found = self.objects.get(name)
         return None if found is None else {**found, "metadata": dict(found["metadata"])}
 
@@ -216,6 +218,49 @@ async def test_begun_deployment_is_finished_once_known() -> None:
     await store.change(KEY, lambda old: old.begun(ReplayMark("01", finished=False, not_before=7)))
     await store.finish(KEY, "01", 3, succeeded=True)
     assert await store.marks(KEY) == (ReplayMark("01", finished=True, not_before=7, ended_attempt=2),)
+
+
+async def test_job_reads_its_inventory_once() -> None:
+    """From its marks to the watch for drift after it, each change starts from what is known."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    assert await store.marks(KEY) == ()
+    assert await store.salvage(KEY) == (Inventory(), False)
+    await store.change(KEY, lambda old: old.owns([owned("a")]).begun(ReplayMark("01", finished=False)))
+    await store.change(KEY, lambda old: old.owns([owned("a", "1")]))
+    await store.finish(KEY, "01", 1, succeeded=True)
+    left = await store.left(KEY)
+    assert (state.reads, state.writes) == (1, 3)
+    assert left == await InventoryStore(state).load(KEY)
+
+
+async def test_what_another_changed_or_removed_is_seen_by_the_next_job() -> None:
+    """Only what this very job read stands for what is there, and even that not for a change."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    await store.change(KEY, lambda old: old.owns([owned("a")]))
+    await InventoryStore(state).change(KEY, lambda old: old.owns([owned("b")]))
+    after = await store.change(KEY, lambda old: old.owns([owned("c")]))
+    assert [one.ref.name for one in after.objects] == ["a", "b", "c"]
+    state.objects.clear()
+    assert await store.salvage(KEY) == (Inventory(), False)
+    assert await store.marks(KEY) == ()
+
+
+async def test_no_more_is_kept_in_memory_than_is_worth_it() -> None:
+    """Long inventories, and those of environments long past, are read again."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    await store.change(KEY, lambda old: old.owns(MANY))
+    for number in range(200):
+        environment = EnvironmentKey("acme", "shop", f"staging-{number}")
+        await store.change(environment, lambda old: old.owns([owned("a")]))
+    reads = state.reads
+    for environment in (KEY, EnvironmentKey("acme", "shop", "staging-0")):
+        await store.left(environment)
+    assert state.reads > reads + 1
+    await store.left(EnvironmentKey("acme", "shop", "staging-199"))
+    assert state.reads == reads + 1 + 1 + len(json.loads(state.objects[HEAD]["data"]["shards"]))
 
 
 def test_known_uid_is_not_forgotten_for_an_unknown_one() -> None:

@@ -1,0 +1,114 @@
+"""Watches that several jobs look through, against a scripted API server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead_agent.kube import shared_watches as module
+from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.resources import CONFIG_MAPS
+from fairlead_agent.kube.shared_watches import SharedWatches
+from fairlead_agent.kube.watch import Key
+from tests.integration.agent.kube.test_watch import SILENT, item, listed, streamed
+from tests.integration.scripted_api_server import Answer, ScriptedApiServer, says, scripted_api_server
+from tests.polling import eventually
+
+
+def kept(manifest: Any) -> str:  # noqa: ANN401  (JSON)
+    """Keep one value."""
+    return str(manifest["data"].get("x", ""))
+
+
+@asynccontextmanager
+async def sharing(
+    directory: Path, *answers: Answer
+) -> AsyncIterator[tuple[ScriptedApiServer, KubeClient, SharedWatches]]:
+    """Share watches of a server that gives these answers."""
+    async with scripted_api_server(directory) as server:
+        server.answers = list(answers)
+        async with KubeClient(server.access, patience_seconds=0.2) as client, SharedWatches(client) as watches:
+            yield server, client, watches
+
+
+async def open_watches(client: KubeClient, count: int) -> None:
+    """Wait until so many are open."""
+
+    async def holds() -> bool:
+        return client.transport.watches == count
+
+    await eventually(holds, f"{count} watches to be open")
+
+
+async def test_jobs_at_the_same_time_and_after_each_other_look_through_one_watch(tmp_path: Path) -> None:
+    """One list and one connection; each is told of changes for as long as it looks."""
+    change, told = asyncio.Event(), streamed(("ADDED", item("b", 6, x="2")), then="silence")
+
+    async def later(request: Any) -> Any:  # noqa: ANN401
+        await change.wait()
+        return await told(request)
+
+    async with sharing(tmp_path, listed(5, item("a", 5, x="1")), later) as (server, client, watches):
+        first: list[Key] = []
+        second: list[Key] = []
+        with watches.lease() as one:
+            seen = one.open(CONFIG_MAPS, "shop", kept, first.append)
+            await seen.synced.wait()
+            with watches.lease() as other:
+                assert other.open(CONFIG_MAPS, "shop", kept, second.append) is seen
+                change.set()
+                await seen.reached(["6"])
+        assert (first, second) == ([("shop", "a"), ("shop", "b")], [("shop", "b")])
+        with watches.lease() as third:
+            again = third.open(CONFIG_MAPS, "shop", kept, first.append)
+            await again.reached(["6"])
+            assert again.objects == {("shop", "a"): "1", ("shop", "b"): "2"}
+        assert len(server.asked) == 2
+        await open_watches(client, 1)
+    await open_watches(client, 0)
+
+
+async def test_watch_that_nobody_uses_is_closed_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once where too many are kept like that."""
+    monkeypatch.setattr(module, "MOST_IDLE", 1)
+    async with sharing(tmp_path, listed(5), SILENT, listed(5), SILENT) as (_, client, watches):
+        for namespace in ("shop", "till"):
+            with watches.lease() as lease:
+                lease.open(CONFIG_MAPS, namespace, kept, lambda _: None)
+                await open_watches(client, 1 if namespace == "shop" else 2)
+        await open_watches(client, 1)
+        monkeypatch.setattr(module, "IDLE_SECONDS", 0.0)
+        with watches.lease() as lease:
+            lease.open(CONFIG_MAPS, "till", kept, lambda _: None)
+        await open_watches(client, 0)
+
+
+async def test_what_was_denied_is_tried_again_by_the_next(tmp_path: Path) -> None:
+    """Rights are granted between one job and another."""
+    message = 'User "x" cannot list resource "configmaps" in API group "" in the namespace "shop"'
+    denial = says(403, {"kind": "Status", "message": message})
+    async with sharing(tmp_path, denial, denial, listed(5), SILENT) as (_, _client, watches):
+        for is_denied in (True, False):
+            with watches.lease() as lease:
+                watch = lease.open(CONFIG_MAPS, "shop", kept, lambda _: None)
+                await watch.reached(["5"])
+                assert (watch.denied is not None) is is_denied
+
+
+async def test_defect_of_a_watch_is_raised_where_it_is_used(tmp_path: Path) -> None:
+    """It wakes whoever waits for a change, who would wait in vain."""
+
+    def broken(_manifest: Any) -> str:  # noqa: ANN401
+        raise ArithmeticError
+
+    async with sharing(tmp_path, listed(5, item("a", 5))) as (_, _client, watches):
+        woken = asyncio.Event()
+        with watches.lease() as lease:
+            lease.open(CONFIG_MAPS, "shop", broken, lambda _: woken.set())
+            lease.hold_sound()
+            await asyncio.wait_for(woken.wait(), 10.0)
+            with pytest.raises(ArithmeticError):
+                lease.hold_sound()
