@@ -75,11 +75,11 @@ class SharedWatches:
     def join(self, lease: Lease, place: _Place, changed: Changed) -> _Shared:
         """Have a lease use the watch of a place, opened if there is none that can be used."""
         shared = self._shared.get(place)
-        if shared is None or shared.task.done():  # denied once is not denied for ever
-            shared = self._shared[place] = self._begin(place)
-        if shared.closing is not None:
+        if shared is not None and shared.closing is not None:
             shared.closing.cancel()
             shared.closing = None
+        if shared is None or shared.task.done():  # denied once is not denied for ever
+            shared = self._shared[place] = self._begin(place)
         shared.listeners[lease] = changed
         return shared
 

@@ -98,6 +98,42 @@ async def test_what_was_denied_is_tried_again_by_the_next(tmp_path: Path) -> Non
                 assert (watch.denied is not None) is is_denied
 
 
+async def test_watch_that_is_denied_while_nobody_uses_it_does_not_end_its_successor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time after which it would have been closed means nothing any more."""
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.5)
+    expired = says(410, {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"})
+    denial = says(403, {"kind": "Status", "message": 'User "x" cannot list resource "configmaps"'})
+    is_left, left = asyncio.Event(), streamed(("ADDED", item("a", 6, x="1")), then="silence")
+
+    async def later(request: Any) -> Any:  # noqa: ANN401
+        await is_left.wait()
+        return await expired(request)
+
+    answers = [listed(5), later, denial, denial, listed(5), left]
+    async with sharing(tmp_path, *answers) as (_, client, watches):
+        with watches.lease() as lease:
+            first = lease.open(CONFIG_MAPS, "shop", kept, lambda _: None)
+            await first.synced.wait()
+        is_left.set()
+
+        async def is_denied() -> bool:
+            return first.denied is not None
+
+        await eventually(is_denied, "the watch to be denied")
+        with watches.lease() as lease:
+            second = lease.open(CONFIG_MAPS, "shop", kept, lambda _: None)
+            await second.reached(["6"])
+            closes = asyncio.get_running_loop().time() + 2 * module.IDLE_SECONDS
+
+            async def is_past() -> bool:
+                return asyncio.get_running_loop().time() > closes
+
+            await eventually(is_past, "the first one's time to be over")
+            assert (second is not first, client.transport.watches) == (True, 1)
+
+
 async def test_defect_of_a_watch_is_raised_where_it_is_used(tmp_path: Path) -> None:
     """It wakes whoever waits for a change, who would wait in vain."""
 
