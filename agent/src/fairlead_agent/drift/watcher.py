@@ -32,6 +32,8 @@ POLICY_SECONDS: Final = 15.0
 REFUSED_AGAIN_SECONDS: Final = 300.0
 """How often to try what the API server does not let us watch."""
 AFTER_DEFECT_SECONDS: Final = 60.0
+AFTER_DEFECTS_SECONDS: Final = 3600.0
+"""After the first defect the one, doubled with each further one up to the other: its stack is logged every time."""
 _RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS = 0.5, 30.0
 T = TypeVar("T")
 
@@ -144,6 +146,17 @@ class DriftWatcher:
             if time.monotonic() >= refused_at + REFUSED_AGAIN_SECONDS:
                 refused_at = time.monotonic()
                 self._sources.retry()
+                await self._leave_gone()
+
+    async def _leave_gone(self) -> None:
+        """Watch and count nothing of an environment whose inventory somebody took away."""
+        watched = {environment: task for environment, task in self._tasks.items() if not task.done()}
+        listed = set(await self._patiently(self._inventory.environments))
+        for environment, task in watched.items():
+            # Another task is that of a job which came and went meanwhile.
+            if environment not in listed and self._tasks.get(environment) is task:
+                await self._let_go(environment)
+                self._take_up(environment)
 
     def _take_up(self, environment: EnvironmentKey) -> None:
         before = self._tasks.get(environment)
@@ -165,7 +178,8 @@ class DriftWatcher:
     async def _tend(self, environment: EnvironmentKey, before: asyncio.Task[None] | None) -> None:
         """Watch one environment. A task boundary: a defect costs this environment its watch, and nobody else."""
         if before is not None:
-            await asyncio.wait([before])
+            await _ended(before)
+        failures = 0
         while True:
             try:
                 await self._watch(environment)
@@ -176,7 +190,8 @@ class DriftWatcher:
             except Exception:
                 self._logger.exception("drift.defect", environment=str(environment))
                 self._tell_unwatched(environment, "it is not watched: a defect in the agent; its log says more")
-                return
+                await asyncio.sleep(min(AFTER_DEFECT_SECONDS * 2**failures, AFTER_DEFECTS_SECONDS))
+                failures += 1
             else:
                 return
 
@@ -224,6 +239,18 @@ class DriftWatcher:
             base_seconds=_RETRY_BASE_SECONDS,
             cap_seconds=_RETRY_CAP_SECONDS,
         )
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait for a task that was told to end; when cancelled, too, or its last write would be nobody's to wait for."""
+    is_cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            is_cancelled = True
+    if is_cancelled:
+        raise asyncio.CancelledError
 
 
 def _nobody_listens(_source: Source, _key: Key) -> None:

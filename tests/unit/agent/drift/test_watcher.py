@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import structlog
 
 from fairlead_agent.drift import watcher
 from fairlead_agent.drift.watcher import DriftWatcher
@@ -21,8 +22,10 @@ class _Writing(DriftWatcher):
     """One that writes when it is to let go, and ends that first."""
 
     def __init__(self, rules: Any) -> None:  # noqa: ANN401
+        self.inventories = [SHOP]
+
         async def environments() -> list[EnvironmentKey]:
-            return [SHOP]
+            return self.inventories
 
         means = SimpleNamespace(client=None, inventory=SimpleNamespace(environments=environments), logger=None)
         super().__init__(cast("Any", means), rules)
@@ -72,6 +75,77 @@ async def test_a_job_waits_for_a_write_that_new_rules_let_end_already(monkeypatc
     running.cancel()
     await asyncio.wait([running])
     assert drift.uncut == 2
+
+
+async def test_a_job_waits_for_a_write_that_two_cancelled_jobs_waited_for() -> None:
+    """Whoever takes the environment up after them is told to end before that write has."""
+    drift = _Writing(SimpleNamespace(current=Policy()))
+    is_held = asyncio.Event()
+
+    async def work() -> None:
+        async with drift.held(SHOP):
+            is_held.set()
+
+    running = asyncio.create_task(drift.run())
+    async with asyncio.timeout(60):
+        await drift.begun.acquire()
+        given_up = [asyncio.create_task(work()) for _ in range(2)]
+        await drift.stopping.wait()
+        for one in given_up:
+            one.cancel()
+        await asyncio.wait(given_up)
+        working = asyncio.create_task(work())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not is_held.is_set()
+        drift.is_written.set()
+        await working
+        assert drift.uncut == 1
+        await drift.begun.acquire()
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_an_environment_is_watched_again_after_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only from its next job on: that may be months away."""
+    monkeypatch.setattr(watcher, "AFTER_DEFECT_SECONDS", 0.0)
+    told: list[str] = []
+    drift = _Writing(SimpleNamespace(current=Policy()))
+    drift._logger = structlog.get_logger()
+    drift._means.reports = cast("Any", SimpleNamespace(put=lambda _, content: told.append(content["reason"])))
+    watch, defects = drift._watch, [ZeroDivisionError(), KeyError()]
+
+    async def failing(environment: EnvironmentKey) -> None:
+        if defects:
+            raise defects.pop()
+        await watch(environment)
+
+    monkeypatch.setattr(drift, "_watch", failing)
+    running = asyncio.create_task(drift.run())
+    async with asyncio.timeout(60):
+        await drift.begun.acquire()
+    assert ["defect in the agent" in reason for reason in told] == [True, True]
+    drift.is_written.set()
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_an_environment_whose_inventory_is_gone_is_taken_up_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which finds that there is nothing to watch, nor to count."""
+    monkeypatch.setattr(watcher, "POLICY_SECONDS", 0.0)
+    monkeypatch.setattr(watcher, "REFUSED_AGAIN_SECONDS", 0.0)
+    drift = _Writing(SimpleNamespace(current=Policy()))
+    drift.is_written.set()
+    running = asyncio.create_task(drift.run())
+    async with asyncio.timeout(60):
+        await drift.begun.acquire()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert (drift.uncut, drift.begun.locked()) == (0, True)
+        drift.inventories.clear()
+        await drift.begun.acquire()
+    running.cancel()
+    await asyncio.wait([running])
 
 
 async def test_a_job_that_ends_while_it_waits_leaves_the_environment_watched() -> None:
