@@ -6,7 +6,6 @@ Writes nothing.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 
 from fairlead_agent.apply.findings import Finding
@@ -17,6 +16,7 @@ from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import MissingRight
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import PODS, Right
+from fairlead_agent.together import together
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.progress import Action
 
@@ -55,7 +55,7 @@ async def unreadable_logs(client: KubeClient, hooks: BundleHooks, wanted: Wanted
     """
     ran = (wanted.refs[place] for place in hooks if hooks.runs(place))
     namespaces = sorted({ref.namespace for ref in ran if (ref.group, ref.kind) in RUNS})
-    allowed = await asyncio.gather(*(_may_read(client, namespace) for namespace in namespaces))
+    allowed = await together(_may_read(client, namespace) for namespace in namespaces)
     missing = [MissingRight("get", "", LOGS, where) for where, may in zip(namespaces, allowed, strict=True) if not may]
     return [
         Finding(

@@ -7,7 +7,6 @@ fraction of the requests. Digests instead of objects: thousands must not cost me
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,7 @@ from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import KubeError
 from fairlead_agent.kube.client import FIELD_MANAGER, KubeClient
 from fairlead_agent.kube.resources import Resource
+from fairlead_agent.together import together
 from fairlead_shared.errors import SealInvalid
 from fairlead_shared.objects import ObjectRef
 
@@ -109,7 +109,7 @@ class LiveObjects:
             ref = self._wanted.refs[place]
             among.setdefault((resource, ref.namespace), {})[ref.name] = place
         worth = ((where, names) for where, names in among.items() if len(names) >= WORTH_LISTING)
-        await asyncio.gather(*(self._list(*where, names) for where, names in worth))
+        await together(self._list(*where, names) for where, names in worth)
 
     async def _list(self, resource: Resource, namespace: str, places: Mapping[str, int]) -> None:
         token = ""

@@ -7,7 +7,6 @@ here they speak before the first write. Where the agent may not create pods noth
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import AdmissionDenied, InvalidObject, KubeError, MissingRight
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import PODS
+from fairlead_agent.together import together
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import Action
@@ -67,14 +67,14 @@ class PodProbe:
         by_namespace: dict[str, list[_Try]] = {}
         for one in tried.values():
             by_namespace.setdefault(one[0].namespace, []).append(one)
-        found = await asyncio.gather(*(self._try_all(ones) for ones in by_namespace.values()))
+        found = await together(self._try_all(ones) for ones in by_namespace.values())
         return [finding for findings in found for finding in findings]
 
     async def _try_all(self, ones: Sequence[_Try]) -> list[Finding]:
         """Try the pods of one namespace: one alone first, for where the right is missing it is missing for all."""
         findings = await self._try(*ones[0])
         if ones[0][0].namespace not in self.untried:
-            for more in await asyncio.gather(*(self._try(*one) for one in ones[1:])):
+            for more in await together(self._try(*one) for one in ones[1:]):
                 findings += more
         return findings
 

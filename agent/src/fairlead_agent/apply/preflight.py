@@ -30,6 +30,7 @@ from fairlead_agent.health.targets import EVIDENCE, Source, Target, is_watched, 
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import CRDS, NAMESPACES, Resource, Right, is_segment, resources_of_crd, verbs_for
 from fairlead_agent.ports import DeployWork
+from fairlead_agent.together import together
 from fairlead_shared.errors import ErrorCode, SealInvalid
 from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import Action
@@ -209,7 +210,7 @@ class Preflight:
             except UnknownKind as error:
                 return error
 
-        return dict(zip(kinds, await asyncio.gather(*(resolve(kind) for kind in kinds)), strict=True))
+        return dict(zip(kinds, await together(resolve(kind) for kind in kinds), strict=True))
 
     @cached_property
     def _made_here(self) -> dict[Kind, tuple[Resource, int]]:
@@ -287,17 +288,10 @@ class Preflight:
                 for source in EVIDENCE:
                     evidence.setdefault((source, ref.namespace, ""), ref)
         granted = await self._granted({*needed, *evidence})
-        await asyncio.gather(
-            *(
-                self._check_watch(source, ref, proof, "error")
-                for source, ref in needed.items()
-                if source not in granted
-            ),
-            *(
-                self._check_watch(source, ref, proof, "warning")
-                for source, ref in evidence.items()
-                if source not in needed and source not in granted
-            ),
+        asked: list[tuple[Source, ObjectRef, Severity]] = [(*one, "error") for one in needed.items()]
+        asked += [(*one, "warning") for one in evidence.items() if one[0] not in needed]
+        await together(
+            self._check_watch(source, ref, proof, severity) for source, ref, severity in asked if source not in granted
         )
 
     async def _granted(self, sources: Iterable[Source]) -> set[Source]:
@@ -315,7 +309,7 @@ class Preflight:
                 return []
 
         namespaces = sorted({namespace for _, namespace, _ in wanted} - {""})
-        found = dict(zip(namespaces, await asyncio.gather(*map(rules, namespaces)), strict=True))
+        found = dict(zip(namespaces, await together(map(rules, namespaces)), strict=True))
         return {
             (resource, namespace, name)
             for resource, namespace, name in wanted
@@ -361,7 +355,7 @@ class Preflight:
             if (resource := proof.resources[place]) is not None and resource in made_here
         }
         ends = time.monotonic() + _SERVED_SECONDS
-        await asyncio.gather(*(self._ask_until_served(*where, ends) for where in asked))
+        await together(self._ask_until_served(*where, ends) for where in asked)
 
     async def _ask_until_served(self, resource: Resource, namespace: str, ends: float) -> None:
         while time.monotonic() < ends:
@@ -384,15 +378,7 @@ class Preflight:
             for place in left:
                 await action(place)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(_BATCH, len(places))):
-                    group.create_task(work())
-        except* KubeError as errors:
-            first: BaseException = errors
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise first from None
+        await together(work() for _ in range(min(_BATCH, len(places))))
 
 
 def _misordered(graph: Graph, wanted: WantedObjects) -> Iterator[Finding]:

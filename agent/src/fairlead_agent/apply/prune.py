@@ -25,6 +25,7 @@ from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.condition import until_gone
 from fairlead_agent.kube.resources import Resource
 from fairlead_agent.ports import Clock, DeployWork, OwnedObject, Report
+from fairlead_agent.together import together
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import Action, ObjectEvent
@@ -99,7 +100,7 @@ class Pruner:
         Returns: Why some would be denied, or all of them need consent.
         Raises: KubeError: temporary ones.
         """
-        found = await asyncio.gather(*(self._check(owned) for owned in candidates))
+        found = await together(self._check(owned) for owned in candidates)
         self.foreseen = [one for one in found if isinstance(one, Pruned)]
         findings = [finding for one in found if not isinstance(one, Pruned) for finding in one]
         statement = self._work.statement

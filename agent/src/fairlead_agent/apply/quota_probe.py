@@ -8,7 +8,6 @@ ReplicaSet hears of it. Objects are taken as the API server would make them, and
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +29,7 @@ from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import KubeError, MissingRight
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import PODS, RESOURCE_QUOTAS, Resource
+from fairlead_agent.together import together
 from fairlead_shared.errors import SealInvalid
 from fairlead_shared.progress import Action
 
@@ -70,8 +70,8 @@ class QuotaProbe:
         for place in places:
             if place in planned and planned[place].write and (namespace := self._wanted.refs[place].namespace):
                 by_namespace.setdefault(namespace, []).append(place)
-        found = await asyncio.gather(
-            *(self._examine(namespace, ones, planned, resources) for namespace, ones in by_namespace.items())
+        found = await together(
+            self._examine(namespace, ones, planned, resources) for namespace, ones in by_namespace.items()
         )
         return [finding for findings in found for finding in findings]
 
@@ -85,12 +85,10 @@ class QuotaProbe:
         quotas = await self._quotas(namespace)
         if not quotas:
             return []
-        demands = await asyncio.gather(
-            *(
-                self._demand(place, planned[place], resource)
-                for place in places
-                if (resource := resources[place]) is not None
-            )
+        demands = await together(
+            self._demand(place, planned[place], resource)
+            for place in places
+            if (resource := resources[place]) is not None
         )
         return [finding for quota in quotas for finding in examine(quota, [one for one in demands if one is not None])]
 

@@ -8,7 +8,6 @@ object counts if this agent's own field manager applied the label, and no contro
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from fairlead_agent.errors import MissingRight
 from fairlead_agent.kube.client import FIELD_MANAGER, KubeClient
 from fairlead_agent.kube.resources import Resource, verbs_for
 from fairlead_agent.ports import DeployWork, OwnedObject
+from fairlead_agent.together import together
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.statement import Strategy
 
@@ -74,7 +74,7 @@ async def recover(client: KubeClient, work: DeployWork) -> Recovered:
     for rule in work.policy.cluster_scoped:
         found = [one for one in served if (one.group, one.kind) == (rule.group, rule.kind) and not one.namespaced]
         places += [(resource, "", name) for resource in found for name in rule.names]
-    for one in await asyncio.gather(*(_look(client, work.environment.owner, *place) for place in places)):
+    for one in await together(_look(client, work.environment.owner, *place) for place in places):
         if isinstance(one, Finding):
             recovered.findings.append(one)
         else:

@@ -11,13 +11,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from fairlead_agent.errors import KubeError, MissingRight
+from fairlead_agent.errors import MissingRight
 from fairlead_agent.health.pods import JOB_FAILURES, Event, Pod, event_of, newest, pod_of, verdict_of_pod
 from fairlead_agent.health.rules import has_ended, verdict_of
 from fairlead_agent.health.targets import Source, Target, is_watched, is_workload
 from fairlead_agent.health.verdict import HEALTHY, Verdict, owner_uid, projected
 from fairlead_agent.kube.resources import EVENTS, PODS, REPLICA_SETS, Resource
 from fairlead_agent.kube.watch import Key, Watch
+from fairlead_agent.together import together
 from fairlead_shared.progress import HealthStatus
 
 T = TypeVar("T")
@@ -86,15 +87,7 @@ class Observer:
 
     async def look(self) -> None:
         """Read everything once. Raises: KubeError: the API server is away."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                for watch in self._watches():
-                    group.create_task(watch.snapshot())
-        except* KubeError as errors:
-            first: BaseException = errors
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise first from None
+        await together(watch.snapshot() for watch in self._watches())
 
     async def seen(self) -> None:
         """Return once the objects were seen as they were written: enough to see that they are well, not why not."""
