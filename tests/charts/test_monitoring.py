@@ -119,7 +119,7 @@ written here: that alert fires for no jobs at all, too.
 """
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_each_alert_fires_when_it_should_and_not_when_all_is_well(tmp_path: Path) -> None:
     """Judged by Prometheus' own tool, which also finds what is wrong in an expression."""
     ensure_packages(["prometheus"])

@@ -41,5 +41,5 @@ def ensure_cert_manager(cluster: Cluster) -> None:
             return
         files = [f"--filename={file}" for file in certificate_definitions()]
         cluster.kubectl("apply", "--server-side", *files)
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *files)
+        cluster.kubectl("wait", "--for=condition=Established", "--timeout=120s", *files)
         cluster.spawn(PROGRAM, [str(program)], env={"KUBECONFIG": str(cluster.kubeconfig)})

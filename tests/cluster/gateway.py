@@ -80,7 +80,7 @@ def _await_acceptance(cluster: Cluster) -> None:
 def _start(cluster: Cluster) -> None:
     definitions = str(module_directory(PROGRAM, _MODULE) / "config" / "crd" / "standard")
     cluster.kubectl("apply", "--server-side", "--filename", definitions)
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "--filename", definitions)
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=120s", "--filename", definitions)
 
     def look() -> str | None:
         # Established does not mean discovered yet: until then, the GatewayClass is of no known kind.

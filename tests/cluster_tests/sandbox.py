@@ -8,8 +8,9 @@ from subprocess import CompletedProcess
 from tests.cluster.cluster import Cluster
 from tests.cluster.errors import ClusterError
 from tests.cluster.images import PROBE_IMAGE, load_image, probe_image_tar
+from tests.polling import PATIENCE_SECONDS
 
-READY_SECONDS = 60.0
+READY_SECONDS = PATIENCE_SECONDS
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},

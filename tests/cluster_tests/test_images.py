@@ -17,9 +17,9 @@ from tests.cluster.images import PROBE_IMAGE, build_image, debian_image, load_im
 from tests.cluster.network import OUTSIDE_ADDRESS
 from tests.cluster.registry import Registry, empty_if_large
 from tests.cluster.scratch_image import ScratchImage
-from tests.polling import wait_until
+from tests.polling import PATIENCE_SECONDS, wait_until
 
-PULL_SECONDS = 90.0
+PULL_SECONDS = PATIENCE_SECONDS
 BUILD_SECONDS = 120.0
 
 
@@ -116,7 +116,7 @@ def test_loaded_image_stays_usable_after_a_pull_of_the_same_bytes(
 
 
 def test_wrong_tag_is_refused_with_the_registrys_words(pulled: str, cluster: Cluster, namespace: str) -> None:
-    """The kubelet waits with ErrImagePull and says which image was not found, as a person will see it."""
+    """The kubelet waits and says which image was not found, as a person will see it."""
     wrong = pulled.removesuffix(":1") + ":mistyped"
     cluster.kubectl("--namespace", namespace, "run", "wrong", f"--image={wrong}", "--image-pull-policy=Always")
 
@@ -124,13 +124,11 @@ def test_wrong_tag_is_refused_with_the_registrys_words(pulled: str, cluster: Clu
         pod = json.loads(cluster.kubectl("--namespace", namespace, "get", "pod", "wrong", "--output=json").stdout)
         for status in pod["status"].get("containerStatuses", []):
             waiting = status["state"].get("waiting", {})
-            if waiting.get("reason") == "ErrImagePull":
+            if waiting.get("reason") in {"ErrImagePull", "ImagePullBackOff"} and "not found" in waiting["message"]:
                 return str(waiting["message"])
         return None
 
-    message = wait_until(refusal, "ErrImagePull", PULL_SECONDS)
-    assert wrong in str(message)
-    assert "not found" in str(message)
+    assert wrong in str(wait_until(refusal, "the registry's words"))
 
 
 def test_killed_build_leaves_no_process(registry: Registry, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def served(cluster: Cluster) -> Iterator[tuple[str, str]]:
     cluster.kubectl("create", "namespace", "isolation")
     kubectl = ["--namespace=isolation"]
     cluster.kubectl(*kubectl, "run", "served", f"--image={PROBE_IMAGE}", "--port=8080", "--expose", "--", "serve")
-    cluster.kubectl(*kubectl, "wait", "--for=condition=Ready", "--timeout=60s", "pod/served")
+    cluster.kubectl(*kubectl, "wait", "--for=condition=Ready", "--timeout=120s", "pod/served")
     pod = cluster.kubectl(*kubectl, "get", "pod", "served", "--output=jsonpath={.status.podIP}").stdout
     service = cluster.kubectl(*kubectl, "get", "service", "served", "--output=jsonpath={.spec.clusterIP}").stdout
     yield pod, service
@@ -96,8 +96,8 @@ def test_process_and_pod_reach_allowed_ports_outside_and_no_others(cluster: Clus
         ports = allowed.getsockname()[1], closed.getsockname()[1]
         assert not _answers(cluster, OUTSIDE_ADDRESS, ports[0])
         cluster.allow(ports[0])
-        assert _answers(cluster, OUTSIDE_ADDRESS, ports[0])
-        assert _pod_dials(cluster, f"{OUTSIDE_ADDRESS}:{ports[0]}")
+        wait_until(lambda: _answers(cluster, OUTSIDE_ADDRESS, ports[0]), "the allowed port from a process")
+        wait_until(lambda: _pod_dials(cluster, f"{OUTSIDE_ADDRESS}:{ports[0]}"), "the allowed port from a pod")
         assert not _answers(cluster, OUTSIDE_ADDRESS, ports[1])
         assert not _pod_dials(cluster, f"{OUTSIDE_ADDRESS}:{ports[1]}")
     # The host's own end of the link, and a way out that does not exist.

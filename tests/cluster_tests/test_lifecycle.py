@@ -65,7 +65,7 @@ def test_a_cluster_with_a_node_leaves_nothing(name: str) -> None:
     try:
         load_image(cluster, probe_image_tar())
         cluster.kubectl("run", "served", f"--image={PROBE_IMAGE}", "--", "serve")
-        cluster.kubectl("wait", "--for=condition=Ready", "--timeout=60s", "pod/served")
+        cluster.kubectl("wait", "--for=condition=Ready", "--timeout=120s", "pod/served")
         traces = Traces.of(name)
         assert len(traces.namespaces) == 2
         assert len(traces.left()) > 10
@@ -102,7 +102,7 @@ def test_a_killed_tool_leaves_nothing(name: str, logged: str, options: list[str]
     assert traces.left()
     # Not always at once: a child that the tool was just starting holds the record's lock until it is another program,
     # and whoever else starts a cluster on this machine at this moment may be the one who clears.
-    wait_until(lambda: name in reap_dead() or not (STATE / name).exists(), f"{name} to be cleared", 30)
+    wait_until(lambda: name in reap_dead() or not (STATE / name).exists(), f"{name} to be cleared")
     traces.expect_none()
 
 

@@ -19,7 +19,7 @@ from tests.cluster.metrics import ensure_metrics
 from tests.cluster_tests.sandbox import Sandbox, sandbox_in
 from tests.cluster_tests.traces import Traces
 
-wait_until = partial(polling.wait_until, deadline_seconds=60.0)
+wait_until = partial(polling.wait_until, deadline_seconds=240.0)  # an autoscaler takes half a minute at best
 HOST = "shop.example.test"
 POD_HOST = "traefik.traefik.svc.cluster.local"
 """The Service of the gateway, as pods know it."""

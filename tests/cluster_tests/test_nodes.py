@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def pair(clusters: MakeCluster) -> Iterator[Cluster]:
         placed = json.dumps({"spec": {"nodeName": each.name}})
         serve = ["--", "serve", f"-answer=from {each.name}"]
         cluster.kubectl("run", f"pod-{each.index}", f"--image={PROBE_IMAGE}", f"--overrides={placed}", *serve)
-    cluster.kubectl("wait", "--for=condition=Ready", "--timeout=60s", "pod/pod-0", "pod/pod-1")
+    cluster.kubectl("wait", "--for=condition=Ready", "--timeout=120s", "pod/pod-0", "pod/pod-1")
     yield cluster
     cluster.down()
 
@@ -36,18 +37,18 @@ def test_pods_reach_pods_and_services_on_other_nodes(pair: Cluster) -> None:
     wait_until(lambda: _reaches(pair, "pod-0", "far:80"), "the Service on the other node")
     assert "from node-1" in _probe(pair, "pod-0", "get", "http://far/")
     for pod in ("pod-0", "pod-1"):
-        assert _reaches(pair, pod, "kubernetes.default.svc.cluster.local:443")
+        wait_until(partial(_reaches, pair, pod, "kubernetes.default.svc.cluster.local:443"), "the API's Service")
 
 
 def test_a_further_node_leaves_only_through_the_first_ones_firewall(pair: Cluster) -> None:
     """A pod on the second node reaches the outside address on an allowed port and no other; its node pulls images."""
     registry = pair.serve_registry()
-    assert _reaches(pair, "pod-1", registry.address)
+    wait_until(lambda: _reaches(pair, "pod-1", registry.address), "the registry")
     assert not _reaches(pair, "pod-1", f"{OUTSIDE_ADDRESS}:22")
     pulled = registry.push(probe_image_tar(), "fairlead-test/probe", "1")
     placed = json.dumps({"spec": {"nodeName": "node-1"}})
     pair.kubectl("run", "pulled", f"--image={pulled}", f"--overrides={placed}", "--", "serve")
-    pair.kubectl("wait", "--for=condition=Ready", "--timeout=60s", "pod/pulled")
+    pair.kubectl("wait", "--for=condition=Ready", "--timeout=120s", "pod/pulled")
 
 
 def test_logs_and_exec_work_on_every_node(pair: Cluster) -> None:

@@ -46,7 +46,7 @@ class Traces:
 
     def expect_none(self) -> None:
         """Wait until nothing is left: the kernel takes a namespace down in its own time."""
-        wait_until(lambda: not self.left(), f"{self.name} to leave nothing: {self.left()}", 30)
+        wait_until(lambda: not self.left(), f"{self.name} to leave nothing: {self.left()}")
 
 
 def _processes() -> Iterator[tuple[str, str, str, str]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +20,8 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.cluster.debian import ensure_packages
-from tests.polling import wait_until
+from tests.polling import PATIENCE_SECONDS, wait_until
+from tests.ports import HeldPort
 
 BINARIES = Path("/usr/lib/postgresql/15/bin")
 """Debian 12's."""
@@ -43,7 +43,7 @@ class PostgresqlServer:
         self._folder = folder
         self._syncs = syncs
         self._address = address
-        self.port = _free_port(address) if address else 5432
+        self.port = HeldPort(address).number if address else 5432
         """Its TCP port."""
         self._made = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -63,7 +63,7 @@ class PostgresqlServer:
                 stderr=log,
                 cwd=self._folder,
             )  # fmt: skip
-        wait_until(lambda: process.poll() is not None or self.answers(), "PostgreSQL to answer", deadline_seconds=30)
+        wait_until(lambda: process.poll() is not None or self.answers(), "PostgreSQL to answer")
         if process.poll() is not None:
             raise RuntimeError(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-500:]}")
 
@@ -72,7 +72,7 @@ class PostgresqlServer:
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGQUIT)
-            process.wait(30)
+            process.wait(PATIENCE_SECONDS)
 
     def url(self, database: str) -> str:
         """Return the URL of one of its databases."""
@@ -151,8 +151,3 @@ def _as_owner(*options: str) -> list[str]:
     """Return the words before a command that must not run as root."""
     identity = ["--reuid", OWNER, "--regid", OWNER, "--init-groups"] if os.geteuid() == 0 else []
     return ["setpriv", *identity, *options]
-
-
-def _free_port(address: str) -> int:
-    with socket.create_server((address, 0)) as listener:
-        return int(listener.getsockname()[1])

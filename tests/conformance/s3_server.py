@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -19,7 +18,8 @@ from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 from tests.cluster.binaries import binary
-from tests.polling import wait_until
+from tests.polling import PATIENCE_SECONDS, wait_until
+from tests.ports import HeldPort
 
 ACCESS_KEY = "fairlead-test"
 SECRET_KEY = "secret-of-the-test-server"
@@ -45,8 +45,7 @@ class S3Server:
         self._certificate = certificate
         self._process: subprocess.Popen[bytes] | None = None
         self._made = 0
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        self._port = HeldPort().number
         for name in ("buckets", "metadata"):
             (folder / name).mkdir()
 
@@ -71,7 +70,7 @@ class S3Server:
                 cwd=self._folder,
                 env=os.environ | {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY},
             )  # fmt: skip
-        wait_until(lambda: process.poll() is not None or self.answers(), "the S3 server to answer", deadline_seconds=30)
+        wait_until(lambda: process.poll() is not None or self.answers(), "the S3 server to answer")
         if process.poll() is not None:
             raise RuntimeError(f"the S3 server did not start: {(self._folder / 'log').read_text()[-500:]}")
 
@@ -80,7 +79,7 @@ class S3Server:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.wait(30)
+            process.wait(PATIENCE_SECONDS)
 
     def make_bucket(self) -> str:
         """Make an empty bucket and return its URL, with a prefix in it."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster.images import probe_image_tar
-from tests.polling import wait_until
+from tests.polling import PATIENCE_SECONDS, wait_until
 from tests.product.images import PREVIOUS, Member, product_image
 from tests.product.target import Target
 
@@ -156,13 +156,13 @@ class ChartInstallation:
         lines = self.fairlead("events", deployment_id, "-o", "json").splitlines()
         return [record["event"] for record in map(json.loads, lines) if record["event"]["type"] != "job"]
 
-    def await_event(self, deployment_id: str, key: str, seconds: float = 60.0) -> None:
+    def await_event(self, deployment_id: str, key: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until the relay has an event with this key."""
         wait_until(
             lambda: any(event["key"] == key for event in self.events(deployment_id)), f"the event {key}", seconds
         )
 
-    def await_state(self, deployment_id: str, state: str, seconds: float = 120.0) -> dict[str, Any]:
+    def await_state(self, deployment_id: str, state: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """Wait until a deployment is in a state, and return it."""
         wait_until(lambda: self.deployment(deployment_id)["state"] == state, f"{deployment_id} to be {state}", seconds)
         return self.deployment(deployment_id)
@@ -195,7 +195,7 @@ class ChartInstallation:
         """Return the end of the agent's log, or why it cannot be had."""
         argv = [*self.agent.prefix, str(self.agent.kubectl_program), *self.agent.kubectl_options]
         argv += ["--namespace", self.release_namespace, "logs", "deployment/fairlead-agent", "--tail=20"]
-        finished = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+        finished = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
         return finished.stdout + finished.stderr
 
 

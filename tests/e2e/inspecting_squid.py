@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives import serialization
 
 from tests.cluster.debian import ensure_packages
 from tests.cluster.network import OUTSIDE_ADDRESS
-from tests.e2e.shut_in import free_port, listens
+from tests.e2e.shut_in import listens
 from tests.integration.scripted_relay import ThrowawayCa
-from tests.polling import wait_until
+from tests.polling import PATIENCE_SECONDS, wait_until
+from tests.ports import HeldPort
 
 _CERTIFICATES = "/usr/lib/squid/security_file_certgen"
 _CONFIGURATION = """
@@ -104,12 +105,19 @@ def _configure(directory: Path, relay_root_pem: str, *, bears_websockets: bool) 
     (directory / "hosts").write_text(f"{OUTSIDE_ADDRESS} {RELAY_HOST}\n")
     (directory / "ca.pem").write_text(ca.root_pem)
     (directory / "ca-and-key.pem").write_bytes(key + ca.root_pem.encode())
-    subprocess.run([_CERTIFICATES, "-c", "-s", directory / "certificates", "-M", "4MB"], check=True, timeout=30)
+    subprocess.run(
+        [_CERTIFICATES, "-c", "-s", directory / "certificates", "-M", "4MB"], check=True, timeout=PATIENCE_SECONDS
+    )
     hashed = subprocess.run(
-        ["openssl", "passwd", "-apr1", "-stdin"], input=PASSWORD, capture_output=True, text=True, check=True, timeout=30
+        ["openssl", "passwd", "-apr1", "-stdin"],
+        input=PASSWORD,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_SECONDS,
     )
     (directory / "passwords").write_text(f"{USER}:{hashed.stdout}")
-    port = free_port(OUTSIDE_ADDRESS)
+    port = HeldPort(OUTSIDE_ADDRESS).number
     (directory / "conf").write_text(
         _CONFIGURATION.format(
             address=OUTSIDE_ADDRESS,
@@ -135,13 +143,13 @@ def _running(directory: Path, port: int) -> Iterator[None]:
             stderr=output,
         )
     try:
-        wait_until(lambda: listens(OUTSIDE_ADDRESS, port) or process.poll() is not None, "squid to listen", 30)
+        wait_until(lambda: listens(OUTSIDE_ADDRESS, port) or process.poll() is not None, "squid to listen")
         assert process.poll() is None, (directory / "cache.log").read_text()
         yield
     finally:
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(PATIENCE_SECONDS)
         finally:
             process.kill()
             for left in Path("/dev/shm").glob(f"{service}-*"):

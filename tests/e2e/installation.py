@@ -26,7 +26,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.process import Process
 from tests.e2e.chart_rights import ChartRights, apply_chart_rights
 from tests.integration.relay_process import Api, RelayProcess
-from tests.polling import wait_until
+from tests.polling import PATIENCE_SECONDS, wait_until
 
 _numbers = itertools.count(1)
 _TOKEN_HOURS = 8
@@ -191,11 +191,11 @@ class Installation:
         assert isinstance(shown, dict)
         return shown
 
-    def until_final(self, deployment_id: str, seconds: float = 60.0) -> Record:
+    def until_final(self, deployment_id: str, seconds: float = PATIENCE_SECONDS) -> Record:
         """Wait for a deployment's end and return it."""
         return self.until_state(deployment_id, *FINAL_STATES, seconds=seconds)
 
-    def until_state(self, deployment_id: str, *states: JobState, seconds: float = 30.0) -> Record:
+    def until_state(self, deployment_id: str, *states: JobState, seconds: float = PATIENCE_SECONDS) -> Record:
         """Wait for a deployment to reach one of some states."""
 
         def reached() -> Record | None:
@@ -212,7 +212,7 @@ class Installation:
     def succeed(
         self,
         manifests: Iterable[Mapping[str, Any]],
-        seconds: float = 60.0,
+        seconds: float = PATIENCE_SECONDS,
         **options: Any,  # noqa: ANN401  (JSON)
     ) -> Record:
         """Deploy, wait, and hold that it succeeded."""
@@ -231,7 +231,7 @@ class Installation:
         """Return the keys of the agent's events of a deployment, oldest first."""
         return [record["event"]["key"] for record in self.records(deployment_id) if "key" in record["event"]]
 
-    def until_agent(self, state: str, seconds: float = 30.0) -> Record:
+    def until_agent(self, state: str, seconds: float = PATIENCE_SECONDS) -> Record:
         """Wait for the cluster to be `connected` or `offline`."""
 
         def reached() -> Record | None:
@@ -261,7 +261,7 @@ class Installation:
         items = json.loads(self.cluster.kubectl("get", kind, "-n", self.namespace, "-o", "json").stdout)["items"]
         return {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in items}
 
-    def until_no_checkpoint(self, seconds: float = 20.0) -> None:
+    def until_no_checkpoint(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until no job's checkpoint is left in the agent's namespace."""
 
         def gone() -> bool:

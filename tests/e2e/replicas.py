@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tests.e2e.installation import AgentProcess, Installation
-from tests.polling import wait_until
+from tests.polling import PATIENCE_SECONDS, wait_until
 
 _PROGRAM = Path(__file__).with_name("freezing_agent.py")
 
@@ -39,7 +39,7 @@ class Replica:
                     found.append(datetime.fromisoformat(said["timestamp"]).timestamp())
         return found
 
-    def until_said(self, event: str, times: int, seconds: float) -> float:
+    def until_said(self, event: str, times: int) -> float:
         """Wait until it has logged an event so many times, and return when it did."""
 
         def said() -> float | None:
@@ -47,7 +47,7 @@ class Replica:
             return moments[times - 1] if len(moments) >= times else None
 
         try:
-            moment = wait_until(said, f"{event} of {self.agent.suffix}", seconds)
+            moment = wait_until(said, f"{event} of {self.agent.suffix}")
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.agent.log[-6000:]}") from None
         assert moment is not None
@@ -59,7 +59,7 @@ class Replica:
         fresh.write_text(f"{number} {when}")
         fresh.replace(self.order)
 
-    def until_frozen(self, seconds: float = 30.0) -> bool:
+    def until_frozen(self, seconds: float = PATIENCE_SECONDS) -> bool:
         """Wait until it has frozen itself; False if it never came to that write."""
         try:
             wait_until(lambda: self._state == "T", "the replica to freeze", seconds)

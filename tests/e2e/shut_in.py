@@ -45,12 +45,6 @@ def dial_inside(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialling, "socket", SimpleNamespace(**{**vars(socket), "socket": make}))
 
 
-def free_port(address: str) -> int:
-    """Return a port of an address that nobody listens on now."""
-    with socket.create_server((address, 0)) as free:
-        return int(free.getsockname()[1])
-
-
 def listens(address: str, port: int) -> bool:
     """Tell whether somebody listens there."""
     with socket.socket() as attempt:

@@ -14,7 +14,7 @@ from fairlead_shared.sealing import SealContext, seal
 from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import Install
 from tests.e2e.installation import AgentProcess, Installation
-from tests.polling import wait_until
+from tests.polling import PATIENCE_SECONDS, wait_until
 
 
 def sealed_secret(place: Installation, name: str, key: X25519PublicKey, **values: bytes) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def sealing_key(place: Installation) -> X25519PublicKey:
     return X25519PublicKey.from_public_bytes(base64.b64decode(shown["public_key"]))
 
 
-def until_logged(agent: AgentProcess, pattern: str, seconds: float = 30.0) -> None:
+def until_logged(agent: AgentProcess, pattern: str, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait for a line in the agent's log."""
     wait_until(lambda: re.search(pattern, agent.log), f"{pattern!r} in the log", seconds)
 
@@ -81,7 +81,7 @@ def test_expired_or_malformed_token_is_one_sentence(install: Install) -> None:
     place.agent.token_file.write_text("flt_wrong-kind-of-token")
     place.agent.start()
     assert place.agent.process is not None
-    assert place.agent.process.wait(60) == 4
+    assert place.agent.process.wait(PATIENCE_SECONDS) == 4
     assert "enrolment token is not valid" in place.agent.log
     assert "wrong-kind" not in place.agent.log
 
@@ -115,7 +115,7 @@ def test_agent_without_rights_in_its_own_namespace_names_the_rule(install: Insta
     control_plane.kubectl("delete", "rolebinding", rights.service_account, "-n", rights.namespace)
     place.agent.start()
     assert place.agent.process is not None
-    assert place.agent.process.wait(60) == 1
+    assert place.agent.process.wait(PATIENCE_SECONDS) == 1
     assert 'resources: ["leases"]' in place.agent.log, "to lead is the first thing it needs a right for"
 
 

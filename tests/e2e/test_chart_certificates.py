@@ -83,9 +83,7 @@ def test_a_renewed_issuing_ca_costs_no_agent_its_connection(installed: ChartInst
         *("--namespace", RELEASE, "patch", "certificate", ISSUING, "--subresource=status", "--type=merge"),
         f"--patch={patch}",
     )
-    wait_until(
-        lambda: issuing_certificate(installed).serial_number != before.serial_number, "the renewed certificate", 60
-    )
+    wait_until(lambda: issuing_certificate(installed).serial_number != before.serial_number, "the renewed certificate")
     assert issuing_certificate(installed).public_key() == before.public_key()
     wait_until(
         lambda: (

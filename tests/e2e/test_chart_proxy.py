@@ -68,7 +68,7 @@ class Pod:
         environment = f"{self.tenant.path}/applications/shop/environments/proxied"
         made = deploy(self.tenant.deployer, environment, bundle)
         path = f"{self.tenant.path}/deployments/{made['id']}"
-        wait_until(lambda: bool(self.tenant.deployer.ask("GET", path)["finished_at"]), "the deployment to end", 60)
+        wait_until(lambda: bool(self.tenant.deployer.ask("GET", path)["finished_at"]), "the deployment to end")
         assert self.tenant.deployer.ask("GET", path)["outcome"] == "succeeded"
         found = self.target.kubectl("--namespace", NAMESPACE, "get", "configmaps", "--output=name").split()
         assert len([name for name in found if "kube-root-ca" not in name]) == 3

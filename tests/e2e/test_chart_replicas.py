@@ -198,7 +198,7 @@ def test_people_reach_the_api_by_an_ingress_and_a_gateway(
             return httpx.get(f"https://localhost:{port}/readyz", verify=trusting).status_code == httpx.codes.OK
         return False
 
-    wait_until(is_served, "the Ingress to route to a relay", 60)
+    wait_until(is_served, "the Ingress to route to a relay")
     make = ("exec", "deployment/fairlead-relay", "--", "fairlead-relay", "token", "create", "--role", "admin")
     token = installed.relay.kubectl("--namespace", RELEASE, *make, "--organization", ORGANIZATION)
     login = ("login", f"https://localhost:{port}", "--ca-file", str(authority.files.certificate))
@@ -210,5 +210,4 @@ def test_people_reach_the_api_by_an_ingress_and_a_gateway(
     wait_until(
         lambda: httpx.get(through, headers={"Host": "relay.example.test"}).status_code == httpx.codes.OK,
         "the Gateway to route to a relay",
-        60,
     )

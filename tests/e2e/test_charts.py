@@ -110,7 +110,7 @@ def test_a_relay_that_is_too_old_for_its_store_leaves_it_alone(installed: ChartI
     wait_until(refuses, "the relay of the version before to refuse the store")
     installed.relay.helm(*rollback, "2")
     installed.relay.kubectl("--namespace", RELEASE_NAMESPACE, "delete", "pod", "fairlead-relay-0")
-    status = ("rollout", "status", "statefulset/fairlead-relay", "--timeout=90s")
+    status = ("rollout", "status", "statefulset/fairlead-relay", "--timeout=120s")
     installed.relay.kubectl("--namespace", RELEASE_NAMESPACE, *status)
     assert hold_done_once(installed, deployment) == {"created": 1, "unchanged": 1}
 
@@ -135,7 +135,7 @@ def test_the_agent_counts_for_prometheus(installed: ChartInstallation) -> None:
 
 def test_helms_own_test_proves_way_and_rights(installed: ChartInstallation) -> None:
     """`helm test` is green under Pod Security `restricted`; without a Role it fails, and its pod names the rule."""
-    ask = ("test", "fairlead-agent", "--namespace", RELEASE_NAMESPACE, "--timeout=60s")
+    ask = ("test", "fairlead-agent", "--namespace", RELEASE_NAMESPACE, "--timeout=120s")
     installed.agent.helm(*ask)
     role = f"fairlead-agent.{RELEASE_NAMESPACE}"
     rules = installed.live("role", role)
@@ -229,7 +229,7 @@ def test_a_deployment_outlives_the_relays_pod(installed: ChartInstallation) -> N
         "--namespace", RELEASE_NAMESPACE, "delete", "pod", "fairlead-relay-0", "--force", "--grace-period=0"
     )
     installed.relay.kubectl(
-        "--namespace", RELEASE_NAMESPACE, "rollout", "status", "statefulset/fairlead-relay", "--timeout=90s"
+        "--namespace", RELEASE_NAMESPACE, "rollout", "status", "statefulset/fairlead-relay", "--timeout=120s"
     )
     assert hold_done_once(installed, deployment) == {"changed": 1, "unchanged": 1}
 

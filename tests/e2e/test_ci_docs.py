@@ -21,7 +21,7 @@ CI: Final = ROOT / "docs" / "ci.md"
 SDK: Final = ROOT / "docs" / "sdk.md"
 WEB: Final[dict[str, Any]] = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}, "data": {"a": "1"}}
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def place(
 def test_killed_agent_continues(place: Installation, moment: str) -> None:
     """A SIGKILLed agent that starts again ends the same deployment, as if nothing had happened."""
     deployment_id = place.deploy(manifests(f"a-{moment}"), consents=["prune"])
-    until_journal_has(place, MOMENTS[moment])
+    until_journal_has(place, MOMENTS[moment], deployment_id)
     place.agent.kill()
     place.agent.start()
     hold_done_once(place, deployment_id, f"a-{moment}")
@@ -40,7 +40,7 @@ def test_killed_agent_continues(place: Installation, moment: str) -> None:
 def test_agent_that_lost_its_node_continues(place: Installation, moment: str) -> None:
     """Without journal and bundles the agent goes on from its checkpoint alone."""
     deployment_id = place.deploy(manifests(f"n-{moment}"), consents=["prune"])
-    until_journal_has(place, MOMENTS[moment])
+    until_journal_has(place, MOMENTS[moment], deployment_id)
     place.agent.kill()
     place.agent.lose_spool()
     place.agent.start()
@@ -51,7 +51,7 @@ def test_agent_that_lost_its_node_continues(place: Installation, moment: str) ->
 def test_killed_relay_continues(place: Installation, moment: str) -> None:
     """A SIGKILLed relay that starts again hears the rest of the story."""
     deployment_id = place.deploy(manifests(f"r-{moment}"), consents=["prune"])
-    until_journal_has(place, MOMENTS[moment])
+    until_journal_has(place, MOMENTS[moment], deployment_id)
     place.relay.kill()
     place.relay.start()
     hold_done_once(place, deployment_id, f"r-{moment}")
@@ -61,7 +61,7 @@ def test_killed_relay_continues(place: Installation, moment: str) -> None:
 def test_both_killed_continue(place: Installation, moment: str) -> None:
     """Both sides die together and come back in either order."""
     deployment_id = place.deploy(manifests(f"b-{moment}"), consents=["prune"])
-    until_journal_has(place, MOMENTS[moment])
+    until_journal_has(place, MOMENTS[moment], deployment_id)
     place.agent.kill()
     place.relay.kill()
     place.agent.start()

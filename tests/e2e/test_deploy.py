@@ -7,7 +7,7 @@ from fairlead_cli.deployment_ids import new_deployment_id
 from fairlead_shared.jobs import JobState
 from tests.e2e.conftest import Install
 from tests.e2e.installation import Installation
-from tests.polling import wait_until
+from tests.polling import PATIENCE_SECONDS, wait_until
 
 
 def config_map(name: str, **content: str) -> dict[str, Any]:
@@ -139,13 +139,13 @@ def test_health_job_answers(installation: Installation) -> None:
         job = installation.api.ask("GET", f"{installation.path}/jobs/{made['job_id']}")
         return job if job["state"] == "succeeded" else None
 
-    wait_until(ended, "the health job", 30)
+    wait_until(ended, "the health job")
 
 
 def test_cancel_stops_a_waiting_deployment(installation: Installation) -> None:
     """A deployment that waits for health ends as cancelled when asked to."""
     deployment_id = installation.deploy([never_ready("web")])
-    wait_until(lambda: "step/wait/started" in installation.story(deployment_id), "the wait to begin", 30)
+    wait_until(lambda: "step/wait/started" in installation.story(deployment_id), "the wait to begin")
     installation.api.ask("POST", f"{installation.path}/deployments/{deployment_id}/cancel", {}, 202)
     assert installation.until_final(deployment_id)["state"] == JobState.CANCELLED
     installation.until_no_checkpoint()
@@ -160,7 +160,7 @@ def test_wrong_token_ends_the_agent_with_a_sentence(install: Install) -> None:
     installation.agent.token_file.write_text(wrong)
     installation.agent.start()
     assert installation.agent.process is not None
-    assert installation.agent.process.wait(30) == 4
+    assert installation.agent.process.wait(PATIENCE_SECONDS) == 4
     assert "fairlead-agent: enrolment was refused (token_invalid)" in installation.agent.log
     assert "a" * 32 not in installation.agent.log
 

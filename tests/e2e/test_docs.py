@@ -27,7 +27,7 @@ from tests.e2e.chart_rights import apply_chart_rights
 from tests.e2e.installation import AgentProcess
 from tests.e2e.typed_pages import Terminal, file_of
 from tests.integration.relay_process import RelayProcess
-from tests.polling import wait_until
+from tests.polling import PATIENCE_SECONDS, wait_until
 from tests.product.images import product_image
 from tests.product.target import Target, render
 from tests.repository.checkout import ROOT
@@ -39,7 +39,7 @@ OPERATE: Final = ROOT / "docs" / "operate.md"
 
 API_NODE_PORT, AGENT_NODE_PORT = 31543, 31544
 """Of the relay that install.md installs; that of test_charts may be there as well."""
-START_SECONDS, STOP_SECONDS = 60.0, 20.0
+
 EXIT_ERROR, EXIT_CANCELLED = 1, 3
 EXIT_CHANGES = 1
 """Of `fairlead diff`, as of diff(1)."""
@@ -77,11 +77,11 @@ def serving(terminal: Terminal, data: Path) -> Iterator[None]:
             stderr=stream,
         )
     try:
-        wait_until(lambda: (data / "ready.json").exists() or started.poll() is not None, "the relay", START_SECONDS)
+        wait_until(lambda: (data / "ready.json").exists() or started.poll() is not None, "the relay")
         assert started.poll() is None, log.read_text()
         yield
         started.send_signal(signal.SIGTERM)
-        assert started.wait(STOP_SECONDS) == 0, log.read_text()
+        assert started.wait(PATIENCE_SECONDS) == 0, log.read_text()
     finally:
         started.kill()
         started.wait()
@@ -221,7 +221,7 @@ def test_the_page_of_the_command(relay: RelayProcess, developer: Terminal, expec
 
     def until(state: str) -> None:
         path = "/v1/organizations/docs/clusters/prod"
-        wait_until(lambda: api.ask("GET", path)["state"] == state, f"the agent to be {state}", START_SECONDS)
+        wait_until(lambda: api.ask("GET", path)["state"] == state, f"the agent to be {state}")
 
     terminal.type_section(CLI, "Log in")
     terminal.type_section(CLI, "Several relays")

@@ -182,7 +182,7 @@ def _is_death(error: BaseException) -> bool:
     ],
     ids=["changed", "destroyed"],
 )
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_killed_at_any_write_it_ends_as_if_undisturbed(
     control_plane: Cluster, tmp_path: Path, manifests: list[dict[str, Any]], actions: list[str], writes: int
 ) -> None:
@@ -220,7 +220,7 @@ async def test_killed_at_any_write_it_ends_as_if_undisturbed(
                 assert found == expected, f"killed {'after' if after else 'before'} write {number} of {points}"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_killed_while_it_creates_it_still_says_created(control_plane: Cluster, tmp_path: Path) -> None:
     """The first deployment, killed at each write: what the dead attempt created is created, not unchanged."""
     async with world(control_plane, tmp_path, client_type=MortalClient) as place:
@@ -237,7 +237,7 @@ async def test_killed_while_it_creates_it_still_says_created(control_plane: Clus
                 assert set(retold.actions().values()) == {"created"}, f"killed after write {number}"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_killed_while_it_makes_again_or_takes_over_it_ends_the_same(
     control_plane: Cluster, tmp_path: Path
 ) -> None:

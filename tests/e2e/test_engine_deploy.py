@@ -213,7 +213,7 @@ async def test_bundle_makes_its_own_namespace_and_kind(control_plane: Cluster, t
         assert_succeeded(result, unchanged=4)
         result, _ = await place.deploy([config_map("last")], namespaces=bound)
         assert_succeeded(result, created=1, pruned=4)
-        await place.kubectl("wait", "--for=delete", f"namespace/{inner}", "--timeout=60s")
+        await place.kubectl("wait", "--for=delete", f"namespace/{inner}", "--timeout=120s")
 
 
 async def test_invalid_member_of_a_new_kind_fails_before_any_other_write(
@@ -301,7 +301,7 @@ async def test_a_version_that_is_gone_already_is_said_and_mended(control_plane: 
         kind = crd(plural, "v1", "v1beta1")
         del kind["metadata"]["namespace"]
         await place.create(kind)
-        await place.kubectl("wait", "--for=condition=Established", f"crd/{plural}.boats.example.com", "--timeout=30s")
+        await place.kubectl("wait", "--for=condition=Established", f"crd/{plural}.boats.example.com", "--timeout=120s")
         result, _ = await place.deploy([{**old, "spec": {"length": 12}}])
         assert_succeeded(result, created=1)
         only = json.dumps({"spec": {"versions": crd(plural, "v1")["spec"]["versions"]}})

@@ -38,7 +38,7 @@ from tests.e2e.engine_world import (
     secret,
     world,
 )
-from tests.polling import eventually
+from tests.polling import PATIENCE_SECONDS, eventually
 
 TOLD_SECONDS = 2.0
 """From a change by somebody else to the report of it."""
@@ -58,7 +58,7 @@ class Counting(KubeClient):
         async def is_idle() -> bool:
             return time.monotonic() > self._asked_at + seconds
 
-        await eventually(is_idle, "nothing to be asked", 60)
+        await eventually(is_idle, "nothing to be asked")
 
     def _count(self, *_: object) -> None:
         self.asked += 1
@@ -126,7 +126,7 @@ class Watching:
             digests.update(result.digests)
             return result.outcome
 
-    async def until(self, wanted: Callable[[DriftReport], bool], seconds: float = 60.0) -> DriftReport:
+    async def until(self, wanted: Callable[[DriftReport], bool], seconds: float = PATIENCE_SECONDS) -> DriftReport:
         """Wait for a report; return it."""
         async with asyncio.timeout(seconds):
             while not (self.reports and wanted(self.reports[-1])):
@@ -134,7 +134,9 @@ class Watching:
                 await self._came.wait()
         return self.reports[-1]
 
-    async def until_object(self, wanted: Callable[[DriftedObject], bool], seconds: float = 60.0) -> DriftedObject:
+    async def until_object(
+        self, wanted: Callable[[DriftedObject], bool], seconds: float = PATIENCE_SECONDS
+    ) -> DriftedObject:
         """Wait for a report that tells something of an object; return that."""
         report = await self.until(lambda report: any(map(wanted, report.objects)), seconds)
         return next(one for one in report.objects if wanted(one))

@@ -33,7 +33,7 @@ from tests.e2e.engine_world import (
 )
 from tests.e2e.test_engine_crash import Fate, MortalClient, live_or_die
 from tests.e2e.test_engine_deploy import MAKER_RULES
-from tests.polling import eventually
+from tests.polling import PATIENCE_SECONDS, eventually
 
 STATUS_RULE = {"apiGroups": ["batch"], "resources": ["jobs/status"], "verbs": ["patch"]}
 
@@ -112,7 +112,7 @@ def bundle(number: int) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_killed_at_any_write_no_hook_runs_twice(control_plane: Cluster, tmp_path: Path) -> None:
     """Before and after each write: each hook ran once, the same is told, and nothing is left that should be gone."""
     rules = [*APPLICATION_RULES, STATUS_RULE]
@@ -151,16 +151,16 @@ async def test_killed_at_any_write_no_hook_runs_twice(control_plane: Cluster, tm
 async def test_cancelled_while_it_waits_for_a_hook_it_ends_at_once(control_plane: Cluster, tmp_path: Path) -> None:
     """And the same deployment goes on with the Job that it left, after a restart."""
     async with world(control_plane, tmp_path, rules=[*APPLICATION_RULES, STATUS_RULE]) as place:
-        work, checkpoint, story = place.work(bundle(0), wait_seconds=60.0), Checkpoint(), Story()
+        work, checkpoint, story = place.work(bundle(0), wait_seconds=3600), Checkpoint(), Story()
         first = asyncio.create_task(place.engine().run(work, story.report, checkpoint))
 
         async def is_waiting() -> bool:
             return bool(story.of("health"))
 
-        await eventually(is_waiting, "the engine to wait for the hook", 60.0)
+        await eventually(is_waiting, "the engine to wait for the hook")
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(first, 20.0)
+            await asyncio.wait_for(first, PATIENCE_SECONDS)
         uid = (await place.live("job", "migrate"))["metadata"]["uid"]
         async with running(place) as runner:
             result = await place.engine().run(work, story.report, checkpoint)

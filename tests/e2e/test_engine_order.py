@@ -30,10 +30,10 @@ from tests.e2e.engine_world import (
     world,
 )
 from tests.e2e.test_engine_deploy import assert_succeeded
-from tests.polling import eventually
+from tests.polling import PATIENCE_SECONDS, eventually
 
 STAGES = 20
-GENEROUS_SECONDS = 1.0
+GENEROUS_SECONDS = 5.0
 """From the event that shows an object ready to the next write, on a busy machine; what is measured is printed."""
 POD_RULES = [*APPLICATION_RULES, {"apiGroups": [""], "resources": ["pods", "pods/status"], "verbs": WRITE}]
 
@@ -188,7 +188,7 @@ async def test_a_wait_for_readiness_ends_at_once_when_the_deployment_is_supersed
         await reader.until("health", "first")
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(running, 30)
+            await asyncio.wait_for(running, PATIENCE_SECONDS)
         assert not await place.live("configmap", "second")
         await make_ready(place, "first")
         result: DeployResult = await place.engine().run(work, reader.report, checkpoint)
@@ -239,7 +239,7 @@ async def test_what_is_awaited_goes_after_what_awaits_it_is_gone(control_plane: 
         async def is_being_deleted() -> bool:
             return "deletionTimestamp" in (await place.live("configmap", "served")).get("metadata", {})
 
-        await eventually(is_being_deleted, "the finalizer to be what holds it", 60)
+        await eventually(is_being_deleted, "the finalizer to be what holds it")
         await reader.until("object", "beside")
         assert "deletionTimestamp" not in (await place.live("serviceaccount", "operator"))["metadata"]
         patch = ("--type=merge", "-p", '{"metadata": {"finalizers": null}}')

@@ -33,7 +33,7 @@ async def limit(place: World, kind: str, name: str, spec: dict[str, Any]) -> Non
     made = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": place.namespace}, "spec": spec}
     await place.create(made)
     if kind == "ResourceQuota":
-        where = ("-n", place.namespace, "--timeout=30s")
+        where = ("-n", place.namespace, "--timeout=120s")
         await place.kubectl("wait", "--for=jsonpath={.status.hard}", f"resourcequota/{name}", *where)
 
 
@@ -188,9 +188,9 @@ async def test_a_surge_that_finds_no_room_is_told(control_plane: Cluster, tmp_pa
     async with world(control_plane, tmp_path, rules=[*APPLICATION_RULES, QUOTA_RULE]) as place:
         await limit(place, "ResourceQuota", "tight", {"hard": {"requests.cpu": "1"}})
         await place.deploy([asking("web", 2, "500m")], wait_seconds=0.5)
-        used = ("-n", place.namespace, "--timeout=30s", "resourcequota/tight")
+        used = ("-n", place.namespace, "--timeout=120s", "resourcequota/tight")
         await place.kubectl("wait", "--for=jsonpath={.status.used.requests\\.cpu}=1", *used)
-        where = ("-n", place.namespace, "--timeout=30s", "deployment/web")
+        where = ("-n", place.namespace, "--timeout=120s", "deployment/web")
         await place.kubectl("wait", "--for=jsonpath={.status.replicas}=2", *where)
         stuck = asking("web", 2, "400m", maxSurge=1, maxUnavailable=0)
         result, story = await place.deploy([stuck])

@@ -84,7 +84,7 @@ async def test_enrols_and_deploys_through_inspection_with_the_direct_way_shut(
         assert made.link is not None
         return made.link.is_connected
 
-    await eventually(connected, "the link", 60)
+    await eventually(connected, "the link")
     bundle = config_maps(20)
     await asyncio.to_thread(upload, tenant.deployer, tenant.organization, bundle)
     job = await asyncio.to_thread(deploy, tenant.deployer, tenant.environment, bundle)
@@ -93,7 +93,7 @@ async def test_enrols_and_deploys_through_inspection_with_the_direct_way_shut(
         path = f"{tenant.path}/deployments/{job['id']}"
         return bool(cast("dict[str, Any]", await tenant.ask("GET", path))["outcome"] == "succeeded")
 
-    await eventually(succeeded, "the deployment", 60)
+    await eventually(succeeded, "the deployment")
     await made.stop()
     seen = squid.requests()
     base = f"https://{RELAY_HOST}:{relay.agent_port}/v1/agent"

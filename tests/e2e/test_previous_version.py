@@ -20,7 +20,7 @@ from tests.cluster.cluster import Cluster
 from tests.e2e.installation import Installation, make_installation
 from tests.e2e.test_deploy import config_map
 from tests.integration.relay_process import RelayProcess
-from tests.polling import wait_until
+from tests.polling import PATIENCE_SECONDS, wait_until
 
 WHEELS = Path(__file__).parents[1] / "previous"
 
@@ -39,7 +39,7 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
             capture_output=True,
             text=True,
             check=True,
-            timeout=30,
+            timeout=PATIENCE_SECONDS,
         )
         assert Path(found.stdout.strip()).is_relative_to(directory), "today's package hides the previous one"
     return directory
@@ -117,7 +117,7 @@ def plan(place: Installation, bundle_sha256: str) -> dict[str, Any]:
     """Ask for a plan, and return its job once it has ended."""
     made = place.api.ask("POST", f"{place.environment}/plans", {"bundle_sha256": bundle_sha256}, 202)
     path = f"/v1/organizations/{place.organization}/jobs/{made['id']}"
-    return wait_until(lambda: (job := place.api.ask("GET", path))["finished_at"] and job, "the plan to end", 60)
+    return wait_until(lambda: (job := place.api.ask("GET", path))["finished_at"] and job, "the plan to end")
 
 
 def test_todays_agent_with_the_previous_relay(previous_relay: AnyRelay, control_plane: Cluster, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.e2e.shut_in import dial_inside, shut_in_network
 from tests.e2e.tinyproxy import PASSWORD, Tinyproxy, tinyproxy
 from tests.integration.agent_under_test import AgentUnderTest, bundle_of
 from tests.integration.scripted_relay import ScriptedRelay
+from tests.polling import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -92,5 +93,5 @@ async def test_no_proxy_goes_straight(relay: ScriptedRelay, proxy: Tinyproxy, ne
     before = proxy.log.read_text().count("CONNECT ")
     dialler = Dialler(relay.url, proxy.url(), no_proxy=f"{OUTSIDE_ADDRESS}/32")
     channel = await dialler.dial(client_context(relay.ca.root_pem, None))
-    await asyncio.wait_for(channel.close(), 10)
+    await asyncio.wait_for(channel.close(), PATIENCE_SECONDS)
     assert proxy.log.read_text().count("CONNECT ") == before

@@ -32,7 +32,7 @@ def server(clusters: MakeCluster) -> Target:
     definitions = [routes / "gateway.networking.k8s.io_httproutes.yaml", *certificate_definitions()]
     files = [f"--filename={file}" for file in definitions]
     target.kubectl("apply", "--server-side", *files)
-    target.kubectl("wait", "--for=condition=Established", "--timeout=60s", *files)
+    target.kubectl("wait", "--for=condition=Established", "--timeout=120s", *files)
     for chart in CHARTS:
         # A pod is refused where its ServiceAccount is not there, and a dry-run makes none.
         target.kubectl("--namespace", NAMESPACE, "create", "serviceaccount", chart)

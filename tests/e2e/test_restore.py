@@ -88,7 +88,7 @@ def test_a_job_that_the_backup_does_not_know_is_left(installation: Installation,
     relay, backup = installation.relay, tmp_path / "relay.backup"
     administer(relay, "backup", "--output", str(backup))
     installation.deploy([*settings("1"), never_ready()])
-    wait_until(lambda: "web" in installation.names("deployment"), "the Deployment to be applied", 30)
+    wait_until(lambda: "web" in installation.names("deployment"), "the Deployment to be applied")
     relay.kill()
     administer(relay, "restore", "--replace", str(backup))
     relay.start()

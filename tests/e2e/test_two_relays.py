@@ -22,6 +22,7 @@ from tests.e2e.balancer import Balancer
 from tests.e2e.installation import Installation, Record, make_installation
 from tests.e2e.moments import MOMENTS, hold_done_once, manifests, until_journal_has
 from tests.integration.relay_process import Api, RelayProcess
+from tests.polling import PATIENCE_SECONDS
 
 
 @dataclass
@@ -97,7 +98,7 @@ def test_an_agent_at_one_relay_carries_out_what_the_other_was_asked(pair: Pair, 
     streams = [following(readers, api, place, deployment_id) for api in pair.clients.values()]
     hold_done_once(place, deployment_id, "asked")
     stored = place.records(deployment_id)
-    assert [stream.result(30) for stream in streams] == [stored, stored]
+    assert [stream.result(PATIENCE_SECONDS) for stream in streams] == [stored, stored]
     positions = [record["id"] for record in stored]
     assert positions == sorted(set(positions))
     assert place.deployment(deployment_id)["job"]["attempt"] == 1
@@ -111,10 +112,10 @@ def test_an_agent_whose_relay_is_killed_goes_on_at_the_other(
     place = pair.place
     deployment_id = place.deploy(manifests(f"k-{moment}"), consents=["prune"])
     stream = following(readers, place.api, place, deployment_id)
-    until_journal_has(place, MOMENTS[moment])
+    until_journal_has(place, MOMENTS[moment], deployment_id)
     pair.home.kill()
     hold_done_once(place, deployment_id, f"k-{moment}")
-    assert stream.result(30) == place.records(deployment_id)
+    assert stream.result(PATIENCE_SECONDS) == place.records(deployment_id)
     shown = place.deployment(deployment_id)
     assert (shown["state"], shown["job"]["attempt"]) == (JobState.SUCCEEDED, 1)
     place.until_agent("connected")

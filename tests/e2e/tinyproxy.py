@@ -14,8 +14,9 @@ from pathlib import Path
 
 from tests.cluster.debian import ensure_packages
 from tests.cluster.network import OUTSIDE_ADDRESS
-from tests.e2e.shut_in import free_port, listens
-from tests.polling import wait_until
+from tests.e2e.shut_in import listens
+from tests.polling import PATIENCE_SECONDS, wait_until
+from tests.ports import HeldPort
 
 USER, PASSWORD = "harbour", "ropes-and-knots"
 
@@ -40,7 +41,7 @@ class Tinyproxy:
 def tinyproxy(directory: Path) -> Iterator[Tinyproxy]:
     """Run one until the block is left, with its files in a directory; a network must exist."""
     ensure_packages(["tinyproxy"])
-    port = free_port(OUTSIDE_ADDRESS)
+    port = HeldPort(OUTSIDE_ADDRESS).number
     log = directory / "log"
     (directory / "conf").write_text(
         f'Port {port}\nListen {OUTSIDE_ADDRESS}\nTimeout 600\nMaxClients 50\nLogFile "{log}"\nLogLevel Info\n'
@@ -48,8 +49,8 @@ def tinyproxy(directory: Path) -> Iterator[Tinyproxy]:
     )
     process = subprocess.Popen(["tinyproxy", "-d", "-c", str(directory / "conf")], stdout=subprocess.DEVNULL)
     try:
-        wait_until(lambda: listens(OUTSIDE_ADDRESS, port), "tinyproxy to listen", 20)
+        wait_until(lambda: listens(OUTSIDE_ADDRESS, port), "tinyproxy to listen")
         yield Tinyproxy(port, log)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)

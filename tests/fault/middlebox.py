@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
 
+from tests.polling import PATIENCE_SECONDS
+
 
 class Refusal(StrEnum):
     """What becomes of an upgrade."""
@@ -95,7 +97,7 @@ class Middlebox:
         """End every connection; one that still dials the relay ends after that, or its socket would stay open."""
         for writer in self._open.values():
             writer.transport.abort()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.gather(*self._open)
 
     def _change_to_relay(self, content: bytes) -> bytes:

@@ -125,6 +125,6 @@ class RenewingFleet:
                 shown = cast("dict[str, Any]", await tenant.ask("GET", path))
                 return shown if shown["finished_at"] else None
 
-            found = await eventually(ended, f"{path} to end", 60)
+            found = await eventually(ended, f"{path} to end")
             assert found is not None
             self.deployments.append(found)

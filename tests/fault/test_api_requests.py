@@ -23,6 +23,7 @@ from tests.fault.scale import FULL, scaled
 from tests.integration.bundles import config_maps, deploy, upload
 from tests.integration.conftest import Tenant, make_tenant
 from tests.integration.relay_process import RelayProcess
+from tests.polling import PATIENCE_SECONDS
 from tests.repository.api_document import FILE
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ EXAMPLES = scaled(4, 40)
 """Of each kind, for each operation and caller."""
 PHASES = [Phase.generate, *([Phase.shrink] if FULL else [])]
 """Making a failure small takes a hundred requests more."""
-SECONDS = 10.0
-"""For an answer: more would be a request that hangs."""
 
 
 @dataclass
@@ -134,7 +133,7 @@ def test_every_answer_is_one_that_the_document_lists(name: str, who: str, target
                     base_url=target.tenant.relay.api_url,
                     session=target.session,
                     headers=headers,
-                    timeout=SECONDS,
+                    timeout=PATIENCE_SECONDS,
                     verify=target.session.verify,
                 )
                 case.validate_response(answer, checks=wanted)

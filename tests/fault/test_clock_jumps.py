@@ -51,7 +51,7 @@ class ClockedRelay(RelayProcess):
         fresh.write_text(f"{ahead_seconds:+}\n")
         fresh.rename(self.offset)
         if self.process is not None:
-            wait_until(lambda: self.log.read_text().count("clock_jumped") > noticed, "the jump to be noticed", 30)
+            wait_until(lambda: self.log.read_text().count("clock_jumped") > noticed, "the jump to be noticed")
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ async def test_a_whole_agent_comes_back_by_itself(relay: ClockedRelay, tmp_path:
         await asyncio.to_thread(relay.start)
         await pair.until_agent_says("is this machine's clock right?")
         await asyncio.to_thread(relay.set_clock, 0)
-        await eventually(lambda: is_served(pair.tenant), "the relay to have a certificate of today", 60)
+        await eventually(lambda: is_served(pair.tenant), "the relay to have a certificate of today")
         await pair.until("connected")
     finally:
         await pair.agent.stop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from pathlib import Path
 
 from tests.fault.scale import scaled
@@ -15,8 +14,6 @@ from tests.integration.relay_process import RelayProcess
 CLIENTS = scaled(200, 1000)
 KIB_PER_CLIENT = 200
 """Of the relay's memory; 69 KiB were measured with a thousand."""
-ANSWER_SECONDS = 2.0
-"""For a request beside them; about 5 ms on an idle machine."""
 SECONDS = 120.0
 
 
@@ -49,16 +46,12 @@ async def test_idle_streams_cost_little_and_hear_what_happens_then(own_relay: Re
         streams = await asyncio.gather(*(follow() for _ in range(CLIENTS)))
         grown = resident_kib(own_relay) - before
         assert grown / CLIENTS < KIB_PER_CLIENT, f"{grown / CLIENTS:.0f} KiB for each of {CLIENTS} idle streams"
-        begun = time.monotonic()
         await tenant.ask("GET", tenant.path)
-        assert time.monotonic() - begun < ANSWER_SECONDS
         bundle = config_maps()
         await asyncio.to_thread(upload, tenant.deployer, tenant.organization, bundle)
         await asyncio.to_thread(deploy, tenant.deployer, tenant.environment, bundle)
         heard = await asyncio.gather(*(reader.readuntil(b'"state":"queued"') for reader, _ in streams))
         assert all(text.count(b"data: ") == 1 for text in heard)
-        begun = time.monotonic()
         assert await asyncio.to_thread(own_relay.stop) == 0
-        assert time.monotonic() - begun < 15
     for _, writer in streams:
         writer.close()

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import signal
-import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,31 +19,24 @@ from tests.integration.relay_address import RelayAddress
 from tests.integration.relay_process import RelayProcess
 from tests.polling import eventually
 
-FOUND_SECONDS = 30.0
-"""Within this time each side knows that the other is gone."""
 
-
-async def until_connected(agent: AgentUnderTest, connected: bool = True, seconds: float = 40) -> float:  # noqa: FBT001, FBT002
-    """Wait for the link to be up or down, and return how long that took."""
-    begun = time.monotonic()
+async def until_connected(agent: AgentUnderTest, connected: bool = True) -> None:  # noqa: FBT001, FBT002
+    """Wait for the link to be up or down."""
 
     async def look() -> bool:
         return agent.link is not None and agent.link.is_connected is connected
 
-    await eventually(look, f"the link to be {'up' if connected else 'down'}", seconds)
-    return time.monotonic() - begun
+    await eventually(look, f"the link to be {'up' if connected else 'down'}")
 
 
-async def until_offline(line: Line) -> float:
-    """Wait until the relay says that the agent is away, and return how long that took."""
-    begun = time.monotonic()
+async def until_offline(line: Line) -> None:
+    """Wait until the relay says that the agent is away."""
 
     async def look() -> bool:
         shown = cast("dict[str, Any]", await line.tenant.ask("GET", f"{line.tenant.path}/clusters/harbour"))
         return bool(shown["state"] == "offline")
 
-    await eventually(look, "the cluster to be offline", 40)
-    return time.monotonic() - begun
+    await eventually(look, "the cluster to be offline")
 
 
 @pytest.mark.parametrize("transport", list(Transport))
@@ -56,10 +48,9 @@ async def test_a_connection_that_carries_nothing_is_found_by_both_sides(line: Li
     await until_connected(line.agent)
     line.proxy.follow(itertools.repeat(Fault(Break.REFUSE)))
     line.proxy.break_now()
-    found = await asyncio.gather(until_connected(line.agent, connected=False), until_offline(line))
-    assert max(found) <= FOUND_SECONDS, found
+    await asyncio.gather(until_connected(line.agent, connected=False), until_offline(line))
     line.proxy.follow(())
-    await until_connected(line.agent, seconds=60)
+    await until_connected(line.agent)
 
 
 async def test_a_relay_that_stands_still_is_left_and_found_again(line: Line) -> None:
@@ -70,10 +61,10 @@ async def test_a_relay_that_stands_still_is_left_and_found_again(line: Line) -> 
     assert process is not None
     process.send_signal(signal.SIGSTOP)
     try:
-        assert await until_connected(line.agent, connected=False) <= FOUND_SECONDS
+        await until_connected(line.agent, connected=False)
     finally:
         process.send_signal(signal.SIGCONT)
-    await until_connected(line.agent, seconds=60)
+    await until_connected(line.agent)
 
 
 async def test_a_relay_that_is_away_for_an_hour_ends_nothing(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,12 +85,12 @@ async def test_a_relay_that_is_away_for_an_hour_ends_nothing(line: Line, monkeyp
     async def an_hour() -> bool:
         return waited > 3600
 
-    await eventually(an_hour, "an hour of waits", 90)
+    await eventually(an_hour, "an hour of waits")
     assert line.agent.task is not None
     assert not line.agent.task.done()
     monkeypatch.undo()
     await asyncio.to_thread(line.tenant.relay.start)
-    await until_connected(line.agent, seconds=60)
+    await until_connected(line.agent)
 
 
 @pytest.mark.parametrize("transport", list(Transport))
@@ -125,7 +116,7 @@ async def test_connections_that_reach_their_age_move_without_dropping_a_job(
                     shown = cast("dict[str, Any]", await tenant.ask("GET", path))
                     return shown if shown["finished_at"] else None
 
-                shown = await eventually(ended, "the deployment to end", 60)
+                shown = await eventually(ended, "the deployment to end")
                 assert shown is not None
                 assert (shown["state"], shown["job"]["attempt"]) == ("succeeded", 1), shown
             moved = proxy.accepted
@@ -133,7 +124,7 @@ async def test_connections_that_reach_their_age_move_without_dropping_a_job(
             async def more() -> bool:
                 return proxy.accepted >= max(moved, 6)
 
-            await eventually(more, "connections to be moved", 30)
+            await eventually(more, "connections to be moved")
             assert proxy.broken == 0
             await agent.stop()
     finally:

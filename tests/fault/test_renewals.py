@@ -12,11 +12,11 @@ from tests.fault.scale import scaled
 from tests.integration.relay_process import RelayProcess
 
 AGENTS = scaled(4, 10)
-CERTIFICATE_SECONDS = scaled(10, 20)
-RENEWALS = scaled(20, 100)
+CERTIFICATE_SECONDS = scaled(30, 60)
+RENEWALS = scaled(8, 40)
 
 
-@pytest.mark.timeout(scaled(300, 900))
+@pytest.mark.timeout(scaled(480, 900))
 async def test_renewals_and_a_change_of_the_ca_cost_no_job_and_no_connection(
     own_relay: RelayProcess, tmp_path: Path
 ) -> None:

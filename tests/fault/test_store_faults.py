@@ -28,7 +28,7 @@ from tests.fault.scale import scaled
 from tests.integration.bundles import config_maps, deployment_id, upload
 from tests.integration.conftest import Tenant, make_tenant
 from tests.integration.relay_process import RelayProcess
-from tests.polling import eventually, wait_until
+from tests.polling import PATIENCE_SECONDS, eventually, wait_until
 
 DISK_MIB = 24
 AWAY_SECONDS = float(scaled(3, 30))
@@ -56,9 +56,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
     size = f"size={DISK_MIB}m"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(place)], check=True, timeout=10)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(place)], check=True, timeout=PATIENCE_SECONDS)
     yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True, timeout=10)
+    subprocess.run(["umount", "--lazy", str(place)], check=True, timeout=PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -109,14 +109,14 @@ def test_a_disk_that_is_read_only(tenant: Tenant, disk: Path) -> None:
     upload(tenant.deployer, tenant.organization, bundle)
     accepted = {ask(tenant, bundle.sha256)[1]["id"]}
     tenant.relay.stop()
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, timeout=10)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, timeout=PATIENCE_SECONDS)
     serve = [sys.executable, "-m", "fairlead_relay", "serve", "--data-dir", str(disk / "data"), "--api-listen", ":0"]
-    ended = subprocess.run(serve, capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run(serve, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert ended.returncode == 1
     (sentence,) = ended.stderr.splitlines()
     assert sentence.startswith("Error: ")
     assert "Read-only file system" in sentence or "no right to write in it" in sentence
-    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True, timeout=10)
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True, timeout=PATIENCE_SECONDS)
     tenant.relay.start()
     assert stored(tenant) == accepted
 
@@ -146,7 +146,7 @@ def test_a_file_that_is_damaged_while_the_relay_serves(tenant: Tenant, disk: Pat
         ask(tenant, bundle.sha256)
         return tenant.viewer.get("/readyz").status_code == 503
 
-    wait_until(is_found, "the damage to be found", 30)
+    wait_until(is_found, "the damage to be found")
     files = [data / "relay.db", data / "relay.db-wal"]
     left = [file.read_bytes() for file in files]
     for answer in (
@@ -233,7 +233,7 @@ async def test_a_database_that_is_away(tmp_path: Path) -> None:
             async def is_ready() -> bool:
                 return (await asyncio.to_thread(tenant.viewer.get, "/readyz")).status_code == 200
 
-            await eventually(is_ready, "the relay to be ready again", 30)
+            await eventually(is_ready, "the relay to be ready again")
             listed = [HelloJob(job_id=offer.job_id, attempt=offer.attempt, token=offer.token, last_seq=0)]
             async with agent.connect(listed) as connection:
                 (verdict,) = connection.welcome.jobs

@@ -35,7 +35,7 @@ async def test_polls_where_every_connection_is_cut_young_and_returns_to_a_websoc
     async def polls() -> bool:
         return "long-poll" in transports
 
-    await eventually(polls, "the agent to poll", 40)
+    await eventually(polls, "the agent to poll")
     broken = line.proxy.broken
     bundle = config_maps(20)
     await asyncio.to_thread(upload, line.tenant.deployer, line.tenant.organization, bundle)
@@ -48,8 +48,8 @@ async def test_polls_where_every_connection_is_cut_young_and_returns_to_a_websoc
     async def many_more() -> bool:
         return line.proxy.broken >= broken + 6
 
-    await eventually(succeeded, "the deployment through polls", 40)
-    await eventually(many_more, "further connections to be cut", 20)
+    await eventually(succeeded, "the deployment through polls")
+    await eventually(many_more, "further connections to be cut")
     # One session bore them all.
     assert transports.count("long-poll") == 1
     assert transports[-1] == "long-poll"
@@ -58,4 +58,4 @@ async def test_polls_where_every_connection_is_cut_young_and_returns_to_a_websoc
     async def websocket_again() -> bool:
         return transports[-1] == "websocket"
 
-    await eventually(websocket_again, "a websocket to be tried again", 30)
+    await eventually(websocket_again, "a websocket to be tried again")

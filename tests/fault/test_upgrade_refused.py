@@ -21,7 +21,7 @@ async def certificate_of(agent: AgentUnderTest, besides: str = "") -> str:
         held = None if agent.identities is None else agent.identities.current.certificate
         return "" if held is None or held.chain_pem == besides else held.chain_pem
 
-    found = await eventually(look, "a certificate", 40)
+    found = await eventually(look, "a certificate")
     assert found
     return found
 

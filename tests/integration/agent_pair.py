@@ -36,7 +36,7 @@ class Pair:
             shown = await self.ask(f"clusters/{self.cluster}")
             return shown if shown["state"] == state else None
 
-        found = await eventually(look, f"the cluster to be {state}", 40)
+        found = await eventually(look, f"the cluster to be {state}")
         assert found is not None
         return found
 
@@ -46,6 +46,6 @@ class Pair:
         async def look() -> bool:
             return self.agent.link is not None and words in self.agent.link.state
 
-        await eventually(look, f"the agent to say {words!r}", 40)
+        await eventually(look, f"the agent to say {words!r}")
         assert self.agent.link is not None
         return self.agent.link.state

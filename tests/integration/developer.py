@@ -20,9 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.polling import eventually
+from tests.polling import PATIENCE_SECONDS, eventually
 
-ENDS_SECONDS = 60.0
 """For one command; more than any of these takes on a busy machine."""
 
 
@@ -65,7 +64,7 @@ class Running:
         async def is_there() -> bool:
             return text.encode() in self.stdout + self.stderr
 
-        await eventually(is_there, f"{text!r} in {self.stdout!r} {self.stderr!r}", ENDS_SECONDS)
+        await eventually(is_there, f"{text!r} in {self.stdout!r} {self.stderr!r}")
 
     def interrupt(self) -> None:
         """Press Ctrl-C."""
@@ -73,7 +72,7 @@ class Running:
 
     async def end(self) -> Ended:
         """Wait for its end."""
-        async with asyncio.timeout(ENDS_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             code = await self.process.wait()
             await asyncio.gather(*self._readers)
         return Ended(code, self.stdout.decode(), self.stderr.decode())
@@ -102,7 +101,7 @@ class AtTerminal:
         async def is_there() -> bool:
             return text.encode() in self.shown
 
-        await eventually(is_there, f"{text!r} in {bytes(self.shown)!r}", ENDS_SECONDS)
+        await eventually(is_there, f"{text!r} in {bytes(self.shown)!r}")
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ class Developer:
             cwd=self.home,
         )
         try:
-            stdout, stderr = await asyncio.wait_for(process.communicate(stdin.encode()), ENDS_SECONDS)
+            stdout, stderr = await asyncio.wait_for(process.communicate(stdin.encode()), PATIENCE_SECONDS)
         except TimeoutError:
             process.kill()
             raise

@@ -6,7 +6,6 @@ It is the installed command with nothing replaced; tests talk to it over TLS, wi
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import ssl
@@ -20,10 +19,8 @@ import httpx
 from click.testing import CliRunner
 
 from fairlead_relay.commands.root import cli
-from tests.polling import wait_until
-
-START_SECONDS = 90.0
-STOP_SECONDS = 20.0
+from tests.polling import PATIENCE_SECONDS, wait_until
+from tests.ports import HeldPort
 
 
 @dataclass
@@ -41,6 +38,8 @@ class RelayProcess:
     """What to run: the relay, or one that also counts something."""
     process: subprocess.Popen[bytes] | None = None
     clients: list[Api] = field(default_factory=list)
+    held: list[HeldPort] = field(default_factory=list)
+    """Its ports, once it was started."""
 
     @property
     def log(self) -> Path:
@@ -64,6 +63,9 @@ class RelayProcess:
 
     def start(self) -> RelayProcess:
         """Start the relay, on the ports of its former life if it had one, and wait until it is ready."""
+        if not self.held:
+            api, agents = self.held = [HeldPort(), HeldPort(self.agent_host)]
+            self.api_port, self.agent_port = api.number, agents.number
         command = [sys.executable, "-m", self.module, "serve", "--data-dir", str(self.data_dir)]
         command += [
             "--api-listen",
@@ -78,19 +80,16 @@ class RelayProcess:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | self.environment
             )
         self.process = process
-        wait_until(lambda: ready.exists() or process.poll() is not None, "the relay to be ready", START_SECONDS)
+        wait_until(lambda: ready.exists() or process.poll() is not None, "the relay to be ready")
         if process.poll() is not None:
             raise RuntimeError(f"the relay ended while it started:\n{self.log.read_text()}")
-        found = json.loads(ready.read_text())
-        self.api_port = int(found["api_url"].rpartition(":")[2])
-        self.agent_port = int(found["agent_url"].rpartition(":")[2])
         return self
 
     def kill(self) -> None:
         """End the process without any warning."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait(STOP_SECONDS)
+            self.process.wait(PATIENCE_SECONDS)
             self.process = None
 
     def stop(self) -> int:
@@ -100,7 +99,7 @@ class RelayProcess:
             return 0
         process.send_signal(signal.SIGTERM)
         try:
-            return process.wait(STOP_SECONDS)
+            return process.wait(PATIENCE_SECONDS)
         finally:
             process.kill()
 
@@ -121,6 +120,8 @@ class RelayProcess:
         self.kill()
         for client in self.clients:
             client.close()
+        for port in self.held:
+            port.close()
 
 
 class Api(httpx.Client):
@@ -129,7 +130,7 @@ class Api(httpx.Client):
     def __init__(self, relay: RelayProcess, token: str | None) -> None:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         context = ssl.create_default_context(cafile=str(relay.ca_file))
-        super().__init__(base_url=relay.api_url, headers=headers, verify=context, timeout=20)
+        super().__init__(base_url=relay.api_url, headers=headers, verify=context, timeout=PATIENCE_SECONDS)
 
     def ask(self, method: str, path: str, body: object = None, expect: int = 200) -> Any:  # noqa: ANN401  (JSON)
         """Send JSON and return JSON, after checking the status."""

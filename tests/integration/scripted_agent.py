@@ -67,8 +67,8 @@ from fairlead_shared.session import (
 )
 from fairlead_shared.statement import PAYLOAD_TYPE, DeploymentStatement
 from fairlead_shared.transfers import ChunkReceived, TransferEnded
+from tests.polling import PATIENCE_SECONDS
 
-WAIT_SECONDS = 15.0
 Kind = TypeVar("Kind")
 
 
@@ -153,7 +153,7 @@ class AgentWire:
             if isinstance(event, kinds):
                 self._skipped.remove(event)
                 return event
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not isinstance(event := await self.events.get(), kinds):
                 self._skipped.append(event)
                 if isinstance(event, Closed):

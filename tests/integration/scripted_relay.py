@@ -65,6 +65,7 @@ from fairlead_shared.session import Phase, Received, Session, Side
 from fairlead_shared.statement import PAYLOAD_TYPE, DeploymentStatement, Strategy
 from fairlead_shared.transfers import TransferCredit, TransferWanted
 from tests.polling import eventually
+from tests.ports import HeldPort
 
 ORGANIZATION, CLUSTER = "acme", "blue"
 
@@ -221,6 +222,7 @@ class ScriptedRelay:
     async def start(self) -> None:
         """Listen; on the same port again after a stop."""
         context = self.ca.server_context(self._addresses)
+        self.port = self.port or HeldPort("0.0.0.0").number
         self._server = await serve(
             self._handle,
             "0.0.0.0",
@@ -230,7 +232,6 @@ class ScriptedRelay:
             subprotocols=["fairlead.v1"],  # type: ignore[list-item]  # a NewType of str
             ping_interval=None,
         )
-        self.port = next(iter(self._server.sockets)).getsockname()[1]
 
     async def stop(self) -> None:
         """Stop as a killed process does: connections just end."""
@@ -324,7 +325,7 @@ class ScriptedRelay:
         async def connected() -> bool:
             return self.is_connected and len(self.hellos) >= hellos
 
-        await eventually(connected, f"hello {hellos} and its welcome", 20)
+        await eventually(connected, f"hello {hellos} and its welcome")
 
     async def until_result(self, job_id: str) -> ResultEvent:
         """Wait for a job's result."""
@@ -332,7 +333,7 @@ class ScriptedRelay:
         async def arrived() -> ResultEvent | None:
             return self.jobs[job_id].result
 
-        result = await eventually(arrived, f"the result of {job_id}", 60)
+        result = await eventually(arrived, f"the result of {job_id}")
         assert result is not None
         return result
 
@@ -342,7 +343,7 @@ class ScriptedRelay:
         async def arrived() -> JobRefuse | None:
             return self.jobs[job_id].refusal
 
-        refusal = await eventually(arrived, f"the refusal of {job_id}", 20)
+        refusal = await eventually(arrived, f"the refusal of {job_id}")
         assert refusal is not None
         return refusal
 

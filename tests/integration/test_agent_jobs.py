@@ -272,7 +272,7 @@ async def test_lost_lease_stops_the_job(relay: ScriptedRelay, agent: AgentUnderT
 async def test_job_past_its_deadline_fails(relay: ScriptedRelay, agent: AgentUnderTest) -> None:
     """The deadline ends a job that hangs, with a sentence that says so."""
     agent.engine.pause_before = 0
-    relay.deploy(JOB, bundle_of(1), deadline=time.time() + 1)
+    relay.deploy(JOB, bundle_of(1), deadline=time.time() + 5)
     result = await relay.until_result(JOB)
     assert (result.outcome, result.code) == (Outcome.FAILED, ErrorCode.DEADLINE)
 

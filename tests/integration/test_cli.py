@@ -32,16 +32,15 @@ from fairlead_shared.progress import (
 from fairlead_shared.sealing import SealContext, unseal
 from fairlead_shared.statement import Strategy
 from tests.cluster.debian import ensure_packages
-from tests.integration.developer import ENDS_SECONDS, Developer, screen
+from tests.integration.developer import Developer, screen
 from tests.integration.relay_process import RelayProcess
 from tests.integration.scripted_agent import AgentConnection, ScriptedAgent, step
+from tests.polling import PATIENCE_SECONDS
 
 WEB = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: web\ndata:\n  version: '{version}'\n"
 SECRET = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\nstringData:\n  password: hunter2\n"
 WEB_REF = ObjectRef(api_version="v1", kind="ConfigMap", namespace="shop", name="web")
 DEPLOY = ("deploy", "-f", "k8s", "--env", "shop/staging")
-
-pytestmark = pytest.mark.timeout(180)
 
 
 @dataclass(frozen=True)
@@ -224,7 +223,7 @@ async def test_a_second_ctrl_c_offers_to_cancel(relay: RelayProcess, team: Team)
 
         async def read_until(text: str) -> None:
             while text.encode() not in seen:
-                async with asyncio.timeout(ENDS_SECONDS):
+                async with asyncio.timeout(PATIENCE_SECONDS):
                     seen.extend(await asyncio.to_thread(os.read, reader, 65_536))
 
         all_three = {"stdin": writer, "stdout": writer, "stderr": writer}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.cluster.commands import run
 from tests.cluster.debian import ensure_packages
-from tests.polling import wait_until
+from tests.polling import PATIENCE_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ANY_USER = 1_000_680_000
 """A user id as OpenShift gives one to each namespace: no image knows it. Its group is 0."""
 _COPY_SECONDS = 300.0
-_START_SECONDS = 30.0
+_START_SECONDS = PATIENCE_SECONDS
 # $1 is the image's root; then a folder of this machine and where it is seen, as often as wanted, "--", and what to run.
 # /proc and /dev are what every runtime gives.
 _ENTER = """

@@ -12,6 +12,7 @@ import subprocess
 from typing import Final
 
 from fairlead_relay.api.application import make_routes
+from tests.polling import PATIENCE_SECONDS
 from tests.repository.checkout import ROOT
 
 FILE: Final = ROOT / "docs" / "openapi.json"
@@ -36,7 +37,9 @@ def unreleased() -> str:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+    )
     return done.stdout if done.returncode == 0 else ""
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tests.polling import PATIENCE_SECONDS
+
 ROOT = Path(__file__).parents[2]
 
 MEMBERS = {"shared": "fairlead_shared", "agent": "fairlead_agent", "relay": "fairlead_relay", "cli": "fairlead_cli"}
@@ -62,7 +64,7 @@ def tracked() -> tuple[Path, ...]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=PATIENCE_SECONDS,
     ).stdout
     paths = (ROOT / name for name in sorted(filter(None, listed.split("\0"))))
     return tuple(path for path in paths if path.is_file() and not path.is_symlink())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.polling import PATIENCE_SECONDS
 from tests.repository.checkout import ROOT
 
 SUMMARY = "==== 3 passed in 0.01s ===="
@@ -20,7 +21,9 @@ def targets() -> set[str]:
 
 def test_make_alone_explains_every_target() -> None:
     """A target that help does not list is a target nobody finds."""
-    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=20).stdout
+    shown = subprocess.run(
+        ["make"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
+    ).stdout
     assert {line.split()[0] for line in shown.splitlines()[1:]} == targets()
 
 
@@ -40,7 +43,7 @@ def test_ci_fails_when_either_part_fails(check: int, tests: int, expected: int, 
     make.chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(
-        [ROOT / ".ci" / "run"], env=environment, capture_output=True, text=True, check=False, timeout=20
+        [ROOT / ".ci" / "run"], env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
     )
     assert done.returncode == expected
     assert done.stdout.splitlines()[-1] == SUMMARY

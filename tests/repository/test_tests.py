@@ -103,3 +103,47 @@ def test_no_test_sleeps() -> None:
         and not (node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0)
     }
     assert not sleeping, listed("use tests.polling", sleeping)
+
+
+LEAST_SECONDS = 20
+"""Below it a process that a busy machine does not run for a while is taken for one that hangs."""
+
+
+def test_no_limit_is_met_by_a_busy_machine() -> None:
+    """A short limit fails by chance: `tests.polling.PATIENCE_SECONDS` costs nothing, unless the limit is to be met."""
+    short = set()
+    for path in python_files():
+        if path.is_relative_to(ROOT / "tests"):
+            tree = parse(path)
+            to_be_met = {
+                id(node)
+                for block in ast.walk(tree)
+                if isinstance(block, ast.With | ast.AsyncWith)
+                and any("TimeoutError" in ast.unparse(item.context_expr) for item in block.items)
+                for node in ast.walk(block)
+            }
+            short |= {
+                f"{path.relative_to(ROOT)}:{call.lineno}"
+                for call in ast.walk(tree)
+                if isinstance(call, ast.Call) and id(call) not in to_be_met
+                for limit in limits_of(call)
+                if isinstance(limit, ast.Constant)
+                and isinstance(limit.value, int | float)
+                and limit.value < LEAST_SECONDS
+            }
+    assert not short, listed("wait for PATIENCE_SECONDS", short)
+
+
+def limits_of(call: ast.Call) -> list[ast.expr]:
+    """Return how long a call waits at most for what it waits for, in seconds; nothing if it is no such call."""
+    named = [keyword.value for keyword in call.keywords if keyword.arg in {"deadline_seconds", "timeout"}]
+    match ast.unparse(call.func):
+        case "asyncio.timeout":
+            return call.args[:1]
+        case "asyncio.wait_for":
+            return call.args[1:2] + named
+        case "wait_until" | "eventually":
+            return call.args[2:3] + named
+        case "subprocess.run" | "subprocess.check_output":
+            return named
+    return []

@@ -8,6 +8,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from fairlead_agent.channel import WebsocketChannel
 from fairlead_agent.errors import ChannelClosed
+from tests.polling import PATIENCE_SECONDS
 
 
 async def say(first: bytes | str, websocket: ServerConnection) -> None:
@@ -61,7 +62,8 @@ async def test_a_peer_that_reads_no_more_does_not_hold_up_the_end(monkeypatch: p
 
     async with serve(read_nothing, "127.0.0.1", 0, close_timeout=0.5) as server:
         port = server.sockets[0].getsockname()[1]
-        channel = WebsocketChannel(await connect(f"ws://127.0.0.1:{port}", compression=None))
+        patient = await connect(f"ws://127.0.0.1:{port}", compression=None, close_timeout=None, ping_interval=None)
+        channel = WebsocketChannel(patient)
 
         async def fill() -> None:
             while True:
@@ -72,7 +74,7 @@ async def test_a_peer_that_reads_no_more_does_not_hold_up_the_end(monkeypatch: p
         filling.cancel()
         await asyncio.wait([filling])
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await channel.close()
         finally:
             ends.set()

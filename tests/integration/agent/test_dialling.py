@@ -13,6 +13,7 @@ from fairlead_agent.dialling import Dialler
 from fairlead_agent.errors import ConnectFailed
 from fairlead_agent.identity_store import client_context
 from tests.integration.scripted_relay import ScriptedRelay, ThrowawayCa
+from tests.polling import PATIENCE_SECONDS
 
 
 @asynccontextmanager
@@ -45,7 +46,7 @@ async def dial_through(directory: Path) -> None:
     bundle = directory / "roots.pem"
     bundle.write_text(ca.root_pem)
     trust = client_context(relay.ca.root_pem, None)
-    async with tls_proxy(ca) as port, asyncio.timeout(20):
+    async with tls_proxy(ca) as port, asyncio.timeout(PATIENCE_SECONDS):
         url = f"https://127.0.0.1:{port}"
         hops: list[str] = []
         dialler = Dialler(relay.url, url, ca_bundle_file=bundle, passed=lambda hop, _: hops.append(hop))
@@ -82,6 +83,6 @@ async def test_a_dial_that_is_cancelled_as_its_handshake_ends_leaves_no_socket(m
     dialling = asyncio.create_task(dialler.dial(client_context(relay.ca.root_pem, None)))
     with pytest.raises(asyncio.CancelledError):
         await dialling
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):  # the library would take thirty
         await lost.wait()
     await relay.stop()

@@ -33,7 +33,7 @@ async def enrolled(tenant: Tenant, tmp_path: Path) -> AsyncIterator[AgentUnderTe
     async def connected() -> bool:
         return agent.link is not None and agent.link.is_connected
 
-    await eventually(connected, "the link", 30)
+    await eventually(connected, "the link")
     yield agent
     await agent.stop()
 

@@ -8,17 +8,17 @@ import time
 import pytest
 
 from fairlead_agent.watchdog import EXIT_STUCK
-from tests.polling import wait_until
+from tests.polling import PATIENCE_SECONDS, wait_until
 
 PROGRAM = """
 import asyncio, sys, time
 from fairlead_agent.watchdog import Watchdog, end_process
 
 def stand_still():
-    time.sleep(60)
+    time.sleep(600)
 
 async def main():
-    watchdog = Watchdog(end_process, tick_seconds=0.1, stuck_ticks=5)
+    watchdog = Watchdog(end_process, tick_seconds=0.1, stuck_ticks=20)
     watchdog.start()
     print("watched", flush=True)
     if sys.argv[1] == "stuck":
@@ -46,7 +46,7 @@ def start(how: str) -> subprocess.Popen[str]:
 def test_a_stuck_loop_ends_the_process_and_says_where_it_stands() -> None:
     """Within its time, with a code of its own and the stack of the culprit."""
     process = start("stuck")
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == EXIT_STUCK
     assert "event loop is stuck" in said
     assert "stand_still" in said
@@ -58,8 +58,8 @@ def test_a_loop_that_turns_slowly_or_was_stopped_goes_on(stopped: bool) -> None:
     process = start("turning")
     if stopped:
         process.send_signal(signal.SIGSTOP)
-        resume_at = time.monotonic() + 1.5
+        resume_at = time.monotonic() + 3.0
         wait_until(lambda: time.monotonic() > resume_at, "a pause longer than stuck")
         process.send_signal(signal.SIGCONT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, said) == (0, "")

@@ -20,7 +20,7 @@ from tests.integration.agent_pair import Pair
 from tests.integration.bundles import config_maps, deploy, upload
 from tests.integration.conftest import Tenant, make_tenant
 from tests.integration.relay_process import RelayProcess
-from tests.polling import eventually
+from tests.polling import PATIENCE_SECONDS, eventually
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def test_a_disabled_agents_job_goes_on_when_it_is_enabled(
     bundle = config_maps(3)
     await asyncio.to_thread(upload, tenant.deployer, tenant.organization, bundle)
     made = await asyncio.to_thread(deploy, tenant.deployer, tenant.environment, bundle)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await pair.agent.engine.paused.wait()
     await pair.ask("clusters/harbour/disable", {})
     assert "was disabled at" in await pair.until_agent_says("authorization")
@@ -85,7 +85,7 @@ async def test_a_disabled_agents_job_goes_on_when_it_is_enabled(
         shown = await pair.ask(f"deployments/{made['id']}")
         return shown if shown["finished_at"] else None
 
-    found = await eventually(ended, "the deployment to end", 40)
+    found = await eventually(ended, "the deployment to end")
     assert found is not None
     assert (found["state"], found["job"]["attempt"], found["counts"]) == ("succeeded", 1, {"created": 3})
 

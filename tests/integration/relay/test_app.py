@@ -9,6 +9,7 @@ import pytest
 from fairlead_relay.app import Relay
 from fairlead_relay.errors import AuthorityDamaged, DataDirectoryUnusable, ListenFailed, StoreUnusable
 from fairlead_relay.settings import Settings
+from tests.polling import PATIENCE_SECONDS
 
 
 def settings(folder: Path, **changed: object) -> Settings:
@@ -25,13 +26,13 @@ async def test_start_and_stop_are_idempotent_and_complete(tmp_path: Path) -> Non
     ready = json.loads((tmp_path / "data" / "ready.json").read_text())
     assert ready["api_url"] == relay.settings.api_url
     port = int(relay.settings.api_url.rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), timeout=5):
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS):
         pass
     await relay.stop()
     await relay.stop()
     assert not (tmp_path / "data" / "ready.json").exists()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
 
 
 async def test_a_relay_starts_again_with_the_same_authority(tmp_path: Path) -> None:
@@ -96,6 +97,8 @@ async def test_every_address_may_be_listened_on(tmp_path: Path, address: str) ->
     """Without a host it is all of them, which IPv4 clients reach too."""
     relay = Relay(settings(tmp_path, api_listen=address))
     await relay.start()
-    with socket.create_connection(("127.0.0.1", int(relay.settings.api_url.rpartition(":")[2])), timeout=5):
+    with socket.create_connection(
+        ("127.0.0.1", int(relay.settings.api_url.rpartition(":")[2])), timeout=PATIENCE_SECONDS
+    ):
         pass
     await relay.stop()

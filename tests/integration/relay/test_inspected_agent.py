@@ -30,7 +30,7 @@ from tests.integration.conftest import Tenant, make_tenant
 from tests.integration.relay_process import RelayProcess
 from tests.integration.scripted_agent import unverified_context
 from tests.integration.scripted_relay import ThrowawayCa
-from tests.polling import eventually
+from tests.polling import PATIENCE_SECONDS, eventually
 
 
 class Office(Pair):
@@ -54,7 +54,7 @@ class Office(Pair):
             shown = await self.ask(f"deployments/{made['id']}")
             return shown if shown["finished_at"] else None
 
-        found = await eventually(ended, "the deployment to end", 40)
+        found = await eventually(ended, "the deployment to end")
         assert found is not None
         assert found["state"] == "succeeded"
 
@@ -130,7 +130,7 @@ async def test_renews_rejoins_and_follows_a_change_of_the_ca(tmp_path: Path, tra
             async def renewed() -> bool:
                 return office.serial() != first
 
-            await eventually(renewed, "a renewed certificate", 30)
+            await eventually(renewed, "a renewed certificate")
             assert office.agent.identities is not None
             held = office.agent.identities.current.certificate
             assert held is not None
@@ -145,7 +145,7 @@ async def test_renews_rejoins_and_follows_a_change_of_the_ca(tmp_path: Path, tra
                 now = office.agent.identities.current.certificate
                 return now is not None and now.root_pem != root
 
-            await eventually(moved, "the new root", 30)
+            await eventually(moved, "the new root")
             await office.agent.stop()
             ended = time.time() + 7
 
@@ -185,7 +185,7 @@ async def test_what_inspects_cannot_alter(office: Office, transport: Transport, 
     async def lost() -> bool:
         return bool(altered) and office.agent.link is not None and not office.agent.link.is_connected
 
-    await eventually(lost, "the altered connection to end", 40)
+    await eventually(lost, "the altered connection to end")
     await office.until("connected")
     await office.deploy()
 
@@ -214,7 +214,7 @@ async def test_what_inspects_cannot_repeat_a_session(office: Office, allowing: R
     writer.write("\r\n".join([*head, "", ""]).encode())
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
     writer.write(b"".join(said))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         answer = await reader.read()
     assert answer  # the relay's own part of a handshake, and an alert
     assert office.agent.link is not None

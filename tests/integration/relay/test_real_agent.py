@@ -15,7 +15,7 @@ from tests.integration.bundles import config_maps, deploy, upload
 from tests.integration.conftest import Tenant, make_tenant
 from tests.integration.relay_address import RelayAddress
 from tests.integration.relay_process import RelayProcess
-from tests.polling import eventually
+from tests.polling import PATIENCE_SECONDS, eventually
 
 
 @dataclass
@@ -53,7 +53,7 @@ async def ended(tenant: Tenant, path: str) -> dict[str, Any]:
         shown = cast("dict[str, Any]", await tenant.ask("GET", path))
         return shown if shown["finished_at"] else None
 
-    found = await eventually(look, f"{path} to end", 30)
+    found = await eventually(look, f"{path} to end")
     assert found is not None
     return found
 
@@ -93,7 +93,7 @@ async def test_a_job_goes_on_though_the_relay_is_killed_in_its_middle(pair: Pair
     engine = pair.agent.engine
     engine.pause_before = 1
     path = await ask_for(pair.tenant)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await engine.paused.wait()
     relay = pair.tenant.relay
     relay.kill()

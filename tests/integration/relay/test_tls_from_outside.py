@@ -21,6 +21,7 @@ from tests.integration.conftest import Tenant
 from tests.integration.relay_process import RelayProcess
 from tests.integration.scripted_agent import make_request, open_wire, unverified_context
 from tests.integration.scripted_relay import ThrowawayCa
+from tests.polling import PATIENCE_SECONDS
 from tests.unit.shared.test_frames import SAMPLES
 
 REQUEST = b"GET /v1/organizations HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n"
@@ -32,7 +33,7 @@ def s_client(relay: RelayProcess, *options: str) -> str:
     """Connect as `openssl s_client`, ask for a page, and return everything it prints."""
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{relay.agent_port}", "-servername", "localhost"]
     command += ["-CAfile", str(relay.ca_file), "-verify_return_error", "-ign_eof", *options]
-    done = subprocess.run(command, input=REQUEST, capture_output=True, timeout=30, check=False)
+    done = subprocess.run(command, input=REQUEST, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
     return (done.stdout + done.stderr).decode(errors="replace")
 
 

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from fairlead_agent import __main__ as command
 from fairlead_agent import __version__
+from tests.polling import PATIENCE_SECONDS
 
 
 def test_version_and_help_answer() -> None:
@@ -21,7 +22,9 @@ def test_help_imports_nothing_heavy() -> None:
     """Neither the API client nor the websocket library is loaded to print a page."""
     heavy = ("aiohttp", "websockets", "kubernetes")
     code = f"import sys, fairlead_agent.__main__; print([name for name in {heavy} if name in sys.modules])"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20)
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
+    )
     assert shown.stdout.strip() == "[]"
 
 

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from tests.polling import PATIENCE_SECONDS
+
 LOOK = """
 import ctypes, sys
 
@@ -28,7 +30,7 @@ print(libc.mallinfo2().hblks - before)
 def _kernels(mode: str) -> int:
     """Count how many of 20 blocks of 256 KiB are the kernel's."""
     finished = subprocess.run(
-        [sys.executable, "-c", LOOK, mode], capture_output=True, text=True, check=True, timeout=20
+        [sys.executable, "-c", LOOK, mode], capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
     )
     return int(finished.stdout)
 

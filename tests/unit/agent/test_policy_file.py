@@ -31,7 +31,7 @@ bindings:
         ("[]", "p.yaml"),
         ("thresholds: {default: {signers: [relay], count: many}}", "thresholds.default.count"),
         ("#" * (MAX_POLICY_BYTES + 1), "larger than"),
-        ("[" * 5000, "p.yaml"),
+        ("[" * 1000, "p.yaml"),
     ],
 )
 def test_complaint_names_line_and_key(text: str, expected: str) -> None:

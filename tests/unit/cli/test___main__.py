@@ -11,6 +11,7 @@ import pytest
 from click.testing import Result
 
 from fairlead_cli.__main__ import NAMES, Commands
+from tests.polling import PATIENCE_SECONDS
 from tests.unit.cli.scripted_relay import ENVIRONMENT, ORGANIZATION, ScriptedRelay, environment, problem
 
 HEAVY = {"cryptography", "fairlead_shared", "httpx", "pydantic", "rich", "yaml"}
@@ -42,7 +43,7 @@ def test_help_imports_nothing_heavy() -> None:
         "print('imported', *{name.partition('.')[0] for name in sys.modules})"
     )
     command = [sys.executable, "-c", code, *NAMES]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=15).stdout
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS).stdout
     assert not HEAVY & set(said.splitlines()[-1].split())
 
 
@@ -55,7 +56,12 @@ def test_calls_import_no_command_line_of_others(home: Path) -> None:
     )
     environment = os.environ | {"FAIRLEAD_SERVER": "http://127.0.0.1:1", "FAIRLEAD_TOKEN": "no token"}
     ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=15, env=environment
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+        env=environment,
     )
     imported = set(ended.stdout.splitlines()[-1].split())
     assert "httpx" in imported
@@ -144,5 +150,7 @@ def test_a_reader_that_went_away_ends_the_command_quietly() -> None:
     os.close(reader)
     command = [sys.executable, "-m", "fairlead_cli", "completion", "bash"]
     with os.fdopen(writer, "wb") as stdout:
-        ended = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=15)
+        ended = subprocess.run(
+            command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=PATIENCE_SECONDS
+        )
     assert (ended.returncode, ended.stderr) == (141, "")

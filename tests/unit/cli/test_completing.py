@@ -1,7 +1,6 @@
 """Names completed from what is there."""
 
 import threading
-import time
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from fairlead_cli import completing
 from fairlead_cli.__main__ import fairlead as root
 from fairlead_cli.completing import complete, contexts
 from fairlead_cli.config import Context, save
+from tests.polling import PATIENCE_SECONDS
 from tests.unit.cli.scripted_relay import ORGANIZATION, SERVER, TOKEN, ScriptedRelay, environment
 
 APPS = f"GET {ORGANIZATION}/applications"
@@ -120,15 +120,15 @@ def test_not_logged_in_is_silent(home: Path) -> None:
 
 def test_a_slow_relay_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     """Somebody holds a finger on Tab."""
+    waited: list[bool] = []
 
     def slow() -> None:
-        threading.Event().wait(10)
+        waited.append(threading.Event().wait(PATIENCE_SECONDS))
 
     monkeypatch.setattr("fairlead_cli.connecting.connect", slow)
     monkeypatch.setattr(completing, "COMPLETE_SECONDS", 0.1)
-    began = time.monotonic()
     assert complete("cluster", click.Context(click.Command("show")), "") == []
-    assert time.monotonic() - began < 5
+    assert not waited
 
 
 def test_the_context_that_is_typed_counts(home: Path, monkeypatch: pytest.MonkeyPatch, relay: ScriptedRelay) -> None:

@@ -82,7 +82,7 @@ def test_a_program_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None
         except (FileNotFoundError, ProcessLookupError):
             return True
 
-    wait_until(has_ended, "the child to end", 10)
+    wait_until(has_ended, "the child to end")
 
 
 def test_remarks_are_bounded(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from fairlead_relay.store.revocation import revoke_agent
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import JobCancel, JobOffer
 from tests.conformance.domain import ORGANIZATION, START, deploy, hello, identity_of, seed
-from tests.polling import eventually
+from tests.polling import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.parametrize("kind", ["postgresql"])
 
@@ -77,7 +77,7 @@ async def make_relay(database_url: str) -> AsyncIterator[MakeRelay]:
         with bus.subscribe(WORK) as work:
             await shared.start(store)
             if listens:
-                assert await asyncio.wait_for(work.get(), 10) is LAGGED
+                assert await asyncio.wait_for(work.get(), PATIENCE_SECONDS) is LAGGED
         return relay
 
     yield make
@@ -117,7 +117,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 async def positions(heard: Subscription, count: int) -> list[int]:
     """Return the positions of the next records."""
     found: list[int] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while len(found) < count:
             notice = await heard.get()
             assert isinstance(notice, EventRecord)
@@ -139,8 +139,8 @@ async def test_a_commit_is_heard_at_the_other_relay(here: Relay, there: Relay) -
     """Work wakes its dispatcher, and the records come from the store."""
     with here.bus.subscribe(WORK) as work, here.bus.subscribe(ALL) as heard:
         made = await there.store.write(deploy)
-        assert await asyncio.wait_for(work.get(), 5) == Work(ORGANIZATION, "one")
-        record = await asyncio.wait_for(heard.get(), 5)
+        assert await asyncio.wait_for(work.get(), PATIENCE_SECONDS) == Work(ORGANIZATION, "one")
+        record = await asyncio.wait_for(heard.get(), PATIENCE_SECONDS)
     assert isinstance(record, EventRecord)
     assert (record.job_id, record.final) == (made.job.id, False)
 
@@ -153,7 +153,7 @@ async def test_own_commits_are_not_read_again(here: Relay, there: Relay, reads: 
         found = await positions(heard, 5)
         # Notifications come in the order of commits: once this one is here, the others were.
         await there.store.write(lambda c: outbox(c).append(Work(ORGANIZATION, "last")))
-        while await asyncio.wait_for(work.get(), 5) != Work(ORGANIZATION, "last"):
+        while await asyncio.wait_for(work.get(), PATIENCE_SECONDS) != Work(ORGANIZATION, "last"):
             pass
     assert found == sorted(set(found))
     assert reads == []
@@ -175,7 +175,7 @@ async def test_records_are_not_read_for_nobody(here: Relay, there: Relay, reads:
     """A relay without readers of an organization leaves its records where they are."""
     with here.bus.subscribe(WORK) as work:
         await there.store.write(deploy)
-        assert await asyncio.wait_for(work.get(), 5) == Work(ORGANIZATION, "one")
+        assert await asyncio.wait_for(work.get(), PATIENCE_SECONDS) == Work(ORGANIZATION, "one")
     newest = await here.store.read(newest_position)
 
     async def is_told() -> bool:
@@ -190,7 +190,7 @@ async def test_a_listener_that_was_cut_off_looks_at_the_store_when_it_is_back(he
     with here.bus.subscribe(WORK) as work, here.bus.subscribe(ALL) as heard:
         assert await cut(there.store) >= 2
         await there.store.write(deploy)
-        while await asyncio.wait_for(work.get(), 15) is not LAGGED:
+        while await asyncio.wait_for(work.get(), PATIENCE_SECONDS) is not LAGGED:
             pass
         await there.store.write(deploy)
         assert len(await positions(heard, 2)) == 2
@@ -217,7 +217,7 @@ async def test_a_reader_far_behind_reads_for_itself(
     monkeypatch.setattr(shared_bus, "_FAR_BEHIND", 2)
     with here.bus.subscribe(ALL) as heard:
         await there.store.write(lambda c: [deploy(c) for _ in range(5)])
-        assert await asyncio.wait_for(heard.get(), 5) is LAGGED
+        assert await asyncio.wait_for(heard.get(), PATIENCE_SECONDS) is LAGGED
         await there.store.write(deploy)
         assert len(await positions(heard, 1)) == 1
     assert len(reads) == 1
@@ -228,7 +228,7 @@ async def test_too_many_clusters_to_name_mean_all(here: Relay, there: Relay) -> 
     named = [Work(ORGANIZATION, f"a-cluster-with-a-long-name-{number}") for number in range(300)]
     with here.bus.subscribe(WORK) as work:
         await there.store.write(lambda c: outbox(c).extend(named))
-        assert await asyncio.wait_for(work.get(), 5) is LAGGED
+        assert await asyncio.wait_for(work.get(), PATIENCE_SECONDS) is LAGGED
 
 
 async def test_nonsense_on_the_channel_is_survived(here: Relay, there: Relay) -> None:
@@ -238,9 +238,9 @@ async def test_nonsense_on_the_channel_is_survived(here: Relay, there: Relay) ->
             await there.store.write(
                 lambda c, said=payload: c.execute(text("SELECT pg_notify(:to, :said)"), {"to": CHANNEL, "said": said})
             )
-            assert await asyncio.wait_for(work.get(), 5) is LAGGED
+            assert await asyncio.wait_for(work.get(), PATIENCE_SECONDS) is LAGGED
         await there.store.write(deploy)
-        assert await asyncio.wait_for(work.get(), 5) == Work(ORGANIZATION, "one")
+        assert await asyncio.wait_for(work.get(), PATIENCE_SECONDS) == Work(ORGANIZATION, "one")
 
 
 @contextlib.asynccontextmanager
@@ -261,15 +261,12 @@ async def test_a_job_enqueued_at_one_relay_is_offered_by_the_other_at_once(here:
         link = Link()
         opened = await dispatcher.connect(identity_of("one"), hello(), link)
         dispatcher.start_offers(opened.session_id)
-        loop = asyncio.get_running_loop()
         await there.store.write(deploy)
-        began = loop.time()
 
         async def is_offered() -> bool:
             return bool(link.offers)
 
         await eventually(is_offered, "the offer")
-        assert loop.time() - began < 1.0
 
 
 async def test_a_sweep_finds_the_work_when_the_notification_is_lost(make_relay: MakeRelay, here: Relay) -> None:
@@ -289,8 +286,9 @@ async def test_a_sweep_finds_the_work_when_the_notification_is_lost(make_relay: 
 
 
 async def test_a_revocation_made_at_one_relay_disconnects_at_the_other(here: Relay, there: Relay) -> None:
-    """With the sweep as it is by default, well within five seconds."""
-    async with dispatching(here, "here", DispatchLimits().sweep_seconds) as dispatcher:
+    """Its sweep, well within five seconds by default, has no part in that."""
+    assert DispatchLimits().sweep_seconds < 5
+    async with dispatching(here, "here", NEVER_SECONDS) as dispatcher:
         link = Link()
         await dispatcher.connect(identity_of("one"), hello(), link)
         await there.store.write(lambda c: revoke_agent(c, ORGANIZATION, "one", START))
@@ -298,5 +296,5 @@ async def test_a_revocation_made_at_one_relay_disconnects_at_the_other(here: Rel
         async def is_closed() -> bool:
             return bool(link.closed)
 
-        await eventually(is_closed, "the connection to be closed", 5.0)
+        await eventually(is_closed, "the connection to be closed")
         assert link.closed == [ErrorCode.REVOKED]

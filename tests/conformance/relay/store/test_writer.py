@@ -20,6 +20,7 @@ from fairlead_relay.store.meta import store_epoch
 from fairlead_relay.store.organizations import Organization, ensure_organization, find_organization
 from tests.conformance.conftest import MakeStore
 from tests.conformance.domain import START, deploy
+from tests.polling import PATIENCE_SECONDS
 
 
 async def test_write_returns_the_result_once_another_relay_can_read_it(make_store: MakeStore, store: Store) -> None:
@@ -84,7 +85,7 @@ async def test_one_that_spoils_the_writes_beside_it_is_run_alone(store: Store, b
     with bus.subscribe(Scope("acme")) as heard:
         answers = await asyncio.gather(*map(one, ("good", "bad", "better")), return_exceptions=True)
         await store.write(deploy)
-        positions = [getattr(await asyncio.wait_for(heard.get(), 5), "position", 0) for _ in range(3)]
+        positions = [getattr(await asyncio.wait_for(heard.get(), PATIENCE_SECONDS), "position", 0) for _ in range(3)]
     assert [getattr(answer, "name", "error") for answer in answers] == ["good", "error", "better"]
     assert len(set(positions)) == 3
     stored = await store.read(lambda c: c.scalars(text("SELECT count(*) FROM jobs")).one())
@@ -107,7 +108,7 @@ async def test_notices_come_after_the_commit_and_before_the_answer(bus: LocalBus
     """Whoever reads after an answer, or waits on the bus, misses nothing."""
     with bus.subscribe(Scope("acme")) as heard:
         await store.write(deploy)
-        record = await asyncio.wait_for(heard.get(), 1)
+        record = await asyncio.wait_for(heard.get(), PATIENCE_SECONDS)
     assert getattr(record, "organization", None) == "acme"
 
 
@@ -122,7 +123,7 @@ async def test_notices_of_a_failed_write_are_not_published(bus: LocalBus, store:
         with pytest.raises(Conflict):
             await store.write(fail)
         kept = await store.write(deploy)
-        record = await asyncio.wait_for(heard.get(), 1)
+        record = await asyncio.wait_for(heard.get(), PATIENCE_SECONDS)
     assert getattr(record, "job_id", None) == kept.job.id
 
 
@@ -207,7 +208,7 @@ async def test_a_connection_that_breaks_fails_its_commit_and_no_other(store: Sto
         )
         assert isinstance(answers[1], StoreUnavailable)
         kept = await store.write(deploy)
-        record = await asyncio.wait_for(heard.get(), 5)
+        record = await asyncio.wait_for(heard.get(), PATIENCE_SECONDS)
     assert getattr(record, "job_id", None) == kept.job.id
     stored = await store.read(lambda c: c.scalars(text("SELECT name FROM organizations ORDER BY name")).all())
     assert stored == (["acme"] if isinstance(answers[0], Exception) else ["acme", "beside"])

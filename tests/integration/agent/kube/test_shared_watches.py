@@ -15,7 +15,7 @@ from fairlead_agent.kube.shared_watches import SharedWatches
 from fairlead_agent.kube.watch import Key
 from tests.integration.agent.kube.test_watch import SILENT, item, listed, streamed
 from tests.integration.scripted_api_server import Answer, ScriptedApiServer, says, scripted_api_server
-from tests.polling import eventually
+from tests.polling import PATIENCE_SECONDS, eventually
 
 
 def kept(manifest: Any) -> str:  # noqa: ANN401  (JSON)
@@ -145,6 +145,6 @@ async def test_defect_of_a_watch_is_raised_where_it_is_used(tmp_path: Path) -> N
         with watches.lease() as lease:
             lease.open(CONFIG_MAPS, "shop", broken, lambda _: woken.set())
             lease.hold_sound()
-            await asyncio.wait_for(woken.wait(), 10.0)
+            await asyncio.wait_for(woken.wait(), PATIENCE_SECONDS)
             with pytest.raises(ArithmeticError):
                 lease.hold_sound()

@@ -13,6 +13,7 @@ from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import CONFIG_MAPS
 from tests.integration.scripted_api_server import ScriptedApiServer, says, scripted_api_server
+from tests.polling import PATIENCE_SECONDS
 
 FOUND = {"kind": "ConfigMap", "metadata": {"name": "a"}}
 STATUS = {"kind": "Status", "message": "no", "reason": ""}
@@ -290,10 +291,9 @@ async def test_write_hangs_up_when_its_time_is_over(tmp_path: Path) -> None:
         KubeClient(server.access, patience_seconds=0, gate=Gate(left=0.3)) as client,
     ):
         server.answers = [never]
-        began = time.monotonic()
-        with pytest.raises(errors.Unreachable):
-            await client.create(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "shop"}})
-        assert time.monotonic() - began < 2
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            with pytest.raises(errors.Unreachable):
+                await client.create(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "shop"}})
 
 
 async def test_write_waits_at_a_shut_gate_and_is_not_begun(tmp_path: Path) -> None:

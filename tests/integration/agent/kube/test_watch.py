@@ -17,7 +17,7 @@ from fairlead_agent.kube.condition import until
 from fairlead_agent.kube.resources import CONFIG_MAPS
 from fairlead_agent.kube.watch import Key, Watch
 from tests.integration.scripted_api_server import Answer, ScriptedApiServer, says, scripted_api_server
-from tests.polling import eventually
+from tests.polling import PATIENCE_SECONDS, eventually
 
 
 def item(name: str, version: int, **data: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ async def reaches(watch: Watch[str], expected: dict[str, str]) -> None:
     async def holds() -> bool:
         return {name: kept for (_, name), kept in watch.objects.items()} == expected
 
-    await eventually(holds, f"the watch to hold {expected}, it has {watch.objects}", 5.0)
+    await eventually(holds, f"the watch to hold {expected}, it has {watch.objects}")
 
 
 async def test_list_then_changes_are_kept(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ async def test_what_was_written_is_awaited_by_its_version(tmp_path: Path) -> Non
         await eventually(lambda: _count(server, 1), "the watch")
         assert not waits.done()
         arrives.set()
-        await asyncio.wait_for(waits, 10.0)
+        await asyncio.wait_for(waits, PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("version", ["7", "counted-otherwise"])
@@ -179,7 +179,7 @@ async def test_what_no_event_shows_is_looked_for_in_a_new_list(
         answers = [listed(5), SILENT, listed(8, item("a", 7, x="1")), SILENT]
         async with following(server, *answers) as (watch, changes, _):
             await eventually(lambda: _count(server, 1), "the first watch")
-            await asyncio.wait_for(watch.reached([version]), 10.0)
+            await asyncio.wait_for(watch.reached([version]), PATIENCE_SECONDS)
             assert changes == [("shop", "a")]
             await eventually(lambda: _count(server, 2), "the second watch")
             assert positions(server) == ["5", "8"]
@@ -208,8 +208,8 @@ async def test_denied_watch_says_which_right_is_missing(tmp_path: Path) -> None:
     message = 'User "x" cannot list resource "configmaps" in API group "" in the namespace "shop"'
     denial = says(403, {"kind": "Status", "message": message})
     async with scripted_api_server(tmp_path) as server, following(server, denial) as (watch, changes, task):
-        await asyncio.wait_for(watch.synced.wait(), 5.0)
-        await asyncio.wait_for(task, 5.0)
+        await asyncio.wait_for(watch.synced.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(task, PATIENCE_SECONDS)
         assert isinstance(watch.denied, errors.MissingRight)
         assert changes == [("", "")]
 

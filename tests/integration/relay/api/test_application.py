@@ -4,6 +4,7 @@ import ssl
 
 from fairlead_relay.api.application import AREAS
 from tests.integration.relay_process import RelayProcess
+from tests.polling import PATIENCE_SECONDS
 
 
 def test_the_openapi_document_is_published_and_names_every_area(relay: RelayProcess) -> None:
@@ -25,7 +26,7 @@ def test_the_api_port_speaks_tls_1_3_with_a_certificate_of_the_relays_authority(
 
     context = ssl.create_default_context(cafile=str(relay.ca_file))
     with (
-        socket.create_connection(("127.0.0.1", relay.api_port), timeout=10) as plain,
+        socket.create_connection(("127.0.0.1", relay.api_port), timeout=PATIENCE_SECONDS) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as secured,
     ):
         assert secured.version() == "TLSv1.3"

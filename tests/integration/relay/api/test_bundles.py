@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import threading
 import time
 
 import pytest
@@ -81,9 +82,16 @@ def test_another_organization_does_not_see_a_bundle(tenant: Tenant, relay: Relay
 
 def test_a_large_bundle_does_not_hold_up_other_requests(tenant: Tenant) -> None:
     """Its check runs in a worker process: meanwhile the relay answers as usual."""
-    import threading
+    # A busy machine may hold up a request by itself, but hardly in each of five tries; a check in the loop does.
+    slowest: list[float] = []
+    while len(slowest) < 5 and min(slowest, default=1.0) >= 1.0:
+        slowest.append(slowest_request_beside_a_large_bundle(tenant, 2000 + len(slowest)))
+    assert min(slowest) < 1.0, f"requests took {slowest} s while a bundle was checked"
 
-    bundle = config_maps(2000, size_bytes=4000)
+
+def slowest_request_beside_a_large_bundle(tenant: Tenant, objects: int) -> float:
+    """Return how long a request took at most, in seconds, while a bundle was uploaded that nobody has yet."""
+    bundle = config_maps(objects, size_bytes=4000)
     assert len(bundle.content) > 8_000_000
     sending = threading.Thread(target=upload, args=(tenant.deployer, tenant.organization, bundle))
     sending.start()
@@ -93,4 +101,4 @@ def test_a_large_bundle_does_not_hold_up_other_requests(tenant: Tenant) -> None:
         tenant.viewer.ask("GET", "/v1/version")
         slowest = max(slowest, time.monotonic() - started)
     sending.join()
-    assert slowest < 1.0, f"a request took {slowest:.2f} s while a bundle was checked"
+    return slowest

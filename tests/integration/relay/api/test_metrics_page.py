@@ -16,6 +16,7 @@ from tests.integration.bundles import config_maps, deploy, upload
 from tests.integration.conftest import Tenant, make_tenant
 from tests.integration.relay_process import RelayProcess
 from tests.integration.scripted_agent import ScriptedAgent, SessionEnded, step
+from tests.polling import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def page(relay: RelayProcess) -> str:
 
 def scrape(relay: RelayProcess) -> dict[str, Metric]:
     """Read the counts as Prometheus does."""
-    answer = httpx.get(f"{page(relay)}/metrics", timeout=10)
+    answer = httpx.get(f"{page(relay)}/metrics", timeout=PATIENCE_SECONDS)
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     return {family.name: family for family in text_string_to_metric_families(answer.text)}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import stat
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from fairlead_relay.settings import Settings
 from tests.integration.bundles import config_maps, upload
 from tests.integration.conftest import make_tenant
 from tests.integration.relay_process import RelayProcess
-from tests.polling import wait_until
+from tests.polling import PATIENCE_SECONDS, wait_until
 
 
 def test_a_relay_writes_its_own_backups(tmp_path: Path) -> None:
@@ -25,10 +24,10 @@ def test_a_relay_writes_its_own_backups(tmp_path: Path) -> None:
     relay = RelayProcess(tmp_path / "data", environment={"FAIRLEAD_RELAY_BACKUP_DIR": str(folder)})
     try:
         relay.start()
-        (file,) = wait_until(lambda: list(folder.glob("relay-*.backup")), "a backup", 60)
+        (file,) = wait_until(lambda: list(folder.glob("relay-*.backup")), "a backup")
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert "root.key" in ArchiveReader(file).pki()
-        wait_until(lambda: '"event": "backup written"' in relay.log.read_text(), "the line in the log", 10)
+        wait_until(lambda: '"event": "backup written"' in relay.log.read_text(), "the line in the log")
         assert relay.stop() == 0
         relay.start()
         assert relay.stop() == 0
@@ -56,9 +55,7 @@ async def test_one_that_is_given_up_leaves_no_process_and_no_file(own_relay: Rel
     write = in_a_process(Settings(data_dir=own_relay.data_dir))
     task = asyncio.ensure_future(write(tmp_path / "one.backup"))
     await asyncio.wait([task], timeout=0.2)
-    begun = time.monotonic()
     task.cancel()
-    await asyncio.wait([task])
+    await asyncio.wait([task], timeout=PATIENCE_SECONDS)
     assert task.cancelled()
-    assert time.monotonic() - begun < 10
     assert not (tmp_path / "one.backup").exists()

@@ -15,9 +15,8 @@ from tests.integration.conftest import Tenant, make_tenant
 from tests.integration.relay_process import RelayProcess
 from tests.integration.scripted_agent import AgentConnection, ScriptedAgent, SessionEnded, make_request
 from tests.integration.scripted_relay import ThrowawayCa
-from tests.polling import eventually
+from tests.polling import PATIENCE_SECONDS, eventually
 
-CUT_OFF_SECONDS = 5.0
 CLUSTER = "clusters/harbour"
 
 
@@ -45,8 +44,8 @@ async def refused_rejoin(
 
 
 async def cut_off(connection: AgentConnection) -> tuple[ErrorCode, str]:
-    """Wait until the relay ends a connection, and return why; it must be quick."""
-    async with asyncio.timeout(CUT_OFF_SECONDS):
+    """Wait until the relay ends a connection, and return why."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
         closed = await connection.wire.wait_closed()
     return closed.code, closed.reason
 
@@ -160,7 +159,7 @@ async def test_an_enrolment_waits_until_its_key_is_approved(tenant: Tenant) -> N
 async def test_a_connection_does_not_outlive_its_certificate(own_relay: RelayProcess) -> None:
     """Unless it was renewed meanwhile; afterwards the agent rejoins by proof of its key, which TLS would not take."""
     own_relay.kill()
-    own_relay.environment["FAIRLEAD_RELAY_CERTIFICATE_SECONDS"] = "4"
+    own_relay.environment["FAIRLEAD_RELAY_CERTIFICATE_SECONDS"] = "10"
     await asyncio.to_thread(own_relay.start)
     tenant = await asyncio.to_thread(make_tenant, own_relay)
     agent = await tenant.enrol()
@@ -170,7 +169,7 @@ async def test_a_connection_does_not_outlive_its_certificate(own_relay: RelayPro
         renewed = await connection.renew()
         closed = await connection.wire.wait_closed()
         assert closed.code is ErrorCode.CERTIFICATE_EXPIRED
-        assert time.time() - began > 5
+        assert time.time() - began > 11
     back = await renewed.rejoin()
     async with back.connect():
         pass

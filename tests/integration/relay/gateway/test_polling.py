@@ -19,6 +19,7 @@ from fairlead_shared.poll_batches import MAX_BATCH_BYTES, POLL_PATH, join_frames
 from tests.integration.relay.gateway.agent_port import Port, Requests, agent_port
 from tests.integration.scripted_agent import make_request
 from tests.integration.scripted_relay import ThrowawayCa
+from tests.polling import PATIENCE_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +64,7 @@ class Polls:
 @asynccontextmanager
 async def connected(polls: Polls) -> AsyncIterator[tuple[Port, Requests]]:
     """Serve, and connect once."""
-    async with asyncio.timeout(20), agent_port(polls.serve) as port:
+    async with asyncio.timeout(PATIENCE_SECONDS), agent_port(polls.serve) as port:
         requests = Requests(*await port.open())
         yield port, requests
         requests.close()

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fairlead_relay.gateway.secure_stream import SecureStream
 from tests.integration.scripted_agent import make_request
 from tests.integration.scripted_relay import ThrowawayCa
-from tests.polling import eventually
+from tests.polling import PATIENCE_SECONDS, eventually
 
 Serve = Callable[[SecureStream], Awaitable[None]]
 
@@ -81,7 +81,7 @@ async def test_megabytes_come_back_unchanged() -> None:
     """Through both buffers, many records, with pauses on both sides."""
     ca = ThrowawayCa()
     content = bytes(range(256)) * 4096 * 8
-    async with served(ca, echo) as (port, failures), asyncio.timeout(30):
+    async with served(ca, echo) as (port, failures), asyncio.timeout(PATIENCE_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client(ca, ca))
         assert writer.get_extra_info("ssl_object").version() == "TLSv1.3"
 
@@ -106,7 +106,7 @@ async def test_a_refused_certificate_is_told_why(life_seconds: float, alert: str
     """The alert reaches the client, and the reason this side. Both roots have one name: only the signature differs."""
     ca = ThrowawayCa()
     issuer = ThrowawayCa() if life_seconds > 0 else ca
-    async with served(ca, echo) as (port, failures), asyncio.timeout(20):
+    async with served(ca, echo) as (port, failures), asyncio.timeout(PATIENCE_SECONDS):
         if life_seconds < 0:
             # From now on it issues certificates from the past.
             issuer._builder = shifted(issuer)  # type: ignore[method-assign, assignment]
@@ -141,7 +141,7 @@ def shifted(ca: ThrowawayCa) -> Callable[..., object]:
 async def test_a_client_that_goes_away_in_the_handshake_is_noticed() -> None:
     """No task waits for ever."""
     ca = ThrowawayCa()
-    async with served(ca, echo) as (port, failures), asyncio.timeout(10):
+    async with served(ca, echo) as (port, failures), asyncio.timeout(PATIENCE_SECONDS):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"\x16\x03\x01")
         writer.close()
@@ -153,7 +153,7 @@ async def test_a_client_that_goes_away_in_the_handshake_is_noticed() -> None:
 async def test_what_is_no_tls_is_refused() -> None:
     """Plain HTTP, for example."""
     ca = ThrowawayCa()
-    async with served(ca, echo) as (port, failures), asyncio.timeout(10):
+    async with served(ca, echo) as (port, failures), asyncio.timeout(PATIENCE_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n")
         await reader.read()
@@ -178,7 +178,7 @@ async def test_writing_to_who_reads_nothing_waits() -> None:
         finally:
             ended.set()
 
-    async with served(ca, pour) as (port, failures), asyncio.timeout(20):
+    async with served(ca, pour) as (port, failures), asyncio.timeout(PATIENCE_SECONDS):
         _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client(ca))
         before = -1
 

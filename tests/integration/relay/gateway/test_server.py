@@ -25,6 +25,7 @@ from tests.integration.conftest import Tenant, make_tenant
 from tests.integration.relay.gateway.agent_port import Requests
 from tests.integration.relay_process import RelayProcess
 from tests.integration.scripted_agent import ScriptedAgent, open_wire, unverified_context
+from tests.polling import PATIENCE_SECONDS
 
 REFUSED = (ssl.SSLError, ConnectionError, InvalidMessage)
 """TLS 1.3 reports a refused client certificate at the first read, which the websocket then finds no answer in."""
@@ -44,7 +45,7 @@ def s_client(relay: RelayProcess, *options: str) -> subprocess.CompletedProcess[
         str(relay.ca_file),
         *options,
     ]
-    return subprocess.run(command, input="", capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(command, input="", capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
 
 
 def some_hello() -> Hello:

@@ -15,6 +15,7 @@ from fairlead_relay.gateway.secure_stream import SecureStream
 from fairlead_relay.gateway.websocket_channel import SUBPROTOCOL, WebsocketChannel
 from fairlead_shared.frames import MAX_FRAME_BYTES
 from tests.integration.relay.gateway.agent_port import agent_port
+from tests.polling import PATIENCE_SECONDS
 
 ENDED = "ended: "
 
@@ -38,7 +39,7 @@ async def exchange(
             ended.set_result(str(closed))
         await channel.close()
 
-    async with asyncio.timeout(20), agent_port(handle) as port:
+    async with asyncio.timeout(PATIENCE_SECONDS), agent_port(handle) as port:
         url = f"wss://127.0.0.1:{port.number}"
         async with connect(
             url, ssl=port.context, subprotocols=[SUBPROTOCOL], compression=None, max_size=None
@@ -88,7 +89,7 @@ async def test_a_close_from_this_side_is_answered() -> None:
 
 async def test_a_frame_larger_than_allowed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the websocket's own code for it, before it is in memory."""
-    monkeypatch.setattr(websocket_channel, "CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr(websocket_channel, "CLOSE_SECONDS", 2.0)
 
     async def talk(websocket: ClientConnection) -> None:
         await websocket.send(b"x" * (MAX_FRAME_BYTES + 1))
@@ -117,7 +118,7 @@ async def test_a_request_that_is_no_websocket_is_answered() -> None:
         assert found is not None
         assert not WebsocketChannel(stream, found[1].replace(b"Sec-WebSocket-Version: 13", b"A: b")).accept()
 
-    async with asyncio.timeout(20), agent_port(handle) as port:
+    async with asyncio.timeout(PATIENCE_SECONDS), agent_port(handle) as port:
         with pytest.raises(InvalidStatus) as refused:
             await connect(f"wss://127.0.0.1:{port.number}", ssl=port.context)
         assert refused.value.response.status_code == 400

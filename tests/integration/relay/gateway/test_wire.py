@@ -9,6 +9,7 @@ from fairlead_relay.gateway.wire import INBOX_EVENTS, Wire
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import CaAnswer, CaRequest, encode_frame
 from fairlead_shared.session import Closed, Event, Received, Session, SessionLimits, Side
+from tests.polling import PATIENCE_SECONDS
 
 Consume = Callable[[Wire, list[Event]], Awaitable[None]]
 
@@ -58,7 +59,7 @@ async def exchange(
     """Drive one session with a wire while a client talks, and return why it ended."""
     pipe = Pipe()
     wire = Wire(pipe, Session(Side.RELAY, time.monotonic(), limits), time.monotonic)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         running = asyncio.create_task(wire.run(lambda batch: consume(wire, batch)))
         await talk(pipe)
         closed = await running
@@ -131,13 +132,15 @@ async def test_a_slow_consumer_stops_the_reading_and_loses_nothing() -> None:
 
     async def talk(pipe: Pipe) -> None:
         for number in range(total):
-            try:
-                async with asyncio.timeout(0.5):
-                    await pipe.to_relay.put(encode_frame(CaRequest()))
-            except TimeoutError:
+            for _ in range(100):  # turns of the loop, of which the wire needs a few to make room
+                if not pipe.to_relay.full():
+                    break
+                await asyncio.sleep(0)
+            else:
                 assert number > INBOX_EVENTS
                 go_on.set()
-                await pipe.to_relay.put(encode_frame(CaRequest()))
+            await pipe.to_relay.put(encode_frame(CaRequest()))
+        assert go_on.is_set()
         await pipe.to_relay.join()
         await pipe.close()
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead_agent.kube.slots import Slots
+from tests.polling import PATIENCE_SECONDS
 
 
 async def test_no_more_are_held_than_there_are() -> None:
@@ -44,7 +45,7 @@ async def test_a_waiter_that_gives_up_takes_no_slot_along() -> None:
         await waiting
     with pytest.raises(asyncio.CancelledError):
         await next_one
-    await asyncio.wait_for(hold(), 1)
+    await asyncio.wait_for(hold(), PATIENCE_SECONDS)
 
 
 def test_one_burst_of_refusals_halves_once() -> None:

@@ -9,6 +9,7 @@ import pytest
 from click.testing import Result
 
 from fairlead_cli.commands.completion import SHELLS
+from tests.polling import PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -28,6 +29,6 @@ def test_commands_are_completed() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=15,
+        timeout=PATIENCE_SECONDS,
     ).stdout
     assert said.splitlines() == ["plain,deploy", "plain,deployments"]

@@ -12,6 +12,7 @@ from fairlead_relay.api import streams
 from fairlead_relay.bus import LocalBus
 from fairlead_relay.store.events import Scope
 from fairlead_relay.store.outbox import EventRecord
+from tests.polling import PATIENCE_SECONDS
 
 SCOPE = Scope("acme", deployment_id="d1")
 Records = AsyncIterator[Any]
@@ -48,7 +49,7 @@ class Stage:
 
 async def positions(stream: Records) -> list[int]:
     """Read a stream to its end."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         return [record.position async for record in stream if isinstance(record, EventRecord)]
 
 

@@ -101,10 +101,10 @@ async def test_one_is_written_when_it_is_due_and_again_after_a_failure(tmp_path:
     async def written() -> bool:
         return len(names(tmp_path)) == 1
 
-    await eventually(tried, "a second try", 10)
+    await eventually(tried, "a second try")
     assert names(tmp_path) == []
     relay.failure = None
-    await eventually(written, "a backup", 10)
+    await eventually(written, "a backup")
     task.cancel()
     await asyncio.wait([task])
 

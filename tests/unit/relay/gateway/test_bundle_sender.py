@@ -12,6 +12,7 @@ from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import Hello, Welcome
 from fairlead_shared.session import Session, SessionLimits, Side
 from fairlead_shared.transfers import ChunkReceived, TransferCredit, TransferEnded, TransferWanted
+from tests.polling import PATIENCE_SECONDS
 
 CONTENT = bytes(range(256)) * 1000
 LIMITS = SessionLimits(credit_bytes=70_000)
@@ -112,7 +113,7 @@ class Pair:
         self.carry()
         wanted = self.wanted.pop()
         sender = self.senders[wanted.transfer] = BundleSender(self.relay, self.carry, wanted.transfer)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await sender.send(Blobs(failures), wanted.sha256, wanted.offset)
         self.carry()
 

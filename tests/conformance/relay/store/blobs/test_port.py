@@ -13,6 +13,7 @@ import pytest
 
 from fairlead_relay.errors import BlobInvalid, StoreUnavailable
 from fairlead_relay.store.blobs import CHUNK_BYTES, Blobs
+from tests.polling import PATIENCE_SECONDS
 
 CONTENT = b'{"kind": "ConfigMap"}\n' * 20_000 + random.Random(1).randbytes(100_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -80,12 +81,12 @@ def test_two_that_store_the_same_at_once_store_it_once(empty_blobs: Blobs) -> No
     ready = threading.Barrier(4)
 
     def store() -> bool:
-        ready.wait(10)
+        ready.wait(PATIENCE_SECONDS)
         empty_blobs.put(SHA256, [CONTENT])
         return b"".join(empty_blobs.read(SHA256)) == CONTENT
 
     with ThreadPoolExecutor(4) as pool:
-        assert all(done.result(30) for done in [pool.submit(store) for _ in range(4)])
+        assert all(done.result(PATIENCE_SECONDS) for done in [pool.submit(store) for _ in range(4)])
 
 
 def test_content_is_forgotten_unless_it_was_stored_again(blobs: Blobs) -> None:

