@@ -176,6 +176,15 @@ class Cluster:
         self._control_plane.crash_api_server()
         return self._control_plane.start_api_server
 
+    def other_api_server(self) -> Process:
+        """
+        Start another API server of a cluster that this process started, at the same etcd, on `OTHER_API_PORT`.
+
+        Returns: Its process, ready; it ends with the cluster.
+        Raises: ClusterError: another process started this cluster.
+        """
+        return self._control_plane.start_other_api_server()
+
     def spawn(
         self,
         name: str,

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     Start = Callable[[str, Sequence[str]], Process]
 
 API_PORT = 6443
+OTHER_API_PORT = 6444
+"""Of a second API server, where a test starts one."""
 _ETCD_PORT = 2379
 _ETCD_PEER_PORT = 2380
 _READY_SECONDS = 180.0
@@ -124,6 +126,20 @@ class ControlPlane:
         self._api_server = self._start("kube-apiserver", self._api_server_command)
         self._wait_for("/readyz", self._api_server)
 
+    def start_other_api_server(self) -> Process:
+        """
+        Start another API server beside the first, on `OTHER_API_PORT`: same etcd, certificates and keys.
+
+        Raises: ClusterError: another process started this cluster. NotReady: the error names its log.
+        """
+        if not self._api_server_command:
+            raise ClusterError("only the process that started a cluster may start another API server")
+        own = {f"--secure-port={API_PORT}": f"--secure-port={OTHER_API_PORT}"}
+        own[f"--audit-log-path={self.audit_log}"] = f"--audit-log-path={self.audit_log.with_stem('audit-other')}"
+        other = self._start("kube-apiserver-other", [own.get(flag, flag) for flag in self._api_server_command])
+        self._wait_for("/readyz", other, port=OTHER_API_PORT)
+        return other
+
     def crash_api_server(self) -> None:
         """SIGKILL it. Raises: ClusterError: another process started this cluster."""
         if self._api_server is None:
@@ -144,11 +160,11 @@ class ControlPlane:
         found: dict[str, Any] = json.loads(text)
         return found
 
-    def _request(self, path: str) -> tuple[int, str]:
+    def _request(self, path: str, port: int = API_PORT) -> tuple[int, str]:
         """Return the status and text of a GET as administrator; status 0 and the reason if there is no answer."""
         context = ssl.create_default_context(cafile=self.ca_file)
         context.load_cert_chain(self._pki / "admin.crt", self._pki / "admin.key")
-        connection = _InsideConnection(self._netns, self._address, context)
+        connection = _InsideConnection(self._netns, self._address, port, context)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -158,9 +174,9 @@ class ControlPlane:
         finally:
             connection.close()
 
-    def _wait_for(self, path: str, process: Process) -> None:
+    def _wait_for(self, path: str, process: Process, *, port: int = API_PORT) -> None:
         def look() -> str | None:
-            status, text = self._request(path)
+            status, text = self._request(path, port)
             return None if status == http.client.OK else f"{status} {text.strip()[:300]}"
 
         process.await_effect(f"GET {path} answering 200", look, seconds=_READY_SECONDS)
@@ -309,8 +325,8 @@ class ControlPlane:
 class _InsideConnection(http.client.HTTPSConnection):
     """An HTTPS connection whose socket is made in a network namespace."""
 
-    def __init__(self, netns: Path, address: str, context: ssl.SSLContext) -> None:
-        super().__init__(address, API_PORT, timeout=5.0, context=context)
+    def __init__(self, netns: Path, address: str, port: int, context: ssl.SSLContext) -> None:
+        super().__init__(address, port, timeout=5.0, context=context)
         self._netns = netns
         self._tls = context
 

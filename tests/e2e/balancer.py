@@ -1,7 +1,7 @@
 """
-A TCP balancer in front of relays, as a Service of Kubernetes is: one address, and whoever answers behind it.
+A TCP balancer in front of relays or API servers, as a Service of Kubernetes is: one address, whoever answers.
 
-It forwards bytes and looks into none, so TLS ends in the relay. Connections go to the first target that takes them.
+It forwards bytes and looks into none, so TLS ends behind it. Connections go to the first target that takes them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ import contextlib
 import selectors
 import socket
 import threading
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _CHUNK_BYTES = 64 * 1024
 _CONNECT_SECONDS = 2.0
@@ -21,11 +24,13 @@ class Balancer:
     Balances from its making until it is closed.
 
     Args:
-        targets: Ports of this machine's loopback interface; the order may be changed at any time.
+        targets: Ports; the order may be changed at any time.
+        dial: Opens a connection to one; None: those of this machine's loopback interface.
     """
 
-    def __init__(self, targets: list[int]) -> None:
+    def __init__(self, targets: list[int], dial: Callable[[int], socket.socket] | None = None) -> None:
         self.targets = targets
+        self._dial_one = dial or _dial_loopback
         self._listener = socket.create_server(("0.0.0.0", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, name="balancer", daemon=True).start()
@@ -46,10 +51,10 @@ class Balancer:
                 threading.Thread(target=self._forward, args=(client,), name="balanced", daemon=True).start()
 
     def _forward(self, client: socket.socket) -> None:
-        """Carry bytes both ways until either side ends: agents and relays close whole connections."""
-        with contextlib.suppress(OSError), client, self._dial() as relay, selectors.DefaultSelector() as waiting:
-            waiting.register(client, selectors.EVENT_READ, relay)
-            waiting.register(relay, selectors.EVENT_READ, client)
+        """Carry bytes both ways until either side ends: nobody here closes half of one."""
+        with contextlib.suppress(OSError), client, self._dial() as target, selectors.DefaultSelector() as waiting:
+            waiting.register(client, selectors.EVENT_READ, target)
+            waiting.register(target, selectors.EVENT_READ, client)
             while True:
                 for key, _ in waiting.select():
                     content = key.fileobj.recv(_CHUNK_BYTES)  # type: ignore[union-attr]  # sockets are registered
@@ -61,5 +66,9 @@ class Balancer:
         """Connect to the first target that takes it. Raises: OSError: none does."""
         for port in self.targets[:-1]:
             with contextlib.suppress(OSError):
-                return socket.create_connection(("127.0.0.1", port), _CONNECT_SECONDS)
-        return socket.create_connection(("127.0.0.1", self.targets[-1]), _CONNECT_SECONDS)
+                return self._dial_one(port)
+        return self._dial_one(self.targets[-1])
+
+
+def _dial_loopback(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), _CONNECT_SECONDS)

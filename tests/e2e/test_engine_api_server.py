@@ -1,14 +1,21 @@
-"""The engine while its API server crashes and comes back: nothing is lost, nothing is done twice, nothing is missed."""
+"""The engine while its API server crashes, or another takes over: nothing is lost, done twice, or missed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from fairlead_agent.kube.access import ClusterAccess
+from fairlead_agent.kube.client import KubeClient
 from fairlead_shared.progress import ProgressEvent
+from tests.cluster.access import connect
 from tests.cluster.cluster import Cluster
+from tests.cluster.controlplane import API_PORT, OTHER_API_PORT
 from tests.cluster.fixtures import MakeCluster
+from tests.cluster.process import Process
+from tests.e2e.balancer import Balancer
 from tests.e2e.engine_world import Checkpoint, Story, World, config_map, world
 from tests.e2e.test_engine_deploy import assert_succeeded
 from tests.e2e.test_engine_order import POD_RULES, make_ready, pod
@@ -76,3 +83,46 @@ async def test_what_becomes_ready_around_a_crash_is_seen(place: World) -> None:
     await asyncio.to_thread(start_again)
     await make_ready(place, "second")
     assert_succeeded(await running, created=2)
+
+
+@asynccontextmanager
+async def two_api_servers(place: World) -> AsyncIterator[tuple[KubeClient, Process]]:
+    """Yield a client that one balanced address leads to a second API server, until that process is killed."""
+    cluster = place.cluster
+    address = cluster.server.removeprefix("https://").rpartition(":")[0]
+    other = await asyncio.to_thread(cluster.other_api_server)
+    try:
+        with Balancer([OTHER_API_PORT, API_PORT], lambda port: connect(cluster.netns, address, port)) as balancer:
+            access = ClusterAccess(f"https://127.0.0.1:{balancer.port}", cluster.ca_file, place.directory / "token")
+            async with KubeClient(access) as client:
+                yield client, other
+    finally:
+        other.kill()
+
+
+async def test_writes_go_on_at_another_api_server(place: World) -> None:
+    """The one that the agent talks to dies among the writes, for good."""
+    story = Teller(OBJECTS // 4)
+    work = place.work([config_map(f"part-{number}", number=str(number)) for number in range(OBJECTS)])
+    async with two_api_servers(place) as (client, other):
+        running = asyncio.create_task(place.engine(client).run(work, story.report, Checkpoint()))
+        await story.reached.wait()
+        other.kill()
+        assert not running.done()
+        assert_succeeded(await running, created=OBJECTS)
+    shown = await place.kubectl("get", "configmap", "-n", place.namespace, "-l", "fairlead.dev/owner", "-o", "name")
+    assert len(shown.split()) == OBJECTS
+
+
+async def test_what_becomes_ready_around_a_failover_is_seen(place: World) -> None:
+    """Nobody may watch when one pod becomes ready: the API server that answers next is asked for what is."""
+    story = Teller(3)
+    work = place.work([pod("first"), pod("second"), pod("third")], wait_seconds=60)
+    async with two_api_servers(place) as (client, other):
+        running = asyncio.create_task(place.engine(client).run(work, story.report, Checkpoint()))
+        await story.reached.wait()
+        await make_ready(place, "first")
+        other.kill()
+        await make_ready(place, "second")
+        await make_ready(place, "third")
+        assert_succeeded(await running, created=3)
