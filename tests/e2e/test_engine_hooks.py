@@ -105,6 +105,40 @@ async def test_they_run_in_order_and_again_in_each_deployment(node: Cluster, tmp
         assert [owned.ref.name for owned in (await place.owned()).objects] == ["settings"]
 
 
+def argo(manifest: dict[str, Any], hook: str, **annotations: str) -> dict[str, Any]:
+    """Return a manifest as a hook of Argo CD's; `wave` and `delete` are annotations as well."""
+    names = {"wave": "sync-wave", "delete": "hook-delete-policy"}
+    named = {f"argocd.argoproj.io/{names[name]}": value for name, value in annotations.items()}
+    metadata = {**manifest["metadata"], "annotations": {"argocd.argoproj.io/hook": hook, **named}}
+    return {**manifest, "metadata": metadata}
+
+
+async def test_what_was_written_for_argo_cd_runs_at_its_moments(node: Cluster, tmp_path: Path) -> None:
+    """PreSync by waves, PostSync last, SyncFail only after a failure; what is to go when it succeeded goes."""
+    bundle = [
+        config_map("settings", colour="red"),
+        argo(job("second", *SUCCEEDS), "PreSync", wave="1"),
+        argo(job("first", *SUCCEEDS), "PreSync", wave="-1"),
+        argo(job("smoke", *SUCCEEDS), "PostSync", delete="HookSucceeded"),
+        argo(job("page", *SUCCEEDS), "SyncFail"),
+    ]
+    async with world(node, tmp_path, rules=HOOK_RULES) as place:
+        result, story = await place.deploy(bundle, wait_seconds=120.0)
+        assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
+        (first, _), (second, _) = await ended(place, "first"), await ended(place, "second")
+        assert first <= second <= await made(place, "configmap", "settings")
+        told = [(event.object.name, str(event.action)) for event in story.of("object")]
+        names = ("first", "second", "settings", "smoke")
+        assert told == [*((name, "created") for name in names), ("smoke", "pruned")]
+        assert await place.live("job", "smoke") == await place.live("job", "page") == {}
+        result, story = await place.deploy(
+            [*bundle, argo(job("third", *FAILS), "PreSync", wave="2")], wait_seconds=120.0
+        )
+        assert result.outcome is Outcome.FAILED
+        assert result.cause.startswith(f"the hook that runs before, Job {place.namespace}/third failed")
+        assert (await ended(place, "page"))[1]
+
+
 async def test_one_that_fails_stops_everything_and_is_quoted(node: Cluster, tmp_path: Path) -> None:
     """Its last lines are in the reason, without values of Secrets; what is to run on failure runs."""
     password = {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "login", "key": "password"}}}
