@@ -105,7 +105,7 @@ class Ground:
     def manifests(self, way: str, number: int) -> list[dict[str, Any]]:
         """Return the objects of a round, spread over its namespaces."""
         namespaces = namespaces_of(self.size, way, number)
-        kinds: tuple[Callable[[str], dict[str, Any]], ...] = (config_map, _account, service, _workload)
+        kinds: tuple[Callable[[str], dict[str, Any]], ...] = (_settings, _account, service, _workload)
         manifests = [make(f"part-{part}") for make in kinds for part in range(self.size.applications)]
         for place, manifest in enumerate(manifests):
             manifest["metadata"]["namespace"] = namespaces[place % self.size.applications % len(namespaces)]
@@ -438,6 +438,10 @@ def _bind(installation: Installation, namespaces: Sequence[str]) -> None:
 def _workload(name: str) -> dict[str, Any]:
     volumes = [{"name": "settings", "configMap": {"name": name}}]
     return deployment(name, serviceAccountName=name, volumes=volumes)
+
+
+def _settings(name: str) -> dict[str, Any]:
+    return config_map(name, colour="blue")
 
 
 def _account(name: str) -> dict[str, Any]:
