@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -347,7 +347,7 @@ async def test_a_diff_is_the_agents_answer(relay: RelayProcess, team: Team) -> N
         FieldChange(pointer="/data/version", before='"0"', after='"1"'),
         FieldChange(pointer="/metadata/labels/app.kubernetes.io~1name", after='"web"'),
     )
-    secret = WEB_REF.model_copy(update={"kind": "Secret", "name": "db"})
+    secret = replace(WEB_REF, kind="Secret", name="db")
     told = (
         PlannedEvent(key="planned/1", at=1, object=WEB_REF, action=Action.CHANGED, fields=fields),
         PlannedEvent(key="planned/2", at=1, object=secret, action=Action.UNCHANGED),

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from fairlead_agent.policy import Policy
 from fairlead_shared.bundle import Bundle
@@ -59,10 +60,9 @@ class EnvironmentKey:
         return f"{self.organization}/{self.application}/{self.environment}"
 
 
-class OwnedObject(BaseModel):
+@pydantic_dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="ignore"))
+class OwnedObject:
     """An object that an environment owns, as its inventory lists it."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     ref: ObjectRef
     uid: str = ""

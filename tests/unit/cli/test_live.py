@@ -10,7 +10,7 @@ from fairlead_cli.story import Story
 from fairlead_shared.objects import ObjectRef
 from tests.unit.cli.scripted_relay import FAILURE, STORY, WEB, stored
 
-REF = str(ObjectRef.model_validate(WEB))
+REF = str(ObjectRef(**WEB))
 
 
 def screen(story: Story, height: int = 40, notice: str = "") -> list[str]:

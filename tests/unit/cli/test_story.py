@@ -36,7 +36,7 @@ def test_a_story_of_success() -> None:
 
 def test_a_story_of_failure_has_the_reason_first_and_the_place() -> None:
     """The result's sentence, then each object to blame with file and line."""
-    ref = str(ObjectRef.model_validate(WEB))
+    ref = str(ObjectRef(**WEB))
     reasons = told(*FAILURE).reasons({ref: "k8s/web.yaml:7"})
     assert reasons == [
         "Deployment web is not healthy",
@@ -61,7 +61,7 @@ def test_findings_say_field_code_and_remedy() -> None:
         stored(3, {"type": "object", "object": WEB, "action": "failed", "detail": "no right"}),
         stored(4, {"type": "finding", "severity": "error", "code": "internal", "message": "no object"}),
     )
-    ref = str(ObjectRef.model_validate(WEB))
+    ref = str(ObjectRef(**WEB))
     assert story.reasons({}) == [
         f"{ref}: spec.x: no right (forbidden)",
         "  rules:",
@@ -98,4 +98,4 @@ def test_a_failed_step_and_an_unknown_event() -> None:
 
 def test_an_object_without_origin_is_named_alone() -> None:
     """What was pruned stood in an older deployment's files."""
-    assert placed(ObjectRef.model_validate(WEB), {}) == str(ObjectRef.model_validate(WEB))
+    assert placed(ObjectRef(**WEB), {}) == str(ObjectRef(**WEB))

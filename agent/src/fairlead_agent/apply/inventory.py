@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from fairlead_agent.errors import AlreadyExists, Conflict, NotFound, Unexpected
 from fairlead_agent.ports import EnvironmentKey, OwnedObject, ReplayMark, StateKind, StatePort
 
@@ -35,6 +37,7 @@ _TRIES = 8
 """Lost compare-and-sets in a row before giving up: only another replica's deployment could cause one."""
 _KEPT, _KEPT_OBJECTS = 64, 100
 """Inventories in memory, and how long each may be: for many small deployments. Beside a large one a read is nothing."""
+_OWNED = TypeAdapter(OwnedObject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class Inventory:
 
 def replace_uid(owned: OwnedObject, uid: str) -> OwnedObject:
     """Return the entry with another UID."""
-    return owned.model_copy(update={"uid": uid})
+    return replace(owned, uid=uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +257,7 @@ class InventoryStore:
             else:
                 lines += shard["data"]["objects"].splitlines()
         inventory = Inventory(
-            objects=tuple(OwnedObject.model_validate_json(line) for line in lines),
+            objects=tuple(_OWNED.validate_json(line) for line in lines),
             marks=_marks(kept),
             bundle_sha256=kept.get("bundle_sha256", ""),
             environment_type=kept.get("environment_type", ""),
@@ -263,7 +266,7 @@ class InventoryStore:
         return _Stored(inventory, head["metadata"]["resourceVersion"], shards, missing)
 
     async def _write(self, environment: EnvironmentKey, before: _Stored, after: Inventory) -> _Stored:
-        parts = list(_parts([owned.model_dump_json() for owned in after.objects]))
+        parts = list(_parts([_OWNED.dump_json(owned).decode() for owned in after.objects]))
         kept = {
             "environment": str(environment),
             "bundle_sha256": after.bundle_sha256,

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, overload
 
 from fairlead_agent.apply.hooks import Hook, hook_of
@@ -77,7 +78,7 @@ class WantedObjects(Sequence[dict[str, Any]]):
         elif not namespace and len(self._work.namespaces) == 1:
             namespace = self._work.namespaces[0]
         if namespace != ref.namespace:
-            self.refs[place] = ref.model_copy(update={"namespace": namespace})
+            self.refs[place] = replace(ref, namespace=namespace)
 
     def annotate(self, place: int, name: str, value: str) -> None:
         """Have an object carry one more annotation when it is written."""

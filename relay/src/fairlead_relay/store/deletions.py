@@ -100,7 +100,7 @@ def reported_objects(connection: Connection, place: EnvironmentNames, limit: int
         after = records[-1].position
         for event in map(json.loads, (record.event for record in records)):
             if event["type"] == "object" and event["action"] in _MADE:
-                found.setdefault(ObjectRef.model_validate(event["object"]))
+                found.setdefault(ObjectRef(**event["object"]))
     return list(found)[:limit]
 
 

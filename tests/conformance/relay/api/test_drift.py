@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from fairlead_relay.api.drift import DriftSummary, describe_drift, summarize_drift
 from fairlead_relay.store import Store
@@ -14,7 +14,7 @@ from tests.conformance.relay.store.test_drifts import DRIFT, PLACE, deployed
 
 SETTINGS = ObjectRef(api_version="v1", kind="ConfigMap", namespace="shop", name="settings")
 OBJECT = {
-    "object": SETTINGS.model_dump(),
+    "object": asdict(SETTINGS),
     "drift": "renamed",
     "status": "mourned",
     "since": 1_795_000_000.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import asdict
 from typing import Any
 
 from fairlead_shared.drift import DriftedObject, DriftKind, DriftMode, DriftStatus, UnseenKind
@@ -71,7 +72,7 @@ async def test_what_the_agent_reports_is_shown(tenant: Tenant) -> None:
     assert shown.pop("reported_at").endswith("Z")
     assert shown.pop("objects") == [
         {
-            "object": WEB.model_dump(),
+            "object": asdict(WEB),
             "drift": "changed",
             "status": "fought",
             "since": "2026-11-18T11:06:40.000Z",
