@@ -142,16 +142,24 @@ class Transport:
         self._slots = Slots(concurrency, time.monotonic)
         self._patience_seconds = patience_seconds
         self._readiness = Readiness(self._ask_readiness)
-        self._open: aiohttp.ClientSession | None = None
+        self._asking: aiohttp.ClientSession | None = None
+        self._watching: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._trust.current()
+        self._asking = self._new_session()
+        # A connection keeps the buffers that its largest answer took, for as long as a watch goes on: none that a list
+        # went through becomes a watch.
+        self._watching = self._new_session()
+        return self
+
+    def _new_session(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
-            limit=0,  # requests are bounded by the slots; watches come on top
+            limit=0,  # requests are bounded by the slots, watches by who asks for them
             keepalive_timeout=30,
             socket_factory=self._socket_factory,
         )
-        self._open = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": _USER_AGENT},
@@ -160,14 +168,14 @@ class Transport:
             trust_env=False,
             read_bufsize=_STREAM_LINE_BYTES,
         )
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._open is not None:
-            await self._open.close()
-            self._open = None
+        for session in (self._asking, self._watching):
+            if session is not None:
+                await session.close()
+        self._asking = self._watching = None
 
     async def request(
         self,
@@ -300,7 +308,7 @@ class Transport:
                 # The API server's limit holds even if this process is frozen now and never hangs up.
                 query = {**(query or {}), "timeout": f"{seconds * 1000:.0f}ms"}
                 body = _GuardedBody(content or b"", headers.get("Content-Type", "application/json"), gate)
-            async with self._session.request(
+            async with self._opened(self._asking).request(
                 method,
                 self.server + path,
                 params=query,
@@ -354,7 +362,7 @@ class Transport:
     ) -> aiohttp.ClientResponse:
         doubts = _Doubts()
         while True:
-            response = await self._session.get(
+            response = await self._opened(self._watching).get(
                 self.server + path,
                 params=query,
                 headers={"Accept": "application/json", **self._authorization()},
@@ -379,11 +387,10 @@ class Transport:
             self._trust.reread()  # the cluster's CA may have been changed a moment ago
         return Unreachable(self.server, _reason(error))
 
-    @property
-    def _session(self) -> aiohttp.ClientSession:
-        if self._open is None:
+    def _opened(self, session: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
+        if session is None:
             raise Unreachable(self.server, "the client is closed")
-        return self._open
+        return session
 
     def _authorization(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token.current()}"}
