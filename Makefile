@@ -69,9 +69,13 @@ format: $(READY) ## Put the code into the form that check asks for
 # Many tests wait, for pods or for a lease to end, so three processes fill two cores; tests that share a cluster stay in
 # one (tests/conftest.py). TESTS narrows the run, to one process: make test TESTS=tests/integration
 TESTS ?=
+# In CI a test of real processes that fails runs once more, three tests at most; how it failed is told all the same
+# (CONTRIBUTING.md). Elsewhere the first failure counts, and everywhere that of a test that needs no other process.
+STEADY := unit property conformance repository
+AGAIN := $(if $(CI),--reruns=1 --max-suite-reruns=3 --rerun-show-tracebacks $(STEADY:%=--rerun-exclude-path=tests/%))
 .PHONY: test
 test: $(READY) ## Every test, on real Kubernetes too (first run: 10-15 min to build it; TESTS=PATH for some)
-	@$(RUN) pytest $(or $(TESTS),tests --numprocesses=3 --dist=loadfile --no-loadscope-reorder)
+	@$(RUN) pytest $(AGAIN) $(or $(TESTS),tests --numprocesses=3 --dist=loadfile --no-loadscope-reorder)
 
 # The fault tests are part of `make test` in a short form; here they run in full. FAIRLEAD_FUZZ_SECONDS sets how long
 # frames are fuzzed, in seconds of CPU time (default 60). The tests of metrics-server, Traefik and cert-manager are no fault
