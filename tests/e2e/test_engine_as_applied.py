@@ -14,7 +14,17 @@ from fairlead_agent.kube.resources import Resource
 from fairlead_agent.policy import Policy
 from fairlead_shared.progress import Action
 from tests.cluster.cluster import Cluster
-from tests.e2e.engine_world import World, application, config_map, deployment, in_namespace, service, world
+from tests.e2e.engine_world import (
+    APPLICATION_RULES,
+    WRITE,
+    World,
+    application,
+    config_map,
+    deployment,
+    in_namespace,
+    service,
+    world,
+)
 
 Manifest = dict[str, Any]
 OTHER_VALUES: tuple[Any, ...] = (None, 0, 1, True, "", "1", {}, [], {"a": "b"}, ["a"])
@@ -228,3 +238,15 @@ async def test_field_that_the_policy_leaves_to_others_is_asked_for(control_plane
         result, _ = await place.deploy(many)
         assert result.counts == {Action.UNCHANGED: 5}
         assert sorted(TellingClient.applied) == [(f"m{number}", True) for number in range(5)]
+
+
+async def test_deprecated_version_of_what_is_in_place_is_told(control_plane: Cluster, tmp_path: Path) -> None:
+    """Each time, since the next Kubernetes may be the one without it."""
+    many = [{"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": f"m{number}"}} for number in range(5)]
+    rules = [*APPLICATION_RULES, {"apiGroups": [""], "resources": ["endpoints"], "verbs": WRITE}]
+    async with world(control_plane, tmp_path, rules=rules, client_type=TellingClient) as place:
+        await place.deploy(many)
+        TellingClient.applied.clear()
+        result, story = await place.deploy(many)
+        assert (result.counts, TellingClient.applied) == ({Action.UNCHANGED: 5}, [])
+        assert "v1 Endpoints is deprecated" in " ".join(one.message for one in story.of("finding"))

@@ -91,10 +91,15 @@ class LiveObjects:
         self._client = client
         self._wanted = wanted
         self._known: dict[tuple[str, str, str, str], Live] = {}
+        self._warnings: dict[Resource, tuple[str, ...]] = {}
 
     def get(self, ref: ObjectRef) -> Live | None:
         """Return a listed object of ours; None says nothing: it was not listed, is not there, or is not ours."""
         return self._known.get(ref.identity)
+
+    def warnings(self, resource: Resource) -> tuple[str, ...]:
+        """Return what the API server warned of as it listed a kind, such as that the version is deprecated."""
+        return self._warnings.get(resource, ())
 
     async def list(self, places: Iterable[tuple[int, Resource]]) -> None:
         """
@@ -121,6 +126,7 @@ class LiveObjects:
                 if error.temporary:
                     raise
                 return
+            self._warnings[resource] = page.warnings
             for item in page.items:
                 place = places.get(item["metadata"]["name"])
                 as_wanted = place is not None and self._is_as_wanted(place, item)

@@ -8,7 +8,7 @@ and what all of them need is preflight's. Writes nothing.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,12 +70,13 @@ class ObjectPlanner:
         self._live = live
         self._tells_fields = tells_fields
 
-    def standing(self, ref: ObjectRef) -> Planned | None:
-        """Return what becomes of an object that is in place as it is wanted; None says nothing."""
+    def standing(self, resource: Resource, ref: ObjectRef) -> tuple[Planned | None, list[Finding]]:
+        """Return what becomes of an object that is in place as it is wanted, and what to report; None says nothing."""
         live = self._live.get(ref)
         if live is None or live.deleted or not live.as_wanted:
-            return None
-        return Planned(Action.UNCHANGED, write=False, uid=live.uid, digest=live.digest)
+            return None, []
+        planned = Planned(Action.UNCHANGED, write=False, uid=live.uid, digest=live.digest)
+        return planned, _warnings(self._live.warnings(resource), ref)
 
     async def plan(
         self, resource: Resource, ref: ObjectRef, manifest: Mapping[str, Any]
@@ -94,9 +95,8 @@ class ObjectPlanner:
             return await self._plan_renewed(error, resource, ref)
         except (FieldConflict, InvalidObject) as error:
             return await self._plan_refused(error, resource, ref, manifest, whole)
-        warnings = [Finding(ErrorCode.WARNING, text, ref, severity="warning") for text in applied.warnings]
         planned, findings = (_CREATED, []) if applied.created else await self._plan_change(applied, resource, ref)
-        return planned, warnings + findings
+        return planned, _warnings(applied.warnings, ref) + findings
 
     async def outcome(self, resource: Resource, ref: ObjectRef, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """
@@ -139,7 +139,7 @@ class ObjectPlanner:
             with contextlib.suppress(NotFound, Conflict):
                 await self._client.delete(resource, ref.namespace, ref.name, uid=uid, dry_run=True)
         applied = await self._client.apply(resource, probe, dry_run=True)
-        return planned, [Finding(ErrorCode.WARNING, text, ref, severity="warning") for text in applied.warnings]
+        return planned, _warnings(applied.warnings, ref)
 
     async def _plan_change(
         self, applied: Applied, resource: Resource, ref: ObjectRef
@@ -221,6 +221,10 @@ class ObjectPlanner:
         findings, is_allowed = judge_recreation(error, ref, self._work, standing, whole)
         uid = standing["metadata"]["uid"]
         return (Planned(Action.RECREATED, write=True, uid=uid) if is_allowed else None), findings
+
+
+def _warnings(texts: Iterable[str], ref: ObjectRef) -> list[Finding]:
+    return [Finding(ErrorCode.WARNING, text, ref, severity="warning") for text in texts]
 
 
 def _take_over(live: Mapping[str, Any], maker: Maker) -> Planned:

@@ -252,8 +252,10 @@ class Preflight:
         resource, ref = proof.resources[place], self._wanted.refs[place]
         if resource is None:
             return
-        if (standing := self._planner.standing(ref)) is not None and place not in self._hooks:
+        standing, warnings = self._planner.standing(resource, ref)
+        if standing is not None and place not in self._hooks:
             proof.planned[place] = standing
+            proof.findings += warnings
             return
         try:
             manifest = self._wanted.prepared(place)

@@ -45,6 +45,8 @@ class Page:
     resource_version: str
     token: str
     """Asks for the next page; empty on the last."""
+    warnings: tuple[str, ...] = ()
+    """What the API server warns of, such as that this version of the kind is deprecated."""
 
 
 class KubeClient:
@@ -145,6 +147,7 @@ class KubeClient:
             items=answer.content.get("items") or [],
             resource_version=str(metadata.get("resourceVersion", "")),
             token=str(metadata.get("continue") or ""),
+            warnings=answer.warnings,
         )
 
     async def apply(
