@@ -94,7 +94,7 @@ class Watch(Generic[T]):
         while True:
             try:
                 if not position or self._renewed:
-                    self._renewed = False
+                    position, self._renewed = "", False  # if this list fails, the next try is a list as well
                     position = await self.list()
                     failures = 0
                 if not self._renewed:
@@ -118,6 +118,8 @@ class Watch(Generic[T]):
 
     def renew(self) -> None:
         """Have `run` list anew, as the connection may be dead without a word; `synced` is set again after it."""
+        if self.denied is not None:
+            return  # `run` has ended: no list would follow
         self._renewed = True
         self.synced.clear()
         if self._following is not None:
@@ -138,7 +140,7 @@ class Watch(Generic[T]):
         elif not versions and self.synced.is_set() and time.monotonic() - self._heard_at > FRESH_SECONDS:
             self.renew()
         await self.synced.wait()
-        while self.denied is None and (wanted := max(map(int, versions), default=0)) > self._reached:
+        if self.denied is None and (wanted := max(map(int, versions), default=0)) > self._reached:
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append((wanted, turn))
             try:
@@ -146,7 +148,7 @@ class Watch(Generic[T]):
                     await turn
             except TimeoutError:
                 self.renew()
-                await self.synced.wait()
+                await self.synced.wait()  # this list has it, whatever version it says that it has
             finally:
                 self._waiting = [one for one in self._waiting if one[1] is not turn]
 

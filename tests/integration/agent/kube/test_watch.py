@@ -169,11 +169,11 @@ async def test_what_was_written_is_awaited_by_its_version(tmp_path: Path) -> Non
         await asyncio.wait_for(waits, PATIENCE_SECONDS)
 
 
-@pytest.mark.parametrize("version", ["7", "counted-otherwise"])
+@pytest.mark.parametrize("version", ["7", "99", "counted-otherwise"])
 async def test_what_no_event_shows_is_looked_for_in_a_new_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
-    """The connection may be dead without a word, or versions be no numbers."""
+    """The connection may be dead without a word, or versions be no numbers, or others than those of lists."""
     monkeypatch.setattr(watch_module, "LATE_SECONDS", 0.1)
     async with scripted_api_server(tmp_path) as server:
         answers = [listed(5), SILENT, listed(8, item("a", 7, x="1")), SILENT]
@@ -201,6 +201,41 @@ async def test_silent_watch_lists_anew_for_whoever_asks_how_things_are(
             assert watch.objects == {("shop", "a"): "2"}
             await eventually(lambda: _count(server, 2), "the second watch")
             assert positions(server) == ["5", "9"]
+
+
+async def test_new_list_that_fails_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server may be away for longer than one request is tried; whoever waits for the list waits no longer."""
+    monkeypatch.setattr(watch_module, "LATE_SECONDS", 0.1)
+    away = says(503, {"kind": "Status", "message": "starting"})
+    async with scripted_api_server(tmp_path) as server:
+        is_back = asyncio.Event()
+
+        async def again(request: web.Request) -> web.StreamResponse:
+            server.answers.append(again)
+            if "watch" in request.query:
+                return await SILENT(request)
+            return await (listed(8, item("a", 7, x="1")) if is_back.is_set() else away)(request)
+
+        async def has_failed() -> bool:
+            return len(server.asked) >= 8
+
+        async with following(server, listed(5), SILENT, again) as (watch, _, _task):
+            await eventually(lambda: _count(server, 1), "the first watch")
+            waits = asyncio.create_task(watch.reached(["7"]))
+            await eventually(has_failed, "a list that fails for longer than it is tried")
+            is_back.set()
+            await asyncio.wait_for(waits, PATIENCE_SECONDS)
+            assert watch.objects == {("shop", "a"): "1"}
+
+
+@pytest.mark.parametrize("versions", [(), ("counted-otherwise",)])
+async def test_nobody_waits_for_a_watch_that_was_denied(tmp_path: Path, versions: tuple[str, ...]) -> None:
+    """No new list of it will ever come."""
+    denial = says(403, {"kind": "Status", "message": 'User "x" cannot list resource "configmaps"'})
+    async with scripted_api_server(tmp_path) as server, following(server, denial) as (watch, _, task):
+        await asyncio.wait_for(task, PATIENCE_SECONDS)
+        await asyncio.wait_for(watch.reached(versions), PATIENCE_SECONDS)
+        assert watch.denied is not None
 
 
 async def test_denied_watch_says_which_right_is_missing(tmp_path: Path) -> None:
