@@ -147,7 +147,10 @@ class InventoryStore:
         """Return the environments that have an inventory. Raises: KubeError: the API server said no."""
         heads = await self._state.select(StateKind.CONFIG_MAP, INVENTORY_LABEL)
         named = (str((head.get("data") or {}).get("environment", "")).split("/") for head in heads)
-        return sorted(EnvironmentKey(*names) for names in named if len(names) == len(fields(EnvironmentKey)))
+        there = sorted(EnvironmentKey(*names) for names in named if len(names) == len(fields(EnvironmentKey)))
+        for gone in self._kept.keys() - set(there):
+            del self._kept[gone]
+        return there
 
     async def load(self, environment: EnvironmentKey) -> Inventory:
         """
@@ -171,7 +174,7 @@ class InventoryStore:
         stored = self._kept.get(environment) if environment in self._considered else None
         self._considered.discard(environment)
         if stored is None:
-            stored = self._keep(environment, await self._read(environment))
+            stored = await self._read_and_keep(environment)
         return stored.inventory, bool(stored.resource_version) and not stored.missing
 
     async def change(
@@ -206,8 +209,8 @@ class InventoryStore:
 
     async def marks(self, environment: EnvironmentKey) -> tuple[ReplayMark, ...]:
         """Return the deployments an environment remembers, oldest first; the job they were asked for starts there."""
-        stored = self._keep(environment, await self._read(environment))
-        if environment in self._kept:
+        stored = await self._read_and_keep(environment)
+        if self._kept.get(environment) is stored:
             self._considered.add(environment)
         return stored.inventory.marks
 
@@ -233,6 +236,12 @@ class InventoryStore:
             if len(self._kept) > _KEPT:
                 self._considered.discard(self._kept.popitem(last=False)[0])
         return stored
+
+    async def _read_and_keep(self, environment: EnvironmentKey) -> _Stored:
+        """Read, and remember it unless a change was made meanwhile: that is newer."""
+        before = self._kept.get(environment)
+        stored = await self._read(environment)
+        return self._keep(environment, stored) if self._kept.get(environment) is before else stored
 
     async def _read_whole(self, environment: EnvironmentKey) -> _Stored:
         stored = await self._read(environment)

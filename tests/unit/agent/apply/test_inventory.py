@@ -26,11 +26,16 @@ class MemoryState:
     dies_at: int = 0
     before_update: Callable[[], Awaitable[None]] | None = None
     """Called once, before the next update."""
+    after_read: Callable[[], Awaitable[object]] | None = None
+    """Called once, after the next read and before its answer."""
 
     async def read(self, kind: StateKind, name: str) -> dict[str, Any] | None:
         """Return a copy of the object."""
         self.reads += 1
         found = self.objects.get(name)
+        if self.after_read is not None:
+            hook, self.after_read = self.after_read, None
+            await hook()
         return None if found is None else {**found, "metadata": dict(found["metadata"])}
 
     async def select(self, kind: StateKind, label_selector: str) -> list[dict[str, Any]]:
@@ -245,6 +250,27 @@ async def test_what_another_changed_or_removed_is_seen_by_the_next_job() -> None
     state.objects.clear()
     assert await store.salvage(KEY) == (Inventory(), False)
     assert await store.marks(KEY) == ()
+
+
+@pytest.mark.parametrize("asked", ["marks", "salvage"])
+async def test_what_was_read_while_it_changed_is_not_what_was_left(asked: str) -> None:
+    """A plan, or the offer of the next job, reads while a job ends: drift would be told that the job did not end."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    await store.change(KEY, lambda old: old.begun(ReplayMark("01", finished=False)))
+    state.after_read = lambda: store.finish(KEY, "01", 1, succeeded=True)
+    await (store.marks(KEY) if asked == "marks" else store.salvage(KEY))
+    assert await store.left(KEY) == await InventoryStore(state).load(KEY)
+
+
+async def test_what_somebody_took_away_is_not_what_was_left() -> None:
+    """Once it was seen that it is gone."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    await store.change(KEY, lambda old: old.owns([owned("a")]))
+    state.objects.clear()
+    assert await store.environments() == []
+    assert await store.left(KEY) == Inventory()
 
 
 async def test_no_more_is_kept_in_memory_than_is_worth_it() -> None:
