@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from fairlead_agent.apply.inventory import Inventory, InventoryStore
+from fairlead_agent.errors import LeadershipLost
 from fairlead_agent.kube.client import Applied, KubeClient
 from fairlead_agent.kube.resources import Resource
+from fairlead_agent.kube.state import StateObjects
 from fairlead_agent.policy import Policy
 from fairlead_agent.ports import DeployResult
 from fairlead_shared.progress import Action, ObjectEvent, Outcome
@@ -249,6 +252,33 @@ async def test_cancelled_deployment_leaves_a_true_inventory(control_plane: Clust
         assert [bool(owned.uid) for owned in (await place.owned()).objects] == [True, True]
         result, _ = await place.deploy([config_map("settings")])
         assert_succeeded(result, unchanged=1, pruned=1)
+
+
+class ShutInventory(InventoryStore):
+    """An inventory that can be shut, as at the end of a replica's leadership."""
+
+    is_shut = False
+
+    async def change(self, *args: Any, **options: Any) -> Inventory:  # noqa: ANN401
+        """Change it, unless it is shut."""
+        if self.is_shut:
+            raise LeadershipLost
+        return await super().change(*args, **options)
+
+
+async def test_cancelled_deployment_is_cancelled_also_where_it_may_not_write(
+    control_plane: Cluster, tmp_path: Path
+) -> None:
+    """Told as failed, it would be over for good, and not go on with the replica that leads next."""
+    async with world(control_plane, tmp_path) as place:
+        story, inventory = Story(), ShutInventory(StateObjects(place.client, place.agent_namespace))
+        work = place.work([deployment("web", replicas=1)], wait_seconds=60.0)
+        task = asyncio.create_task(place.engine(inventory=inventory).run(work, story.report, Checkpoint()))
+        await eventually(lambda: _has(story, "step/wait/started"), "the wait to begin")
+        inventory.is_shut = True
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 async def test_list_of_many_objects_is_kept_in_parts(control_plane: Cluster, tmp_path: Path) -> None:

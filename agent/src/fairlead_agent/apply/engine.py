@@ -8,6 +8,7 @@ second attempt makes again. So a resumed run is simply the same run, with the sa
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -167,7 +168,9 @@ class _Deployment:
             await self._prune(proved.prune)
         except BaseException as error:
             # What went well is noted with the success; this way ends without one, perhaps as the task is cancelled.
-            await self._note_written()
+            # Where that cannot be kept, why it ends is still the same; what was written is listed, without its UID.
+            with contextlib.suppress(KubeError):
+                await self._note_written()
             if isinstance(error, _Failed):
                 raise await self._run_failure_hooks(error) from None
             raise
