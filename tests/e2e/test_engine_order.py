@@ -14,6 +14,8 @@ import pytest
 from fairlead_agent.apply.references import DEPENDS_ON
 from fairlead_agent.health.rules import verdict_of
 from fairlead_agent.health.verdict import projected
+from fairlead_agent.kube import watch as watch_module
+from fairlead_agent.kube.watch import Watch
 from fairlead_agent.ports import DeployResult
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.progress import Outcome, ProgressEvent
@@ -49,12 +51,16 @@ def pod(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
-async def make_ready(place: World, name: str) -> None:
+async def _is_there(place: World, name: str) -> bool:
+    return bool(await place.live("pod", name))
+
+
+async def make_ready(place: World, name: str, status: str = "True") -> None:
     """Say of a Pod what its kubelet would."""
-    conditions = [{"type": kind, "status": "True"} for kind in ("Ready", "ContainersReady")]
-    status = {"status": {"phase": "Running", "conditions": conditions}}
+    conditions = [{"type": kind, "status": status} for kind in ("Ready", "ContainersReady")]
+    running = {"status": {"phase": "Running", "conditions": conditions}}
     where = ("pod", name, "-n", place.namespace)
-    await place.kubectl("patch", *where, "--subresource=status", "--type=merge", "-p", json.dumps(status))
+    await place.kubectl("patch", *where, "--subresource=status", "--type=merge", "-p", json.dumps(running))
 
 
 class Reader(Story):
@@ -172,6 +178,22 @@ async def test_what_awaits_something_unready_is_skipped_with_the_reason(control_
         await make_ready(place, "first")
         result, _ = await place.deploy(manifests)
         assert_succeeded(result, created=2, unchanged=2)
+
+
+async def test_what_needs_no_write_is_not_judged_by_how_it_was_before(
+    control_plane: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch that is shared with the deployment before may be behind what was compared."""
+    async with world(control_plane, tmp_path, rules=POD_RULES) as place:
+        running = asyncio.create_task(place.deploy([pod("first")]))
+        await eventually(lambda: _is_there(place, "first"), "the pod")
+        await make_ready(place, "first")
+        assert_succeeded((await running)[0], created=1)
+        monkeypatch.setattr(Watch, "_take", lambda _self, _event, position: position)
+        monkeypatch.setattr(watch_module, "LATE_SECONDS", 0.1)
+        await make_ready(place, "first", status="False")
+        result, _ = await place.deploy([pod("first")], wait_seconds=6.0)
+        assert result.cause.startswith(f"Pod {place.namespace}/first is Progressing: it is not ready yet"), result
 
 
 async def test_a_wait_for_readiness_ends_at_once_when_the_deployment_is_superseded(

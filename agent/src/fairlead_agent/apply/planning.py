@@ -38,7 +38,7 @@ class Planned:
     uid: str = ""
     """Of the live object; empty if there is none."""
     resource_version: str = ""
-    """Of the live object that is to be changed, as it was compared: the write is bound to it."""
+    """Of the live object, as it was compared: a write is bound to it, and nothing older is judged healthy."""
     digest: bytes = b""
     """Of the live object, where it is as it is wanted."""
     taken_from: Maker | None = None
@@ -75,7 +75,7 @@ class ObjectPlanner:
         live = self._live.get(ref)
         if live is None or live.deleted or not live.as_wanted:
             return None, []
-        planned = Planned(Action.UNCHANGED, write=False, uid=live.uid, digest=live.digest)
+        planned = _unchanged(live)
         return planned, _warnings(self._live.warnings(resource), ref)
 
     async def plan(
@@ -158,7 +158,7 @@ class ObjectPlanner:
         if live.deleted:
             return None, [_being_deleted(live, ref)]
         if live.digest == digest_of(applied.manifest):
-            return Planned(Action.UNCHANGED, write=False, uid=live.uid, digest=live.digest), []
+            return _unchanged(live), []
         planned = Planned(Action.CHANGED, write=True, uid=live.uid, resource_version=live.resource_version)
         if self._tells_fields and (whole := await self._client.find(resource, ref.namespace, ref.name)) is not None:
             planned = self._with_fields(planned, whole, applied)
@@ -225,6 +225,11 @@ class ObjectPlanner:
 
 def _warnings(texts: Iterable[str], ref: ObjectRef) -> list[Finding]:
     return [Finding(ErrorCode.WARNING, text, ref, severity="warning") for text in texts]
+
+
+def _unchanged(live: Live) -> Planned:
+    version = live.resource_version
+    return Planned(Action.UNCHANGED, write=False, uid=live.uid, resource_version=version, digest=live.digest)
 
 
 def _take_over(live: Mapping[str, Any], maker: Maker) -> Planned:

@@ -52,7 +52,7 @@ class Written:
     digest: bytes = b""
     """Of the live object as it was left, where that is known."""
     version: str = ""
-    """Its resourceVersion then, where it was written."""
+    """Its resourceVersion then, or when it was found to need no write."""
 
 
 class _NotTheOne(Conflict):
@@ -231,7 +231,7 @@ class Writer:
         elif unready:
             written, detail = Written(Action.SKIPPED), f"it waits for what is not ready: {unready}"
         elif not planned.write:
-            written = Written(planned.action, planned.uid, planned.digest)
+            written = Written(planned.action, planned.uid, planned.digest, planned.resource_version)
         else:
             written, detail = await self._apply(place, planned)
         self.written[place] = written

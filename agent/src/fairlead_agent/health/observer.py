@@ -219,7 +219,8 @@ class _Evidence:
         """Explain a workload that is not healthy by its pods, or by why it has none."""
         if resource.kind == "Pod":
             pod = self._pod_by_uid.get(uid)
-            return verdict_of_pod(pod, self._events[uid], now) if pod is not None else own
+            seen = verdict_of_pod(pod, self._events[uid], now) if pod is not None else own
+            return own if seen.satisfies else seen  # evidence comes by another watch, which may be behind
         maker = uid
         if resource.kind == "Deployment":
             current = max(self._sets[uid], key=lambda one: one.revision, default=None)

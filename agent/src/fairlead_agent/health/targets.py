@@ -26,7 +26,7 @@ class Target:
     uid: str = field(default="", compare=False)
     """Of the object that was written, if known: what its events are found by once it is gone."""
     version: str = field(default="", compare=False)
-    """The resourceVersion it got when it was written, if known: what was there before is not to be judged."""
+    """Its resourceVersion when it was written or compared, if known: what was there before is not to be judged."""
     is_run: bool = field(default=False, compare=False)
     """Whether it is waited for until it ended, a pod as well; being under way, or suspended, is not enough."""
 
