@@ -46,3 +46,35 @@ async def test_the_first_error_ends_the_others_before_it_is_raised() -> None:
     with pytest.raises(Unreachable, match="away"):
         await together([endless(), nested()])
     assert ended.is_set()
+
+
+async def test_cancelled_while_the_others_end_it_is_cancelled() -> None:
+    """An error must not hide that the task is to end, nor make one look cancelled that is not."""
+    ending, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await may_end.wait()
+
+    async def failing() -> None:
+        raise Unreachable("the API server", "away")
+
+    async def work() -> int:
+        with pytest.raises(Unreachable):
+            await together([slow(), failing()])
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
+
+    is_to_end = asyncio.create_task(together([slow(), failing()]))
+    await ending.wait()
+    is_to_end.cancel()
+    await asyncio.sleep(0)
+    assert not is_to_end.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await is_to_end
+    assert await asyncio.create_task(work()) == 0
