@@ -31,6 +31,7 @@ from fairlead_agent.kube.watch import Key
 from fairlead_agent.logs import Logger
 from fairlead_agent.policy import Policy
 from fairlead_agent.ports import Clock, EnvironmentKey, Identity, OwnedObject, Unseal
+from fairlead_agent.together import together
 from fairlead_shared.bundle import Bundle
 from fairlead_shared.drift import MAX_UNSEEN, DriftedObject, DriftKind, DriftMode, DriftStatus, UnseenKind
 from fairlead_shared.objects import ObjectRef
@@ -307,9 +308,7 @@ class EnvironmentDrift:
                 for place in left:
                     await self._look_at(wanted, place)
 
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(_LOOKS, len(places))):
-                    group.create_task(work())
+            await together(work() for _ in range(min(_LOOKS, len(places))))
 
     async def _look_at(self, wanted: WantedObjects, place: int) -> None:
         one = self._objects[place]

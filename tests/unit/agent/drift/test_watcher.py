@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from fairlead_agent.drift import watcher
+from fairlead_agent.drift.environment import EnvironmentDrift
 from fairlead_agent.drift.watcher import DriftWatcher
 from fairlead_agent.policy import DriftRule, Policy
 from fairlead_agent.ports import EnvironmentKey
@@ -126,6 +127,36 @@ async def test_an_environment_is_watched_again_after_a_defect(monkeypatch: pytes
         await drift.begun.acquire()
     assert ["defect in the agent" in reason for reason in told] == [True, True]
     drift.is_written.set()
+    running.cancel()
+    await asyncio.wait([running])
+
+
+class _Defective(EnvironmentDrift):
+    """One that fails when it looks at an object."""
+
+    def __init__(self) -> None:
+        self._means = cast("Any", SimpleNamespace(turns=asyncio.Lock()))
+
+    async def _load(self) -> Any:  # noqa: ANN401
+        return None
+
+    async def _look_at(self, _wanted: Any, _place: int) -> None:  # noqa: ANN401
+        raise ZeroDivisionError
+
+
+async def test_a_job_does_not_wait_for_what_is_to_be_watched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its task must not look as if it was told to end already."""
+    monkeypatch.setattr(watcher, "AFTER_DEFECT_SECONDS", 3600.0)
+    is_told = asyncio.Event()
+    drift = _Writing(SimpleNamespace(current=Policy()))
+    drift._logger = structlog.get_logger()
+    drift._means.reports = cast("Any", SimpleNamespace(put=lambda *_: is_told.set()))
+    monkeypatch.setattr(drift, "_watch", lambda _: _Defective()._look([1]))
+    running = asyncio.create_task(drift.run())
+    async with asyncio.timeout(60):
+        await is_told.wait()
+        async with drift.held(SHOP):
+            pass
     running.cancel()
     await asyncio.wait([running])
 
