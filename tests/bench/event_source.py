@@ -27,8 +27,9 @@ from unittest.mock import patch
 import structlog
 import uvloop
 
+from fairlead_agent import connection as connection_module
 from fairlead_agent import link as link_module
-from fairlead_agent.connection import Connection
+from fairlead_agent.connection import GATHER_SECONDS, Connection
 from fairlead_agent.journal import Journal
 from fairlead_agent.ports import CheckpointPort, DeployResult, DeployWork, Report
 from fairlead_shared.frames import HeartbeatAck, Message
@@ -132,6 +133,8 @@ class PacedEngine(MemoryEngine):
     async def run(self, work: DeployWork, report: Report, checkpoint: CheckpointPort) -> DeployResult:
         """Report, and say how long it took."""
         TIMES.reset()
+        # Events that wait for the one before have none to go with.
+        connection_module.GATHER_SECONDS = 0.0 if self.rate == "serial" else GATHER_SECONDS
         fetched: list[CountingSink] = []
         fetching = asyncio.create_task(self._fetch_again_and_again(work.bundle.sha256, fetched))
         began = time.perf_counter()

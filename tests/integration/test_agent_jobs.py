@@ -11,7 +11,7 @@ import pytest
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fairlead_agent import runner
+from fairlead_agent import connection, runner
 from fairlead_agent.checkpoint import Checkpoint, CheckpointStore
 from fairlead_agent.errors import MissingRight, Unreachable
 from fairlead_agent.ports import EnvironmentKey, StateKind
@@ -85,6 +85,23 @@ async def test_thousands_of_events_pass_the_window(relay: ScriptedRelay, agent: 
     job = relay.deploy(JOB, bundle_of(3000))
     await relay.until_result(JOB)
     assert_complete(job, 3000)
+
+
+async def test_events_go_together_but_a_result_and_what_a_window_held_back_at_once(
+    relay: ScriptedRelay, agent: AgentUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After what was just sent, events wait for those of the next moment, which is made endless here."""
+    monkeypatch.setattr(connection, "GATHER_SECONDS", 3600)
+    agent.engine.pause_before = 3
+    job = relay.deploy(JOB, bundle_of(600))
+    await agent.engine.paused.wait()
+    relay.deploy("job0000000000000002", bundle_of(1), job_kind="dance")
+    await relay.until_refused("job0000000000000002")  # what was sent before it has arrived, too
+    assert job.keys()[:1] == expected_keys(0)[:1]
+    assert not set(expected_keys(3)[4:7]) & set(job.keys())
+    agent.engine.go_on.set()
+    await relay.until_result(JOB)
+    assert_complete(job, 600)
 
 
 async def test_lost_connections_lose_and_repeat_nothing(relay: ScriptedRelay, agent: AgentUnderTest) -> None:

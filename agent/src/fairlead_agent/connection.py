@@ -45,6 +45,13 @@ from fairlead_shared.session import (
 )
 from fairlead_shared.transfers import ChunkReceived, TransferEnded
 
+GATHER_SECONDS = 0.04
+"""
+Least time between two sendings of progress: what comes together costs the relay one commit, and one acknowledgement.
+
+Well below the 100 ms within which an event is to be seen, its commit included; what comes after a pause goes at once.
+"""
+
 
 class LinkEvents(Protocol):
     """What a connection tells its link."""
@@ -113,6 +120,10 @@ class Connection:
         """Whether the transport ended without a word of the relay: something on the way may have cut it."""
         self._dirty: set[str] = set()
         """Jobs that may have events to send."""
+        self._held_back: set[str] = set()
+        """Those of which a full window held events back."""
+        self._gathering: asyncio.TimerHandle | None = None
+        """Set while progress waits for more to come."""
         self._heartbeats: dict[int, frozenset[str]] = {}
         """Heartbeat number → jobs whose leases it asked to renew."""
         self._fetches: dict[int, _Fetch] = {}
@@ -143,6 +154,7 @@ class Connection:
         finally:
             for task in tasks:
                 task.cancel()
+            self._end_gathering()
             await self._end(tasks)
             self._session.connection_lost("the connection was closed")
             self._link.closed()
@@ -177,11 +189,15 @@ class Connection:
         """Forget a job's stream."""
         self._session.end_stream(job_id)
         self._dirty.discard(job_id)
+        self._held_back.discard(job_id)
 
-    def events_ready(self, job_id: str) -> None:
-        """Look for events of the job at the next write."""
+    def events_ready(self, job_id: str, *, at_once: bool = False) -> None:
+        """Send the job's events together with those of the next moment; `at_once`: with those so far."""
         self._dirty.add(job_id)
-        self._to_write.set()
+        if at_once:
+            self._end_gathering()
+        if self._gathering is None:
+            self._to_write.set()
 
     def leave(self, reason: str) -> None:
         """End the connection from this side; what is not yet written is settled by the next hello."""
@@ -244,14 +260,31 @@ class Connection:
             self._take_events()
 
     def _pump(self) -> None:
-        """Move events from the journals into the session, as many as its windows take."""
-        for job_id in list(self._dirty):
+        """Move events from the journals into the session, as many as its windows take, unless more are waited for."""
+        if self._gathering is not None:
+            return
+        sent = False
+        for job_id in self._dirty:
             while self._session.window(job_id) > 0:
                 progress = self._desk.event(job_id, self._session.next_seq(job_id))
                 if progress is None:
                     break
                 self._session.send_progress(progress)
-            self._dirty.discard(job_id)
+                sent = True
+            else:
+                self._held_back.add(job_id)
+        self._dirty.clear()
+        if sent:
+            self._gathering = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
+        self._to_write.set()
+
+    def _end_gathering(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
 
     def _take_events(self) -> None:
         for event in self._session.events():
@@ -272,7 +305,9 @@ class Connection:
                 self._send_heartbeat()
             case Acknowledged(job_id, seq):
                 self._desk.acknowledge(job_id, seq)
-                self._dirty.add(job_id)
+                if job_id in self._held_back:
+                    self._held_back.discard(job_id)
+                    self.events_ready(job_id, at_once=True)
             case ChunkReceived(transfer, _, payload):
                 self._take_chunk(transfer, payload)
             case NotUnderstood(kind):

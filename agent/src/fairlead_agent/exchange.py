@@ -35,8 +35,8 @@ class Courier(Protocol):
     def end_stream(self, job_id: str) -> None:
         """Forget the job's stream; idempotent."""
 
-    def events_ready(self, job_id: str) -> None:
-        """Say that the job has events which were not sent."""
+    def events_ready(self, job_id: str, *, at_once: bool = False) -> None:
+        """Say that the job has events which were not sent; `at_once`: that they shall wait for no others."""
 
     async def fetch(self, sha256: str, sink: Sink) -> None:
         """

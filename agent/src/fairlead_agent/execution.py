@@ -338,7 +338,8 @@ class Execution:
 
     def _record(self, event: ProgressEvent) -> None:
         if not self._workshop.is_over() and self.journal.append(event):
-            self._workshop.courier.events_ready(self.job_id)
+            # A result frees what waits for it: a turn, a place among the relay's offers, a person.
+            self._workshop.courier.events_ready(self.job_id, at_once=isinstance(event, ResultEvent))
 
     async def _persist(self, write: Callable[[], Awaitable[None]], complaint: str) -> None:
         """

@@ -178,10 +178,10 @@ class Link:
         if self._connection is not None:
             self._connection.end_stream(job_id)
 
-    def events_ready(self, job_id: str) -> None:
+    def events_ready(self, job_id: str, *, at_once: bool = False) -> None:
         """Say that a job has events to send."""
         if self._connection is not None:
-            self._connection.events_ready(job_id)
+            self._connection.events_ready(job_id, at_once=at_once)
 
     async def fetch(self, sha256: str, sink: Sink) -> None:
         """Fetch content, across as many connections as it takes. Raises: BundleUnavailable."""

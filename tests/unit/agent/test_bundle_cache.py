@@ -42,7 +42,7 @@ class Source:
     def end_stream(self, job_id: str) -> None:
         """Not used."""
 
-    def events_ready(self, job_id: str) -> None:
+    def events_ready(self, job_id: str, *, at_once: bool = False) -> None:
         """Not used."""
 
 
