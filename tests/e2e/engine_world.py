@@ -106,7 +106,12 @@ class World:
     """What deployments say was there before them."""
 
     def work(
-        self, manifests: Iterable[Mapping[str, Any]], *, wait_seconds: float = 20.0, namespaces: Sequence[str] = ()
+        self,
+        manifests: Iterable[Mapping[str, Any]],
+        *,
+        wait_seconds: float = 20.0,
+        namespaces: Sequence[str] = (),
+        strategy: Strategy = Strategy.ALL_AT_ONCE,
     ) -> DeployWork:
         """Make the work of one deployment of some manifests."""
         bundle = make_bundle([in_namespace(manifest, self.namespace) for manifest in manifests])
@@ -121,7 +126,7 @@ class World:
             namespaces=tuple(namespaces or (self.namespace,)),
             bundle_sha256=bundle.sha256,
             previous_bundle_sha256=self.previous_bundle_sha256,
-            strategy=Strategy.ALL_AT_ONCE,
+            strategy=strategy,
             not_before=now,
             expires=now + 600,
             rollback=False,
@@ -146,6 +151,14 @@ class World:
         """Run one deployment undisturbed."""
         story = Story()
         work = self.work(manifests, wait_seconds=wait_seconds, namespaces=namespaces)
+        return await self.engine().run(work, story.report, Checkpoint()), story
+
+    async def destroy(
+        self, *, wait_seconds: float = 20.0, namespaces: Sequence[str] = (), strategy: Strategy = Strategy.DESTROY
+    ) -> tuple[DeployResult, Story]:
+        """Leave nothing of the environment, undisturbed."""
+        story = Story()
+        work = self.work([], wait_seconds=wait_seconds, namespaces=namespaces, strategy=strategy)
         return await self.engine().run(work, story.report, Checkpoint()), story
 
     async def plan(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fairlead_agent.apply.inventory import NO_HOOKS
 from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.watch import Watch
@@ -19,6 +20,7 @@ from fairlead_agent.policy import Policy
 from fairlead_agent.ports import DeployResult
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.progress import Outcome
+from fairlead_shared.statement import Strategy
 from tests.cluster.access import socket_factory
 from tests.cluster.cluster import Cluster
 from tests.e2e.engine_world import (
@@ -56,6 +58,8 @@ class Runner:
     def __init__(self, client: KubeClient, namespace: str) -> None:
         self.ran: defaultdict[str, set[str]] = defaultdict(set)
         """Name → UIDs."""
+        self.failing: set[str] = set()
+        """Names of those that are to fail."""
         self._client = client
         self._namespace = namespace
 
@@ -71,14 +75,16 @@ class Runner:
                 for metadata in list(watch.objects.values()):
                     if metadata["uid"] not in self.ran[metadata["name"]] and "deletionTimestamp" not in metadata:
                         self.ran[metadata["name"]].add(metadata["uid"])
-                        await self._end(jobs.path(self._namespace, metadata["name"]), metadata["creationTimestamp"])
+                        path, at = jobs.path(self._namespace, metadata["name"]), metadata["creationTimestamp"]
+                        await self._end(path, at, fails=metadata["name"] in self.failing)
 
-    async def _end(self, path: str, at: str) -> None:
+    async def _end(self, path: str, at: str, *, fails: bool) -> None:
         conditions = [
             {"type": kind, "status": "True", "lastProbeTime": at, "lastTransitionTime": at}
-            for kind in ("SuccessCriteriaMet", "Complete")
+            for kind in (("FailureTarget", "Failed") if fails else ("SuccessCriteriaMet", "Complete"))
         ]
-        status = {"startTime": at, "completionTime": at, "succeeded": 1, "conditions": conditions}
+        ended = {"failed": 1} if fails else {"completionTime": at, "succeeded": 1}
+        status = {"startTime": at, "conditions": conditions, **ended}
         await self._client.transport.request(
             "PATCH",
             f"{path}/status",
@@ -148,6 +154,131 @@ async def test_killed_at_any_write_no_hook_runs_twice(control_plane: Cluster, tm
                 assert found == expected, f"killed {'after' if after else 'before'} write {number} of {points}"
 
 
+def deleted(number: int) -> list[dict[str, Any]]:
+    """Return what is deployed and deleted again, with a change in it."""
+    return [
+        config_map("settings", number=str(number)),
+        hook("backup", "before-delete"),
+        hook("goodbye", "after-delete", delete="succeeded"),
+    ]
+
+
+@pytest.mark.timeout(600)
+async def test_a_deletion_killed_after_any_write_runs_no_hook_twice(control_plane: Cluster, tmp_path: Path) -> None:
+    """Each ran once, the same is told, and nothing is left: neither objects nor what was kept for the deletion."""
+    rules = [*APPLICATION_RULES, STATUS_RULE]
+    async with world(control_plane, tmp_path, rules=rules, client_type=MortalClient) as place, running(place) as runner:
+
+        async def attempt(number: int, fate: Fate, *, is_told: bool = True) -> tuple[dict[str, str], dict[str, int]]:
+            MortalClient.fate = Fate()
+            assert (await place.deploy(deleted(number), wait_seconds=60.0))[0].outcome is Outcome.SUCCEEDED
+            before = {name: len(uids) for name, uids in runner.ran.items()}
+            work = place.work([], wait_seconds=60.0, strategy=Strategy.DESTROY)
+            checkpoint, story, MortalClient.fate = Checkpoint(), Story(), fate
+            outcome = await live_or_die(place, work, story, checkpoint)
+            assert (outcome is None) == (fate.at_write > 0)
+            if outcome is None:
+                MortalClient.fate, story = Fate(), Story() if is_told else story
+                again = await place.engine().run(work, story.report, checkpoint)
+                assert (again.outcome, again.cause) == (Outcome.SUCCEEDED, "")
+            assert await place.live("configmap", "settings") == await place.live("job", "backup") == {}
+            owned = await place.owned()
+            assert (owned.objects, owned.deletion_hooks, owned.is_being_deleted) == ((), NO_HOOKS, False)
+            return story.actions(), {name: len(uids) - before.get(name, 0) for name, uids in runner.ran.items()}
+
+        undisturbed = Fate()
+        expected = await attempt(0, undisturbed)
+        names = {name.rpartition("/")[2]: action for name, action in expected[0].items()}
+        assert names == {"settings": "pruned", "backup": "pruned", "goodbye": "pruned"}
+        assert expected[1] == {"backup": 1, "goodbye": 1}
+        # Ten changes of the inventory and the part that goes with the last, three deletes, two Jobs.
+        points = undisturbed.writes
+        assert points == 16
+        for number in range(1, points + 1):
+            # With its last two writes the hooks are forgotten: what was told of them before is all there is.
+            found = await attempt(number, Fate(number, after=True), is_told=number < points - 1)
+            assert found == expected, f"killed after write {number} of {points}"
+
+
+async def test_a_deletion_that_failed_goes_on_behind_what_ran_before_it(control_plane: Cluster, tmp_path: Path) -> None:
+    """A retry makes no backup of what is gone; what is deployed in between has one again."""
+    async with (
+        world(control_plane, tmp_path, rules=[*APPLICATION_RULES, STATUS_RULE]) as place,
+        running(place) as runner,
+    ):
+        seed = config_map("seed")
+        seed["metadata"]["annotations"] = {"fairlead.dev/hook": "before-delete", "fairlead.dev/hook-weight": "-1"}
+        brought = [*deleted(0), seed]
+        ran, story = [], Story()
+        for deploys, fails in ((True, True), (False, True), (True, False), (False, False)):
+            if deploys:
+                assert (await place.deploy(brought, wait_seconds=60.0))[0].outcome is Outcome.SUCCEEDED
+            runner.failing = {"goodbye"} if fails else set()
+            result, story = await place.destroy(wait_seconds=60.0)
+            ran.append((len(runner.ran["backup"]), len(runner.ran["goodbye"])))
+            if fails:
+                start = f"the hook that runs after deletion, Job {place.namespace}/goodbye failed"
+                assert result.cause.startswith(start), result.cause
+                assert (await place.owned()).is_being_deleted
+            else:
+                assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
+            assert await place.live("configmap", "settings") == {}
+        assert ran == [(1, 1), (1, 2), (2, 3), (2, 3)]
+        assert (await place.owned()).objects == ()
+        assert await place.live("configmap", "seed") == await place.live("job", "goodbye") == {}
+        assert story.actions() == {}
+
+
+async def test_a_deletion_runs_what_succeeded_last_brought(control_plane: Cluster, tmp_path: Path) -> None:
+    """Not what failed since, nor what was rolled back. Where that is lost nothing is deleted, unless one says so."""
+    with_hook = [config_map("settings"), hook("backup", "before-delete")]
+    async with (
+        world(control_plane, tmp_path, rules=[*APPLICATION_RULES, STATUS_RULE]) as place,
+        running(place) as runner,
+    ):
+
+        async def deploy(*manifests: dict[str, Any], fails: bool = False, **changes: bool) -> None:
+            work = place.work(manifests, wait_seconds=60.0)
+            marked = replace(work, statement=work.statement.model_copy(update=changes))
+            result = await place.engine().run(marked, Story().report, Checkpoint())
+            assert result.outcome is (Outcome.FAILED if fails else Outcome.SUCCEEDED), result.cause
+
+        async def destroyed(strategy: Strategy = Strategy.DESTROY) -> tuple[str, list[str], int]:
+            result, story = await place.destroy(wait_seconds=60.0, strategy=strategy)
+            assert (await place.live("configmap", "settings") == {}) == (result.outcome is Outcome.SUCCEEDED)
+            return result.cause, [one.message for one in story.of("finding")], len(runner.ran["backup"])
+
+        runner.failing = {"migrate"}
+        await deploy(*with_hook)
+        await deploy(config_map("settings"), hook("migrate", "before"), fails=True)
+        assert (await destroyed())[2] == 1
+        await deploy(*with_hook)
+        await deploy(config_map("settings"), rollback=True)
+        assert (await destroyed())[2] == 1
+
+        await deploy(*with_hook)
+        await place.kubectl("delete", "configmap", "--all", "-n", place.agent_namespace)
+        cause, _, ran = await destroyed()
+        assert (cause, ran) == ("whether hooks run at deletion is not known: its inventory was lost", 1)
+        assert await destroyed(Strategy.DESTROY_WITHOUT_HOOKS) == (
+            "",
+            ["the environment's inventory was lost; its labels name 1 object"],
+            1,
+        )
+
+        await deploy(*with_hook)
+        of_the_version_before = '[{"op": "remove", "path": "/data/deletion_hooks"}]'
+        name = f"fairlead-environment-{place.environment.owner}"
+        await place.kubectl(
+            "patch", "configmap", name, "-n", place.agent_namespace, "--type=json", "-p", of_the_version_before
+        )
+        assert await destroyed() == (
+            "",
+            ["whether hooks run at deletion is not known: an agent of an earlier version deployed it"],
+            1,
+        )
+
+
 async def test_cancelled_while_it_waits_for_a_hook_it_ends_at_once(control_plane: Cluster, tmp_path: Path) -> None:
     """And the same deployment goes on with the Job that it left, after a restart."""
     async with world(control_plane, tmp_path, rules=[*APPLICATION_RULES, STATUS_RULE]) as place:
@@ -208,17 +339,23 @@ async def test_a_hook_in_a_namespace_of_the_bundle_runs_before_its_other_members
         manifests += [
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": inner, "namespace": None}},
             config_map("outside"),
+            in_namespace(hook("goodbye", "after-delete"), inner),
         ]
         async with running(place, inner) as runner:
             result, story = await place.deploy(manifests, wait_seconds=60.0, namespaces=(place.namespace, inner))
         assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
         told = [event.object.name for event in story.of("object")]
-        assert told[:2] == [inner, "migrate"]
-        assert set(told[2:4]) == {"settings", "outside"}
-        assert told[4:] == ["check", "check"]
+        assert told[:3] == ["goodbye", inner, "migrate"]
+        assert set(told[3:5]) == {"settings", "outside"}
+        assert told[5:] == ["check", "check"]
         assert {name: len(uids) for name, uids in runner.ran.items()} == {"migrate": 1, "check": 1}
-        result, _ = await place.deploy([], namespaces=(place.namespace, inner))
-        assert result.outcome is Outcome.SUCCEEDED
+        result, story = await place.destroy(namespaces=(place.namespace,))
+        assert (result.code, story.of("object")) == (ErrorCode.NOT_BOUND, [])
+        async with running(place, inner) as runner:
+            result, story = await place.destroy(wait_seconds=60.0, namespaces=(place.namespace, inner))
+        assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
+        told = [(event.object.name, str(event.action)) for event in story.of("object")]
+        assert told[-3:] == [("goodbye", "created"), ("goodbye", "pruned"), (inner, "pruned")]
 
 
 async def test_somebody_elses_object_is_no_hook_to_replace(control_plane: Cluster, tmp_path: Path) -> None:
@@ -253,13 +390,16 @@ async def test_what_is_wrong_with_hooks_is_told_before_the_first_write(control_p
     async with world(control_plane, tmp_path, rules=[*APPLICATION_RULES, STATUS_RULE]) as place:
         misspelt, broken, early = hook("misspelt", "befor"), hook("broken", "after"), hook("early", "before")
         broken["spec"]["template"]["spec"]["restartPolicy"] = "Sometimes"
+        unfit = hook("unfit", "before-delete")
+        unfit["spec"]["template"]["spec"]["containers"] = []
         early["spec"]["template"]["spec"]["containers"][0]["envFrom"] = [{"configMapRef": {"name": "settings"}}]
         late = deployment("web")
         late["metadata"]["annotations"] = {"fairlead.dev/depends-on": f"batch/namespaces/{place.namespace}/Job/broken"}
-        result, found = await refused(place, misspelt, broken, early, late, config_map("settings"))
+        result, found = await refused(place, misspelt, broken, early, late, unfit, config_map("settings"))
         assert result.outcome is Outcome.FAILED
         assert "'befor' is no moment" in found["misspelt", 'metadata.annotations["fairlead.dev/hook"]']
         assert 'Unsupported value: "Sometimes"' in found["broken", "spec.template.spec.restartPolicy"]
+        assert "Required value" in found["unfit", "spec.template.spec.containers"]
         assert "runs before ConfigMap" in found["early", ""]
         depends = 'metadata.annotations["fairlead.dev/depends-on"]'
         assert "a hook that does not run before it" in found["web", depends]

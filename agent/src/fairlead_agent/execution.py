@@ -41,7 +41,7 @@ from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import JobOffer
 from fairlead_shared.jobs import JobKind
 from fairlead_shared.progress import HealthStatus, Outcome, ProgressEvent, ResultEvent, Step, StepEvent
-from fairlead_shared.statement import EMPTY_BUNDLE, DeploymentStatement, Strategy
+from fairlead_shared.statement import EMPTY_BUNDLE, DeploymentStatement
 
 SAVE_BASE_SECONDS, SAVE_CAP_SECONDS = 0.5, 10.0
 """Backoff of a checkpoint's writes while the API server is away."""
@@ -304,7 +304,7 @@ class Execution:
         return verified
 
     async def _fetch(self, statement: DeploymentStatement) -> Bundle:
-        if statement.strategy is Strategy.DESTROY:
+        if statement.destroys:
             return EMPTY_BUNDLE
         await self._step(Step.FETCH, "started")
         try:

@@ -27,6 +27,7 @@ MAX_SKEW_SECONDS = 300
 _KINDS: Mapping[Strategy, JobKind] = {
     Strategy.ALL_AT_ONCE: JobKind.DEPLOY,
     Strategy.DESTROY: JobKind.DESTROY,
+    Strategy.DESTROY_WITHOUT_HOOKS: JobKind.DESTROY,
     Strategy.PLAN: JobKind.PLAN,
 }
 """The one kind of job that each strategy is signed for."""
@@ -82,13 +83,12 @@ def check_kind(kind: str, statement: DeploymentStatement) -> None:
 
     Raises: OfferRefused: it is not; permanent.
     """
-    destroys = statement.strategy is Strategy.DESTROY
     if kind != _KINDS[statement.strategy]:
         raise OfferRefused(
             ErrorCode.STATEMENT_MISMATCH,
             f"the job is of kind {kind}, and its statement is signed for strategy {statement.strategy}",
         )
-    if destroys and statement.bundle_sha256 != EMPTY_BUNDLE.sha256:
+    if statement.destroys and statement.bundle_sha256 != EMPTY_BUNDLE.sha256:
         raise OfferRefused(
             ErrorCode.STATEMENT_MISMATCH, "the statement is signed to destroy, and names a bundle that is not empty"
         )

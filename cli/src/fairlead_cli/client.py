@@ -279,7 +279,7 @@ class Client:
         """Return what deleting an environment would mean; nothing is changed."""
         return self._get(DeletionPlan, f"{self._environment(application, name)}/deletion")
 
-    def delete_environment(self, application: str, name: str, confirmation: str) -> Job:
+    def delete_environment(self, application: str, name: str, confirmation: str, *, runs_hooks: bool = True) -> Job:
         """
         Delete an environment, after all that it made in its cluster.
 
@@ -287,9 +287,10 @@ class Client:
             application: The application.
             name: The environment's name.
             confirmation: That of the plan, by whoever means it.
+            runs_hooks: Whether what the last deployment left for this runs before and after it.
         Returns: The job that does so.
         """
-        body = {"confirmation": confirmation}
+        body: dict[str, object] = {"confirmation": confirmation, **({} if runs_hooks else {"hooks": False})}
         return self._send(Job, "DELETE", self._environment(application, name), body, is_repeatable=True)
 
     def orphan_environment(self, application: str, name: str, confirmation: str) -> None:

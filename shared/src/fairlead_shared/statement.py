@@ -33,6 +33,8 @@ class Strategy(StrEnum):
     ALL_AT_ONCE = "all-at-once"
     DESTROY = "destroy"
     """Nothing is to be left: the bundle is the empty one, and everything that the environment owns is pruned."""
+    DESTROY_WITHOUT_HOOKS = "destroy-without-hooks"
+    """The same, and what was to run before and after it does not run."""
     PLAN = "plan"
     """Nothing is to change: what is signed so is good for jobs of kind `plan` and for no other."""
 
@@ -79,6 +81,11 @@ class DeploymentStatement(BaseModel):
     """Marks a deliberate return to an older bundle."""
     consents: tuple[Consent, ...] = ()
     """Sorted, each once. Not written while empty, so that an agent that knows none reads what needs none."""
+
+    @property
+    def destroys(self) -> bool:
+        """Whether nothing of the environment is to be left."""
+        return self.strategy in {Strategy.DESTROY, Strategy.DESTROY_WITHOUT_HOOKS}
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes, those that are signed."""

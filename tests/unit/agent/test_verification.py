@@ -159,6 +159,7 @@ def test_a_job_is_of_the_kind_that_was_signed() -> None:
     destroys = statement(strategy=Strategy.DESTROY, bundle_sha256=EMPTY_BUNDLE.sha256)
     check_kind(JobKind.DEPLOY, statement())
     check_kind(JobKind.DESTROY, destroys)
+    check_kind(JobKind.DESTROY, destroys.model_copy(update={"strategy": Strategy.DESTROY_WITHOUT_HOOKS}))
     plans = statement(strategy=Strategy.PLAN)
     check_kind(JobKind.PLAN, plans)
     for kind, wrong in (
@@ -169,6 +170,7 @@ def test_a_job_is_of_the_kind_that_was_signed() -> None:
         (JobKind.PLAN, statement()),
         (JobKind.PLAN, destroys),
         (JobKind.DESTROY, statement(strategy=Strategy.DESTROY)),
+        (JobKind.DESTROY, statement(strategy=Strategy.DESTROY_WITHOUT_HOOKS)),
     ):
         with pytest.raises(OfferRefused) as caught:
             check_kind(kind, wrong)

@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+from fairlead_agent.apply.deletion import hooks_of_deletion, hooks_to_keep
 from fairlead_agent.apply.findings import Finding, and_others, folded
 from fairlead_agent.apply.graph import Graph
 from fairlead_agent.apply.hook_runs import HookFailure, HookRuns, occasion_of
-from fairlead_agent.apply.hooks import BundleHooks, Moment, Occasion
+from fairlead_agent.apply.hooks import FOUNDING, BundleHooks, Moment, Occasion
 from fairlead_agent.apply.inventory import InventoryStore
 from fairlead_agent.apply.plan import plan_deployment
 from fairlead_agent.apply.planning import Planned
@@ -47,6 +48,7 @@ from fairlead_agent.ports import (
 )
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.progress import Action, Outcome, Step, StepEvent
+from fairlead_shared.statement import EMPTY_BUNDLE
 
 _LETTERS = {Action.CREATED: "c", Action.CHANGED: "m", Action.RECREATED: "r", Action.UNCHANGED: "u"}
 _FAILURE_HOOK_SECONDS = 60.0
@@ -154,6 +156,8 @@ class _Deployment:
         self._writer: Writer | None = None
         self._hook_runs: HookRuns | None = None
         self._recovered = Recovered()
+        self._to_keep = EMPTY_BUNDLE
+        """Hooks for the environment's deletion."""
         self._step = Step.PREFLIGHT
 
     async def run(self) -> None:
@@ -165,7 +169,7 @@ class _Deployment:
         try:
             await self._apply(proved)
             await self._wait(proved)
-            await self._prune(proved.prune)
+            await self._prune(proved)
         except BaseException as error:
             # What went well is noted with the success; this way ends without one, perhaps as the task is cancelled.
             # Where that cannot be kept, why it ends is still the same; what was written is listed, without its UID.
@@ -190,15 +194,18 @@ class _Deployment:
         return {self._wanted.refs[place].identity: one.digest for place, one in written.items() if one.digest}
 
     async def finish(self) -> None:
-        """Keep in the inventory that it succeeded, with the UIDs of what it made."""
+        """Keep in the inventory that it succeeded, with the UIDs of what it made, and what is to run at deletion."""
         statement = self._work.statement
+        kept = await self._inventory.keep_hooks(self._work.environment, self._to_keep)
         await self._inventory.change(
             self._work.environment,
             lambda inventory: replace(
                 inventory.owns(self._made()).marked(self._mark(finished=True)),
-                bundle_sha256=str(self._work.bundle.sha256),
+                bundle_sha256=statement.bundle_sha256,
                 environment_type=statement.environment_type,
                 namespaces=statement.namespaces,
+                deletion_hooks=kept,
+                is_being_deleted=False,
             ),
         )
 
@@ -211,6 +218,12 @@ class _Deployment:
         self._step = Step.PREFLIGHT
         await self.report_step("started")
         inventory, self._recovered = await load_or_recover(self._client, self._inventory, self._work)
+        findings = self._recovered.findings
+        if self._work.statement.destroys:
+            bundle, found = await hooks_of_deletion(self._inventory, inventory, self._work)
+            self._work = replace(self._work, bundle=bundle)
+            self._wanted = WantedObjects(self._work)
+            findings = [*findings, *found]
         occasion = Occasion(saved.occasion) if saved and saved.occasion else occasion_of(self._work, inventory)
         hooks = BundleHooks(self._wanted.hooks, occasion)
         preflight = Preflight(self._client, self._work, self._wanted, hooks)
@@ -218,9 +231,10 @@ class _Deployment:
         leaving = prunable(inventory, self._wanted)
         known = {owned.ref.identity for owned in leaving}
         gone = tuple(owned for owned in (saved.prune if saved else ()) if owned.ref.identity not in known)
-        proof.findings += self._recovered.findings
+        proof.findings += findings
         proof.findings += await self._pruner.check(leaving, len(inventory.objects))
         await self._conclude(Step.PREFLIGHT, proof.findings)
+        self._to_keep = hooks_to_keep(hooks, self._wanted)
         if saved is not None and saved.bundle_sha256 == self._work.bundle.sha256:
             _call_as_planned(proof, saved)
         counted = Counter(planned.action for place, planned in proof.planned.items() if place not in hooks)
@@ -239,7 +253,7 @@ class _Deployment:
 
     def _ready_hooks(self, proved: _Proved, saved: DeployPlan | None) -> HookRuns | None:
         """Return what runs the hooks, None if there are none; where an earlier process had begun, it goes on there."""
-        if not any(proved.hooks.runs(place) for place in proved.hooks):
+        if not any(proved.hooks.runs(place) for place in proved.hooks) and not self._deletes_hooks(proved.hooks):
             return None
         runs = HookRuns(
             client=self._client,
@@ -275,9 +289,11 @@ class _Deployment:
         again = [OwnedObject(ref=self._wanted.refs[place]) for place in recreated]
         await self._inventory.change(
             self._work.environment,
-            lambda inventory: (
-                inventory.owns(self._recovered.objects).without(again).owns(intended).begun(self._mark(finished=False))
-            ),
+            lambda inventory: replace(
+                inventory.owns(self._recovered.objects).without(again).owns(intended),
+                # What is deployed now is not what ran before a deletion that came to no end.
+                is_being_deleted=inventory.is_being_deleted and self._work.statement.destroys,
+            ).begun(self._mark(finished=False)),
             salvages=True,
         )
 
@@ -410,18 +426,38 @@ class _Deployment:
             raise _Failed(Step.WAIT, ErrorCode.UNHEALTHY, cause)
         await self.report_step("finished")
 
-    async def _prune(self, candidates: Sequence[OwnedObject]) -> None:
-        has_hooks = self._hook_runs is not None and bool(self._hook_runs.hooks.groups(Moment.AFTER))
-        if not candidates and not has_hooks:
+    async def _prune(self, proved: _Proved) -> None:
+        candidates, hooks = proved.prune, proved.hooks
+        if not candidates and not hooks.groups(Moment.AFTER) and not self._deletes_hooks(hooks):
             return
         self._step = Step.PRUNE
         await self.report_step("started")
-        if candidates:
+        if self._deletes_hooks(hooks):
+            await self._delete(candidates, hooks)
+        else:
             await self._prune_all(candidates)
-        await self._run_hooks(Moment.AFTER)
+            await self._run_hooks(Moment.AFTER)
         await self.report_step("finished")
 
+    def _deletes_hooks(self, hooks: BundleHooks) -> bool:
+        """Whether objects of hooks are to go at the end, with the environment."""
+        return self._work.statement.destroys and len(hooks) > 0
+
+    async def _delete(self, candidates: Sequence[OwnedObject], hooks: BundleHooks) -> None:
+        """Delete everything around the hooks that run after that, which are in namespaces and of kinds as well."""
+        if hooks.groups(Moment.BEFORE):
+            await self._inventory.change(
+                self._work.environment, lambda inventory: replace(inventory, is_being_deleted=True)
+            )
+        last = [owned for owned in candidates if (owned.ref.group, owned.ref.kind) in FOUNDING]
+        await self._prune_all([owned for owned in candidates if owned not in last])
+        await self._run_hooks(Moment.AFTER)
+        left = [] if self._hook_runs is None else await self._hook_runs.left()
+        await self._prune_all([*left, *last])
+
     async def _prune_all(self, candidates: Sequence[OwnedObject]) -> None:
+        if not candidates:
+            return
         await unbroken(partial(self._pruner.prune, candidates), self._pruner, self._note_pruned)
         if self._pruner.findings:
             first = self._pruner.findings[0]

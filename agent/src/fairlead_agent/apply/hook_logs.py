@@ -7,12 +7,14 @@ characters are written out: a log must not move the cursor of whoever reads it.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fairlead_agent.errors import KubeError, MissingRight
 from fairlead_agent.kube.client import KubeClient
-from fairlead_agent.kube.resources import PODS, Resource
+from fairlead_agent.kube.resources import PODS, SECRETS, Resource
+from fairlead_agent.together import together
 from fairlead_shared.objects import ObjectRef
 
 _LINES = 20
@@ -59,6 +61,18 @@ async def _read(client: KubeClient, resource: Resource, ref: ObjectRef, uid: str
     text = await client.log(ref.namespace, pod, container, lines=_LINES, most_bytes=_READ_BYTES, previous=previous)
     shown = shown_lines(text, secrets, is_cut=len(text.encode()) >= _READ_BYTES)
     return f"the last lines of container {container} of pod {pod}:\n{shown}" if shown else ""
+
+
+async def live_secrets(client: KubeClient, refs: Iterable[ObjectRef]) -> list[str]:
+    """
+    Return the values of Secrets in the cluster, for what no bundle at hand has; none of one that is gone.
+
+    Raises: KubeError: one of them cannot be read.
+    """
+    secrets = [ref for ref in refs if (ref.group, ref.kind) == (SECRETS.group, SECRETS.kind)]
+    found = await together(client.find(SECRETS, ref.namespace, ref.name) for ref in secrets)
+    values = (value for live in found if live is not None for value in (live.get("data") or {}).values())
+    return [base64.b64decode(value).decode(errors="replace") for value in values]
 
 
 def shown_lines(text: str, secrets: Iterable[str], *, is_cut: bool = False) -> str:

@@ -17,14 +17,14 @@ from functools import partial
 
 from fairlead_agent.apply.findings import Finding, and_others, folded
 from fairlead_agent.apply.graph import Graph
-from fairlead_agent.apply.hook_logs import last_lines
-from fairlead_agent.apply.hooks import HOOK_RUN, RUNS, BundleHooks, Ending, Moment, Occasion
+from fairlead_agent.apply.hook_logs import last_lines, live_secrets
+from fairlead_agent.apply.hooks import HOOK_RUN, RUNS, BundleHooks, Ending, Moment, Occasion, told_moment
 from fairlead_agent.apply.inventory import Inventory, InventoryStore
 from fairlead_agent.apply.planning import Planned
 from fairlead_agent.apply.preflight import Preflight, Proof
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.apply.writes import Writer, Written, object_event, unbroken
-from fairlead_agent.errors import Conflict, NotFound
+from fairlead_agent.errors import Conflict, KubeError, NotFound
 from fairlead_agent.health.targets import Target
 from fairlead_agent.health.wait import HealthWait, Unhealthy
 from fairlead_agent.kube.client import KubeClient
@@ -32,8 +32,6 @@ from fairlead_agent.ports import Clock, DeployWork, HookRun, OwnedObject, Report
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.progress import Action, HealthStatus
 from fairlead_shared.statement import EMPTY_BUNDLE
-
-_TOLD = {Moment.BEFORE: "before", Moment.AFTER: "after", Moment.FAILURE: "on failure"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +48,8 @@ def occasion_of(work: DeployWork, inventory: Inventory) -> Occasion:
 
     Helm's install hooks run until one deployment succeeded, and again after the environment was destroyed.
     """
+    if work.statement.destroys:
+        return Occasion.REST if inventory.is_being_deleted else Occasion.DELETION
     if work.statement.rollback:
         return Occasion.ROLLBACK
     # A lost inventory remembers no bundle; then the statement's word is as good.
@@ -215,19 +215,53 @@ class HookRuns:
         target, verdict = unhealthy.target, unhealthy.verdict
         is_late = verdict.status is HealthStatus.PROGRESSING
         end = f"did not end in time: {verdict.cause}" if is_late else f"failed: {verdict.cause}"
-        lines = await last_lines(self.client, target.resource, target.ref, target.uid, self.wanted.secret_values())
+        lines = await self._last_lines(target)
         return f"{self._named(moment)} {target.ref} {end}" + (f"\n{lines}" if lines else "")
+
+    async def _last_lines(self, target: Target) -> str:
+        """Return what a hook said last, without values of Secrets that the environment brought."""
+        secrets = list(self.wanted.secret_values())
+        if self.hooks.of_deletion:
+            try:
+                owned = (await self.store.load(self.work.environment)).objects
+                secrets += await live_secrets(self.client, [one.ref for one in owned])
+            except KubeError as error:
+                return f"its log is not shown, since values of Secrets might be in it: {error}"
+        return await last_lines(self.client, target.resource, target.ref, target.uid, secrets)
+
+    async def left(self) -> list[OwnedObject]:
+        """
+        Return the objects of hooks that no annotation had deleted, for a deletion to delete.
+
+        Those are among them that an earlier process deleted: what it reported may be lost with its disk.
+
+        Raises: KubeError: the API server is away.
+        """
+        inventory = await self.store.load(self.work.environment)
+        listed = {owned.ref.identity: owned for owned in inventory.objects}
+        found = []
+        for place in self.hooks:
+            ref = self.wanted.refs[place]
+            records = [self.records.get(_key(moment, place)) for moment in (Moment.AFTER, Moment.BEFORE)]
+            made = next((record for record in records if record is not None), None)
+            if ref.identity in listed:
+                found.append(listed[ref.identity])
+            elif made is not None and made.uid and not self._is_cleared(place, made):
+                found.append(OwnedObject(ref=ref, uid=made.uid, hook=True))
+        return found
+
+    def _is_cleared(self, place: int, record: HookRun) -> bool:
+        """Tell whether a hook ended in a way after which its annotation has its object deleted."""
+        return record.ended and (Ending.FAILED if record.cause else Ending.SUCCEEDED) in self.hooks[place].deleted_when
 
     async def _clear(self, moment: Moment, places: Sequence[int]) -> None:
         """Delete the objects of hooks that want it after such an end."""
         gone = []
         for place in places:
             record, resource = self.records.get(_key(moment, place)), self.proof.resources[place]
-            if record is None or not record.ended or resource is None:
-                continue
-            ending = Ending.FAILED if record.cause else Ending.SUCCEEDED
-            if ending in self.hooks[place].deleted_when:
+            if record is not None and resource is not None and self._is_cleared(place, record):
                 ref = self.wanted.refs[place]
+                ending = Ending.FAILED if record.cause else Ending.SUCCEEDED
                 with contextlib.suppress(NotFound, Conflict):
                     await self.client.delete(resource, ref.namespace, ref.name, uid=record.uid)
                 gone.append(OwnedObject(ref=ref, uid=record.uid, hook=True))
@@ -251,9 +285,8 @@ class HookRuns:
         record = self.records.get(_key(moment, place))
         return record is not None and record.ended
 
-    @staticmethod
-    def _named(moment: Moment) -> str:
-        return f"the hook that runs {_TOLD[moment]},"
+    def _named(self, moment: Moment) -> str:
+        return f"the hook that runs {told_moment(moment, self.hooks.occasion)},"
 
 
 def _key(moment: Moment, place: int) -> str:

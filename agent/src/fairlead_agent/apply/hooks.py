@@ -2,9 +2,9 @@
 Hooks: objects that run at a moment of a deployment instead of being kept; what their annotations say. Pure: no I/O.
 
 Three tools' words are read, those of one tool for each object: Fairlead's own, else Argo CD's, else Helm's, as Argo CD
-does with the latter two. What no moment of a deployment is meant by (Helm's tests, a deletion) is left out, with its
-words. Namespaces and CustomResourceDefinitions are no hooks, whatever they say: all that is in them waits for them
-already, a hook as well.
+does with the latter two. What no moment of a deployment is meant by (Helm's tests) is left out, with its words. What
+is meant for the deletion of the environment does nothing in the deployment that brings it (deletion.py). Namespaces and
+CustomResourceDefinitions are no hooks, whatever they say: all that is in them waits for them already, a hook as well.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Moment(StrEnum):
     """When hooks run."""
 
     BEFORE = "before"
-    """Before anything else is written."""
+    """Before anything else is written; in a deletion, before anything is deleted."""
     AFTER = "after"
-    """When everything is healthy, and pruned what was to go."""
+    """When everything is healthy, and pruned what was to go; in a deletion, when everything is deleted."""
     FAILURE = "failure"
     """When anything failed after the first write could have been made."""
 
@@ -43,6 +43,14 @@ class Occasion(StrEnum):
     AGAIN = "again"
     ROLLBACK = "rollback"
     """The statement says so."""
+    DELETION = "deletion"
+    """Nothing of the environment is to be left."""
+    REST = "rest of a deletion"
+    """The same, where an earlier try ran what runs before it and may have deleted things since."""
+
+
+DEPLOYMENTS = (Occasion.FIRST, Occasion.AGAIN, Occasion.ROLLBACK)
+"""Occasions that bring objects."""
 
 
 class Ending(StrEnum):
@@ -85,15 +93,22 @@ class _Dialect:
 
 
 def _always(moment: Moment) -> Mapping[Occasion, Moment]:
-    return dict.fromkeys(Occasion, moment)
+    return dict.fromkeys(DEPLOYMENTS, moment)
 
+
+_BEFORE_DELETION = {Occasion.DELETION: Moment.BEFORE}
+_AFTER_DELETION = {Occasion.DELETION: Moment.AFTER, Occasion.REST: Moment.AFTER}
 
 _DIALECTS = (
     _Dialect(
         hook="fairlead.dev/hook",
         weight="fairlead.dev/hook-weight",
         delete="fairlead.dev/hook-delete",
-        moments={moment.value: _always(moment) for moment in Moment},
+        moments={
+            **{moment.value: _always(moment) for moment in Moment},
+            "before-delete": _BEFORE_DELETION,
+            "after-delete": _AFTER_DELETION,
+        },
         endings={"before": None, **{ending.value: ending for ending in Ending}},
     ),
     _Dialect(
@@ -104,10 +119,12 @@ _DIALECTS = (
             "PreSync": _always(Moment.BEFORE),
             "PostSync": _always(Moment.AFTER),
             "SyncFail": _always(Moment.FAILURE),
+            "PreDelete": _BEFORE_DELETION,
+            "PostDelete": _AFTER_DELETION,
         },
         endings={"BeforeHookCreation": None, "HookSucceeded": Ending.SUCCEEDED, "HookFailed": Ending.FAILED},
         kept=frozenset({"Sync"}),
-        ignored=frozenset({"Skip", "PreDelete", "PostDelete"}),
+        ignored=frozenset({"Skip"}),
     ),
     _Dialect(
         hook="helm.sh/hook",
@@ -120,6 +137,8 @@ _DIALECTS = (
             "post-upgrade": {Occasion.AGAIN: Moment.AFTER},
             "pre-rollback": {Occasion.ROLLBACK: Moment.BEFORE},
             "post-rollback": {Occasion.ROLLBACK: Moment.AFTER},
+            "pre-delete": _BEFORE_DELETION,
+            "post-delete": _AFTER_DELETION,
         },
         endings={"before-hook-creation": None, "hook-succeeded": Ending.SUCCEEDED, "hook-failed": Ending.FAILED},
         ignored=None,
@@ -152,9 +171,17 @@ class BundleHooks:
         self._hooks = hooks
         self._moments = {place: hook.moments[occasion] for place, hook in hooks.items()}
 
+    @property
+    def of_deletion(self) -> bool:
+        """Whether the environment is being deleted."""
+        return self.occasion not in DEPLOYMENTS
+
     def __contains__(self, place: object) -> bool:
         """Whether the object of a place is a hook, or left out as one."""
         return place in self._hooks
+
+    def __len__(self) -> int:
+        return len(self._hooks)
 
     def __getitem__(self, place: int) -> Hook:
         """Return what the object of a place says."""
@@ -167,6 +194,10 @@ class BundleHooks:
     def runs(self, place: int) -> bool:
         """Tell whether a hook has a moment on this occasion."""
         return bool(self._moments[place])
+
+    def is_for_deletion(self, place: int) -> bool:
+        """Tell whether a deployment leaves a hook for the deletion of its environment; none is left in a deletion."""
+        return not self.of_deletion and bool(self._hooks[place].moments[Occasion.DELETION])
 
     def is_idle(self, place: int) -> bool:
         """Tell whether nothing is done with a hook in a deployment that goes well."""
@@ -190,20 +221,29 @@ class BundleHooks:
         hook, moments = self._hooks[place], self._moments[place]
         left_out = f"{', '.join(hook.left_out)} is nothing that Fairlead does" if hook.left_out else ""
         if moments:
-            when = " and ".join(f"{'on ' if one is Moment.FAILURE else ''}{one}" for one in Moment if one in moments)
+            told = [told_moment(one, self.occasion) for one in Moment if one in moments]
+            when = " and ".join([*told, *(["at deletion"] if self.is_for_deletion(place) else [])])
             weight = f", weight {hook.weight}" if hook.weight else ""
             return f"hook: runs {when}{weight}" + (f"; {left_out}" if left_out else "")
-        others = [one for one in Occasion if hook.moments[one]]
-        if not others:
-            return f"hook, left out: {left_out}"
-        return f"hook: runs only {' or '.join(_OCCASIONS[one] for one in others)}"
+        if self.of_deletion:
+            return "hook: ran before deletion, in an earlier try"
+        others = [said for one, said in _OCCASIONS.items() if hook.moments[one]]
+        return f"hook: runs only {' or '.join(others)}" if others else f"hook, left out: {left_out}"
 
 
 _OCCASIONS = {
     Occasion.FIRST: "in a first deployment",
     Occasion.AGAIN: "when there was one before",
     Occasion.ROLLBACK: "in a rollback",
+    Occasion.DELETION: "at deletion",
 }
+
+
+def told_moment(moment: Moment, occasion: Occasion) -> str:
+    """Say when hooks of a moment run."""
+    if moment is Moment.FAILURE:
+        return "on failure"
+    return str(moment) if occasion in DEPLOYMENTS else f"{moment} deletion"
 
 
 def is_hook(manifest: Manifest) -> bool:

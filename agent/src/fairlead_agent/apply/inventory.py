@@ -3,8 +3,9 @@ Inventory: what each environment owns in this cluster, kept in ConfigMaps of the
 
 One head per environment, `fairlead-environment-<owner>`, changed by compare-and-set: it is the commit point. Lists too
 long for one object go into shards named by their content and writer, written before the head that names them and
-removed after; a crash in between leaves shards nobody names, which the next change removes. An object is listed before
-its first write, so that what a killed attempt made is never forgotten. Only this module knows the layout.
+removed after; a crash in between leaves shards nobody names, which the next change removes. The hooks that are to run
+when the environment is deleted are such a part, too. An object is listed before its first write, so that what a killed
+attempt made is never forgotten. Only this module knows the layout.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import json
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from fairlead_agent.errors import AlreadyExists, Conflict, NotFound, Unexpected
 from fairlead_agent.ports import EnvironmentKey, OwnedObject, ReplayMark, StateKind, StatePort
+from fairlead_shared.bundle import Bundle, BundleHash, read_bundle
+from fairlead_shared.errors import BundleInvalid
+from fairlead_shared.statement import EMPTY_BUNDLE
 
 OWNER_LABEL = "fairlead.dev/owner"
 ENVIRONMENT_ANNOTATION = "fairlead.dev/environment"
@@ -29,6 +33,8 @@ INVENTORY_LABEL = "fairlead.dev/inventory-of"
 LEADER_ANNOTATION = "fairlead.dev/leader"
 _SHARD_BYTES = 400 * 1024
 """Well below 512 KiB, so that metadata and JSON escaping fit too (etcd takes 1.5 MiB, some clusters less)."""
+MOST_HOOK_BYTES = _SHARD_BYTES
+"""Of the hooks kept for a deletion, as a bundle: they have one part."""
 _MARKS = 32
 """Deployments remembered; older ones are refused by age."""
 _MARK_FIELDS = ("deployment_id", "finished", "not_before")
@@ -38,6 +44,18 @@ _TRIES = 8
 _KEPT, _KEPT_OBJECTS = 64, 100
 """Inventories in memory, and how long each may be: for many small deployments. Beside a large one a read is nothing."""
 _OWNED = TypeAdapter(OwnedObject)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptHooks:
+    """Which bundle holds what is to run when an environment is deleted, and where it is kept."""
+
+    bundle_sha256: str
+    part: str = ""
+    """Name of its ConfigMap; empty for the empty bundle."""
+
+
+NO_HOOKS = KeptHooks(str(EMPTY_BUNDLE.sha256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +71,10 @@ class Inventory:
     """As that deployment said; empty where an agent of the version before kept the inventory."""
     namespaces: tuple[str, ...] = ()
     """The same of its namespaces."""
+    deletion_hooks: KeptHooks | None = None
+    """What that deployment left for the environment's deletion; None where nobody said: see `bundle_sha256`."""
+    is_being_deleted: bool = False
+    """Whether a deletion was begun, and what runs before it has run."""
 
     def owns(self, objects: Iterable[OwnedObject]) -> Inventory:
         """Return it with objects added, or their UIDs filled in; a known UID is not forgotten for an unknown one."""
@@ -228,6 +250,35 @@ class InventoryStore:
         if any(mark.deployment_id == deployment_id for mark in stored.inventory.marks):
             await self.change(environment, decide)
 
+    async def keep_hooks(self, environment: EnvironmentKey, bundle: Bundle) -> KeptHooks:
+        """
+        Write the hooks of a deletion, for an inventory that is to name them.
+
+        Args:
+            environment: Whose.
+            bundle: The hooks, of at most MOST_HOOK_BYTES; Secrets stay sealed, so that a ConfigMap may hold them.
+        Returns: What the inventory is to say.
+        Raises: KubeError: the API server said no.
+        """
+        if bundle.sha256 == EMPTY_BUNDLE.sha256:
+            return NO_HOOKS
+        return KeptHooks(str(bundle.sha256), await self._write_part(environment, "hooks", bundle.content.decode()))
+
+    async def kept_hooks(self, kept: KeptHooks) -> Bundle | None:
+        """
+        Return the hooks that an inventory names; None if they are lost, or are not what was kept.
+
+        Raises: KubeError: the API server said no.
+        """
+        if not kept.part:
+            return EMPTY_BUNDLE
+        part = await self._state.read(StateKind.CONFIG_MAP, kept.part)
+        try:
+            content = str(((part or {}).get("data") or {}).get("hooks", ""))
+            return read_bundle(content.encode(), BundleHash(kept.bundle_sha256))
+        except BundleInvalid:
+            return None
+
     def _keep(self, environment: EnvironmentKey, stored: _Stored) -> _Stored:
         """Remember an inventory that is short; the least recently used goes."""
         self._kept.pop(environment, None)
@@ -271,6 +322,8 @@ class InventoryStore:
             bundle_sha256=kept.get("bundle_sha256", ""),
             environment_type=kept.get("environment_type", ""),
             namespaces=tuple(json.loads(kept.get("namespaces", "[]"))),
+            deletion_hooks=_kept_hooks(kept),
+            is_being_deleted="being_deleted" in kept,
         )
         return _Stored(inventory, head["metadata"]["resourceVersion"], shards, missing)
 
@@ -286,11 +339,15 @@ class InventoryStore:
                 {mark.deployment_id: mark.ended_attempt for mark in after.marks if mark.ended_attempt}
             ),
         }
+        if after.deletion_hooks is not None:
+            kept["deletion_hooks"] = json.dumps(asdict(after.deletion_hooks))
+        if after.is_being_deleted:
+            kept["being_deleted"] = "yes"
         shards: list[str] = []
         if len(parts) <= 1:
             kept["objects"] = "".join(parts)
         else:
-            shards = [await self._write_shard(environment, part) for part in parts]
+            shards = [await self._write_part(environment, "objects", part) for part in parts]
             kept["shards"] = json.dumps(shards)
         metadata: dict[str, Any] = {
             "name": _head_name(environment),
@@ -302,20 +359,22 @@ class InventoryStore:
             head = await self._state.update(StateKind.CONFIG_MAP, {"metadata": metadata, "data": kept})
         else:
             head = await self._state.create(StateKind.CONFIG_MAP, {"metadata": metadata, "data": kept})
-        if before.shards or shards:
-            await self._remove_shards(environment, keep=[_head_name(environment), *shards])
+        hooks = after.deletion_hooks.part if after.deletion_hooks else ""
+        hooks_before = before.inventory.deletion_hooks.part if before.inventory.deletion_hooks else ""
+        if before.shards or shards or hooks != hooks_before:
+            await self._remove_parts(environment, keep=[_head_name(environment), *shards, hooks])
         return _Stored(after, head["metadata"]["resourceVersion"], tuple(shards))
 
-    async def _write_shard(self, environment: EnvironmentKey, part: str) -> str:
+    async def _write_part(self, environment: EnvironmentKey, key: str, part: str) -> str:
         name = f"{_head_name(environment)}-{hashlib.sha256(part.encode()).hexdigest()[:12]}-{self._salt}"
         metadata = {"name": name, "labels": {INVENTORY_LABEL: environment.owner}}
         try:
-            await self._state.create(StateKind.CONFIG_MAP, {"metadata": metadata, "data": {"objects": part}})
+            await self._state.create(StateKind.CONFIG_MAP, {"metadata": metadata, "data": {key: part}})
         except AlreadyExists:
             return name  # named by its content and by this store: it is the same
         return name
 
-    async def _remove_shards(self, environment: EnvironmentKey, keep: Sequence[str]) -> None:
+    async def _remove_parts(self, environment: EnvironmentKey, keep: Sequence[str]) -> None:
         for shard in await self._state.select(StateKind.CONFIG_MAP, f"{INVENTORY_LABEL}={environment.owner}"):
             if shard["metadata"]["name"] not in keep:
                 metadata = shard["metadata"]
@@ -330,6 +389,11 @@ def _marks(kept: Mapping[str, str]) -> tuple[ReplayMark, ...]:
         ReplayMark(**mark, ended_attempt=ended.get(mark["deployment_id"], 0))
         for mark in json.loads(kept.get("marks", "[]"))
     )
+
+
+def _kept_hooks(kept: Mapping[str, str]) -> KeptHooks | None:
+    found = json.loads(kept.get("deletion_hooks", "null"))
+    return None if found is None else KeptHooks(found["bundle_sha256"], found["part"])
 
 
 def _incomplete(environment: EnvironmentKey, stored: _Stored) -> Unexpected:

@@ -17,7 +17,7 @@ from typing import Any
 
 from fairlead_agent.apply.findings import Finding, Severity, findings_of
 from fairlead_agent.apply.graph import Graph
-from fairlead_agent.apply.hook_proof import misread, too_early, unreadable_logs
+from fairlead_agent.apply.hook_proof import misread, too_early, unfit_for_deletion, unreadable_logs
 from fairlead_agent.apply.hooks import RUNS, BundleHooks
 from fairlead_agent.apply.live import LiveObjects
 from fairlead_agent.apply.planning import ObjectPlanner, Planned
@@ -107,7 +107,7 @@ class Preflight:
         proof = Proof([None] * len(wanted))
         served = await self._served()
         for place in range(len(wanted)):
-            if place not in self._hooks or self._hooks.runs(place):
+            if place not in self._hooks or self._hooks.runs(place) or self._hooks.is_for_deletion(place):
                 self._place(place, served, proof)
         graph = Graph(wanted, self._hooks.stages())
         proof.findings += _misordered(graph, wanted)
@@ -131,12 +131,17 @@ class Preflight:
         if self._tells_fields:
             await self._foresee(proof, new_namespaces)
         await self._check_watches((place for place in known if place not in proof.deferred), proof)
-        proof.findings += await self._pods.run(rest, proof.planned)
+        proof.findings += await self._pods.run(self._running(rest), proof.planned)
         kept = [place for place in rest if place not in self._hooks]
         proof.findings += await self._quotas.run(kept, proof.planned, proof.resources)
         proof.findings += too_early(self._hooks, wanted, proof.planned)
+        proof.findings += unfit_for_deletion(self._hooks, wanted)
         proof.findings += await unreadable_logs(self._client, self._hooks, wanted)
         return proof, graph
+
+    def _running(self, places: Iterable[int]) -> list[int]:
+        """Return those that make pods now, if any; at deletion there will be other room for pods than today."""
+        return [place for place in places if place not in self._hooks or self._hooks.runs(place)]
 
     async def _foresee(self, proof: Proof, new_namespaces: set[str]) -> None:
         """Say of what is deferred though its kind is there, as its CRD only changes, what would become of it today."""
@@ -193,7 +198,7 @@ class Preflight:
         await self._until_served(deferred, proof)
         await self._each(deferred, lambda place: self._dry_run(place, later))
         await self._check_watches(deferred, later)
-        later.findings += await self._pods.run(deferred, later.planned)
+        later.findings += await self._pods.run(self._running(deferred), later.planned)
         proof.planned.update(later.planned)
         proof.deferred = set()
         return later.findings

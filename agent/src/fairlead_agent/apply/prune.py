@@ -29,7 +29,7 @@ from fairlead_agent.together import together
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import Action, ObjectEvent
-from fairlead_shared.statement import Consent, Strategy
+from fairlead_shared.statement import Consent
 
 _KEPT: Mapping[str, str] = {
     "fairlead.dev/prune": "deny",
@@ -104,7 +104,7 @@ class Pruner:
         self.foreseen = [one for one in found if isinstance(one, Pruned)]
         findings = [finding for one in found if not isinstance(one, Pruned) for finding in one]
         statement = self._work.statement
-        is_meant = statement.strategy is Strategy.DESTROY or Consent.PRUNE in statement.consents
+        is_meant = statement.destroys or Consent.PRUNE in statement.consents
         if not is_meant and self._work.policy.prune.needs_consent(len(candidates), held):
             message = f"it would delete {len(candidates)} of the {held} objects that the environment holds"
             remedy = "are the files complete? if it is meant, deploy with --prune-many"
@@ -222,7 +222,7 @@ class Pruner:
         if live is None:
             return Pruned(owned, Action.SKIPPED, "the live object is not the one this environment made")
         self._awaits[owned.ref.identity] = {named for named in dependencies(live) if not isinstance(named, str)}
-        if keeper := _keeper(live):
+        if keeper := keeping_annotation(live):
             return Pruned(owned, Action.SKIPPED, f"its annotation {keeper} keeps it", forget=False)
         return live
 
@@ -257,9 +257,11 @@ def _is_orphan(live: Mapping[str, Any]) -> bool:
     return bool((live["metadata"].get("annotations") or {}).get(name) == value)
 
 
-def _keeper(live: Mapping[str, Any]) -> str:
-    """Return the annotation of a live object that forbids to delete it, as `name: value`; empty if there is none."""
-    annotations = live["metadata"].get("annotations") or {}
+def keeping_annotation(manifest: Mapping[str, Any]) -> str:
+    """Return the annotation of an object that forbids to delete it, as `name: value`; empty if there is none."""
+    annotations = manifest["metadata"].get("annotations")
+    if not isinstance(annotations, Mapping):
+        return ""
     for name, value in _KEPT.items():
         if annotations.get(name) == value:
             return f"{name}: {value}"

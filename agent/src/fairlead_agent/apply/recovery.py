@@ -21,7 +21,6 @@ from fairlead_agent.kube.resources import Resource, verbs_for
 from fairlead_agent.ports import DeployWork, OwnedObject
 from fairlead_agent.together import together
 from fairlead_shared.errors import ErrorCode
-from fairlead_shared.statement import Strategy
 
 
 @dataclass(slots=True)
@@ -42,7 +41,7 @@ async def load_or_recover(client: KubeClient, store: InventoryStore, work: Deplo
     inventory, is_whole = await store.salvage(work.environment)
     # Before an environment's first deployment there is none, and nothing to look for either: a thousand of them must
     # not ask for everything. One that says it is not the first, in another cluster now, finds nothing and says nothing.
-    is_new = work.statement.previous_bundle_sha256 is None and work.statement.strategy is not Strategy.DESTROY
+    is_new = work.statement.previous_bundle_sha256 is None and not work.statement.destroys
     if is_whole or (is_new and not inventory.marks):
         return inventory, Recovered()
     recovered = await recover(client, work)

@@ -92,6 +92,7 @@ def show(address: EnvironmentAddress, terminal: Terminal) -> None:
     epilog=examples(
         "fairlead env delete shop/staging --watch",
         "fairlead env delete shop/staging --yes shop/staging",
+        "fairlead env delete shop/staging --no-hooks",
         "fairlead env delete shop/staging --orphan",
     )
 )
@@ -99,12 +100,14 @@ def show(address: EnvironmentAddress, terminal: Terminal) -> None:
 @click.option(
     "--yes", "typed", metavar="APP/ENV", help="In scripts: the environment's name again, in place of typing it."
 )
+@click.option("--no-hooks", "skips_hooks", is_flag=True, help="Do not run hooks before and after.")
 @click.option("--orphan", "is_orphaned", is_flag=True, help="Leave what it made in the cluster; only forget it.")
 @click.option("--watch", "-w", "is_watched", is_flag=True, help="Follow it to its end; the exit code says how it went.")
 @with_output
 def delete(
     address: EnvironmentAddress,
     typed: str | None,
+    skips_hooks: bool,  # noqa: FBT001  (click passes by name)
     is_orphaned: bool,  # noqa: FBT001  (click passes by name)
     is_watched: bool,  # noqa: FBT001  (click passes by name)
     terminal: Terminal,
@@ -113,7 +116,8 @@ def delete(
     Delete an environment, and all that it made in its cluster.
 
     What would be deleted is shown first, and the environment's name has to be typed. Its agent then deletes what its
-    inventory holds and nothing else; the environment is gone when that is done.
+    inventory holds and nothing else; the environment is gone when that is done. Hooks of the last deployment that run
+    before and after a deletion do so, and one that fails before it stops it.
     """
     from fairlead_cli.connecting import connect
     from fairlead_cli.errors import ExitCode
@@ -129,7 +133,7 @@ def delete(
             client.orphan_environment(*where, plan.confirmation)
             terminal.say(f"environment {address} is forgotten; what it made is still in cluster {plan.cluster}")
             return ExitCode.OK
-        job = client.delete_environment(*where, plan.confirmation)
+        job = client.delete_environment(*where, plan.confirmation, runs_hooks=not skips_hooks)
         if is_watched:
             return watch_job(client, terminal, job, f"deletion of {address}")
     terminal.show(job, [Column("Job", lambda row: row.id), Column("State", lambda row: row.state)], lambda row: row.id)

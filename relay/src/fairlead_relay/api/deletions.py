@@ -37,7 +37,8 @@ router = APIRouter(
 
 NOTE = (
     "The agent deletes what its inventory of this environment holds and what still carries this environment's label, "
-    "in namespaces that its operator still binds to it. Namespaces, and objects that others made, stay."
+    "in namespaces that its operator still binds to it. Hooks that the last deployment left for this run before and "
+    "after. Namespaces, and objects that others made, stay."
 )
 
 
@@ -64,6 +65,8 @@ class EnvironmentDelete(Asked):
 
     confirmation: Annotated[str, Field(max_length=127)]
     """`APPLICATION/ENVIRONMENT`, typed by whoever means it."""
+    hooks: bool = True
+    """Whether hooks that the last deployment left for this run before and after it."""
 
 
 @router.get("/deletion")
@@ -118,7 +121,7 @@ async def delete(
         await services.store.write(forget)
         return Response(status_code=HTTPStatus.NO_CONTENT)
     await run_in_threadpool(services.blobs.put, str(EMPTY_BUNDLE.sha256), [EMPTY_BUNDLE.content])
-    deployment = await services.planner.destroy(place, trail, DEADLINE_SECONDS)
+    deployment = await services.planner.destroy(place, trail, DEADLINE_SECONDS, runs_hooks=body.hooks)
     return await services.store.read(lambda connection: show_job(services, connection, deployment.job))
 
 

@@ -49,8 +49,8 @@ from fairlead_shared.statement import EMPTY_BUNDLE, MAX_NAMESPACES, Consent, Str
 JOB_ID_LENGTH = 26
 RETRY_SECONDS: Final = 86_400.0
 """How much longer than a deployment's deadline its statement is valid: until then it can be retried as it is."""
-DESTROY_SECONDS: Final = 600.0
-"""How long a job that destroys waits for health: it has nothing to wait for, and the wire wants a number."""
+DESTROY_SECONDS: Final = 1800.0
+"""How long hooks around a deletion may take together, such as a backup: half of the time that it has for all."""
 _WRITES: Final = (Action.CREATED, Action.CHANGED, Action.RECREATED, Action.PRUNED, Action.FAILED)
 """Of an object's actions those after which the cluster may be another: a write that failed may have lost its answer."""
 OnEarlier = Literal["wait", "supersede"]
@@ -246,7 +246,7 @@ class Planner:
 
         return await self._store.write(write)
 
-    async def destroy(self, place: Place, trail: Trail, deadline_seconds: float) -> Deployment:
+    async def destroy(self, place: Place, trail: Trail, deadline_seconds: float, *, runs_hooks: bool) -> Deployment:
         """
         Store a deployment that leaves nothing of an environment, which is deleted once it succeeded.
 
@@ -256,6 +256,7 @@ class Planner:
             place: The environment.
             trail: Who asks, and how that is recorded.
             deadline_seconds: How long it may wait for its agent.
+            runs_hooks: Whether what the last deployment left for this runs before and after it.
 
         Returns: The deployment; the one that is there while one has not ended.
         Raises: NotFound: no such environment. Conflict: it was deployed to too many namespaces.
@@ -278,7 +279,8 @@ class Planner:
             add_bundle(connection, Bundle(place.organization, EMPTY_BUNDLE.sha256, size, now))
             supersede_earlier(connection, *place.names, now)
             content = _Content(EMPTY_BUNDLE.sha256, tuple(sorted(namespaces)), "{}")
-            asked = _Asked(request, request.digest(destroy=True), content, rollback=False, strategy=Strategy.DESTROY)
+            strategy = Strategy.DESTROY if runs_hooks else Strategy.DESTROY_WITHOUT_HOOKS
+            asked = _Asked(request, request.digest(destroy=True), content, rollback=False, strategy=strategy)
             made = create_deployments(connection, [self._fix(asked, running, now)], now)[0]
             found = running.environment
             before = {
@@ -287,7 +289,7 @@ class Planner:
                 "namespace": found.namespace,
                 "bundle": running.bundle_sha256,
             }
-            trail.note(connection, before=before, after={"deployment": made.id})
+            trail.note(connection, before=before, after={"deployment": made.id, "hooks": runs_hooks})
             return made
 
         return await self._store.write(write)
@@ -452,7 +454,7 @@ class Planner:
             id=random_base32(JOB_ID_LENGTH),
             organization=place.organization,
             cluster=environment.cluster,
-            kind=JobKind.DESTROY if asked.strategy is Strategy.DESTROY else JobKind.DEPLOY,
+            kind=JobKind.DESTROY if statement.destroys else JobKind.DEPLOY,
             application=place.application,
             environment=place.environment,
             deployment_id=request.deployment_id,

@@ -56,6 +56,21 @@ async def test_an_environment_is_destroyed_and_gone(tenant: Tenant) -> None:
     assert made["current"] is None
 
 
+async def test_a_deletion_without_hooks_is_signed_as_one(tenant: Tenant) -> None:
+    """So an agent that knows no hooks refuses what it cannot promise, and the audit log says who wanted it."""
+    agent = await tenant.enrol()
+    await ask(tenant, "DELETE", tenant.environment, CONFIRMED | {"hooks": False}, 202)
+    async with agent.connect() as connection:
+        offer = await connection.wait_offer()
+        statement = connection.statement(offer)
+        assert (offer.job_kind, statement.strategy) == (JobKind.DESTROY, Strategy.DESTROY_WITHOUT_HOOKS)
+        await connection.accept(offer)
+        await connection.finish(offer.job_id, offer.token)
+    await ask(tenant, "GET", tenant.environment, expect=404)
+    (record,) = (await ask(tenant, "GET", f"{tenant.path}/audit?verb=environment.delete"))["items"]
+    assert record["after"]["hooks"] is False
+
+
 def test_an_environment_is_forgotten_with_its_objects_left_alone(tenant: Tenant) -> None:
     """No agent is asked; one whose deployment is under way is not forgotten."""
     bundle = config_maps()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fairlead_agent.apply.hook_proof import misread, too_early
+from fairlead_agent.apply.hook_proof import misread, too_early, unfit_for_deletion
 from fairlead_agent.apply.hooks import BundleHooks, Occasion
+from fairlead_agent.apply.inventory import MOST_HOOK_BYTES
 from fairlead_agent.apply.planning import Planned
+from fairlead_agent.kube.resources import CONFIG_MAPS
 from fairlead_shared.progress import Action
 from tests.unit.agent.apply.test_wanted import config_map, wanted
 
@@ -54,3 +56,43 @@ def test_annotations_that_nobody_can_read_are_errors() -> None:
         ("error", 'metadata.annotations["fairlead.dev/hook"]'),
         ("error", 'metadata.annotations["fairlead.dev/hook-weight"]'),
     ]
+
+
+def unfit(*manifests: dict[str, Any]) -> list[str]:
+    """Return what stands against a deployment's hooks for a deletion."""
+    objects = wanted(*manifests)
+    found = unfit_for_deletion(BundleHooks(objects.hooks, Occasion.FIRST), objects)
+    return [f"{one.severity}: {one.message}" for one in found]
+
+
+def test_what_runs_after_deletion_is_warned_of_what_is_gone_by_then() -> None:
+    """Not if that is kept, or is a hook of the deletion itself; what runs before has it still."""
+    late = "warning: it runs after ConfigMap shop/a is deleted, which it names"
+    assert unfit(config_map(namespace="shop"), job("after-delete", "a", "elsewhere")) == [late]
+    assert unfit(config_map(namespace="shop"), job("before-delete", "a")) == []
+    for annotation in ({"fairlead.dev/prune": "deny"}, {"fairlead.dev/hook": "after-delete"}):
+        assert unfit(config_map(namespace="shop", annotations=annotation), job("after-delete", "a")) == []
+
+
+def test_what_a_deletion_could_not_run_is_refused_when_it_is_brought() -> None:
+    """Too much of it; or one that waits for what is none of them, since that would be told too late."""
+    large = config_map(namespace="shop", annotations={"helm.sh/hook": "pre-delete"})
+    (said,) = unfit(large | {"data": {"x": "y" * MOST_HOOK_BYTES}})
+    assert said.startswith("error: the hooks that run at deletion have 409,")
+    waiting = job("before-delete")
+    waiting["metadata"]["annotations"]["fairlead.dev/depends-on"] = "/namespaces/shop/ConfigMap/a"
+    (said,) = unfit(config_map(namespace="shop"), waiting)
+    assert said == (
+        "error: at deletion it waits for ConfigMap shop/a of the core group, which is not among the objects"
+    )
+    for other in (waiting, config_map(namespace="shop", annotations={"fairlead.dev/hook": "before-delete"})):
+        assert unfit(config_map(name="b", namespace="shop"), other) == ([said] if other is waiting else [])
+
+
+def test_two_that_would_be_one_at_deletion_are_refused() -> None:
+    """One says its namespace, and the other has none but that."""
+    annotations = {"fairlead.dev/hook": "before-delete"}
+    objects = wanted(config_map(annotations=annotations), config_map(namespace="shop", annotations=annotations))
+    objects.settle(0, CONFIG_MAPS)
+    (finding,) = unfit_for_deletion(BundleHooks(objects.hooks, Occasion.FIRST), objects)
+    assert finding.message == "its hooks that run at deletion: ConfigMap shop/a occurs twice"

@@ -11,7 +11,7 @@ from fairlead_agent.apply.hooks import Occasion
 from fairlead_agent.apply.inventory import Inventory
 from fairlead_agent.policy import Policy
 from fairlead_agent.ports import DeployWork
-from fairlead_shared.statement import EMPTY_BUNDLE
+from fairlead_shared.statement import EMPTY_BUNDLE, Strategy
 from tests.unit.agent.apply.statements import statement
 
 SOME = "a" * 64
@@ -34,3 +34,11 @@ def test_occasion(succeeded: str, stated: str | None, is_rollback: bool, occasio
     stated_before = statement(bundle_sha256=SOME, previous_bundle_sha256=stated, rollback=is_rollback)
     work = DeployWork(stated_before, EMPTY_BUNDLE, Policy(), lambda *_: {}, 1.0)
     assert occasion_of(work, replace(Inventory(), bundle_sha256=succeeded)) is occasion
+
+
+@pytest.mark.parametrize("strategy", [Strategy.DESTROY, Strategy.DESTROY_WITHOUT_HOOKS])
+def test_occasion_of_a_deletion(strategy: Strategy) -> None:
+    """What runs before it has run once a try came that far."""
+    work = DeployWork(statement(strategy=strategy), EMPTY_BUNDLE, Policy(), lambda *_: {}, 1.0)
+    assert occasion_of(work, Inventory(bundle_sha256=SOME)) is Occasion.DELETION
+    assert occasion_of(work, Inventory(bundle_sha256=SOME, is_being_deleted=True)) is Occasion.REST

@@ -9,6 +9,7 @@ import pytest
 from fairlead_agent.apply.hooks import KEPT, BundleHooks, Ending, Hook, Moment, Occasion, hook_of, is_hook
 
 BEFORE, AFTER, FAILURE = Moment.BEFORE, Moment.AFTER, Moment.FAILURE
+NEVER: dict[Occasion, set[Moment]] = {occasion: set() for occasion in Occasion}
 ARGO, HELM, OWN = "argocd.argoproj.io/", "helm.sh/", "fairlead.dev/"
 
 
@@ -29,7 +30,6 @@ def annotated(annotations: dict[str, str], *, kind: str = "Job", api_version: st
         (f"{HELM}hook", "pre-install,pre-upgrade", {BEFORE}, {BEFORE}, set()),
         (f"{HELM}hook", "post-upgrade", set(), {AFTER}, set()),
         (f"{HELM}hook", "pre-rollback,post-rollback", set(), set(), {BEFORE, AFTER}),
-        (f"{HELM}hook", "pre-upgrade,pre-delete", set(), {BEFORE}, set()),
     ],
 )
 def test_moments_depend_on_the_occasion(
@@ -38,8 +38,35 @@ def test_moments_depend_on_the_occasion(
     """Helm tells a first deployment, a later one and a rollback apart; the others do not."""
     hook = hook_of(annotated({name: value}))
     assert hook is not None
-    assert hook.moments == {Occasion.FIRST: first, Occasion.AGAIN: again, Occasion.ROLLBACK: rollback}
+    told = {Occasion.FIRST: first, Occasion.AGAIN: again, Occasion.ROLLBACK: rollback}
+    assert hook.moments == NEVER | told
     assert hook.mistakes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "deletion", "rest", "first"),
+    [
+        (f"{OWN}hook", "before-delete", {BEFORE}, set(), set()),
+        (f"{OWN}hook", "after-delete", {AFTER}, {AFTER}, set()),
+        (f"{OWN}hook", "after, before-delete", {BEFORE}, set(), {AFTER}),
+        (f"{ARGO}hook", "PreDelete", {BEFORE}, set(), set()),
+        (f"{ARGO}hook", "PostDelete,PreSync", {AFTER}, {AFTER}, {BEFORE}),
+        (f"{HELM}hook", "pre-delete", {BEFORE}, set(), set()),
+        (f"{HELM}hook", "pre-delete, post-delete", {BEFORE, AFTER}, {AFTER}, set()),
+        (f"{HELM}hook", "pre-install,post-delete", {AFTER}, {AFTER}, {BEFORE}),
+        (f"{OWN}hook", "failure", set(), set(), set()),
+    ],
+)
+def test_what_runs_at_deletion_runs_in_no_deployment(
+    name: str, value: str, deletion: set[Moment], rest: set[Moment], first: set[Moment]
+) -> None:
+    """And what runs before it not once more when a try has come that far; what runs on failure not at all."""
+    hook = hook_of(annotated({name: value}))
+    assert hook is not None
+    assert hook.moments[Occasion.DELETION] == deletion
+    assert hook.moments[Occasion.REST] == rest
+    assert hook.moments[Occasion.FIRST] - {FAILURE} == first
+    assert (hook.left_out, hook.mistakes) == ((), ())
 
 
 @pytest.mark.parametrize(
@@ -47,11 +74,10 @@ def test_moments_depend_on_the_occasion(
     [
         ({f"{HELM}hook": "test"}, ("test",)),
         ({f"{HELM}hook": "test-success"}, ("test-success",)),
-        ({f"{HELM}hook": "pre-delete, post-delete"}, ("pre-delete", "post-delete")),
-        ({f"{HELM}hook": "pre-install,pre-delete"}, ("pre-delete",)),
+        ({f"{HELM}hook": "pre-install,test"}, ("test",)),
         ({f"{HELM}hook": "of-another-helm"}, ("of-another-helm",)),
         ({f"{ARGO}hook": "Skip"}, ("Skip",)),
-        ({f"{ARGO}hook": "PreDelete"}, ("PreDelete",)),
+        ({f"{ARGO}hook": "PreSync,Skip"}, ("Skip",)),
     ],
 )
 def test_what_no_deployment_does_is_left_out_by_name(annotations: dict[str, str], words: tuple[str, ...]) -> None:
@@ -119,8 +145,8 @@ def test_one_tool_is_heard() -> None:
 @pytest.mark.parametrize(
     ("annotations", "field", "says"),
     [
-        ({f"{OWN}hook": "befor"}, f"{OWN}hook", "write before, after, failure"),
-        ({f"{ARGO}hook": "presync"}, f"{ARGO}hook", "write PreSync, PostSync, SyncFail"),
+        ({f"{OWN}hook": "befor"}, f"{OWN}hook", "write before, after, failure, before-delete, after-delete"),
+        ({f"{ARGO}hook": "presync"}, f"{ARGO}hook", "write PreSync, PostSync, SyncFail, PreDelete, PostDelete"),
         ({f"{ARGO}hook": "Sync,PostSync"}, f"{ARGO}hook", "goes with no other moment"),
         ({f"{OWN}hook": "before", f"{OWN}hook-weight": "first"}, f"{OWN}hook-weight", "'first' is no whole number"),
         ({f"{HELM}hook": "test", f"{HELM}hook-delete-policy": "never"}, f"{HELM}hook-delete-policy", "'never'"),
@@ -186,8 +212,25 @@ def test_stages_order_hooks_around_what_is_kept() -> None:
         ({f"{HELM}hook": "pre-install"}, "hook: runs only in a first deployment"),
         ({f"{HELM}hook": "post-install,post-rollback"}, "hook: runs only in a first deployment or in a rollback"),
         ({f"{HELM}hook": "test"}, "hook, left out: test is nothing that Fairlead does"),
+        ({f"{HELM}hook": "pre-delete"}, "hook: runs only at deletion"),
+        ({f"{HELM}hook": "pre-install,post-delete"}, "hook: runs only in a first deployment or at deletion"),
+        ({f"{HELM}hook": "pre-upgrade,post-delete"}, "hook: runs before and at deletion"),
     ],
 )
 def test_what_is_done_with_a_hook_is_said(annotations: dict[str, str], note: str) -> None:
     """Or why nothing is."""
     assert hooks(Occasion.AGAIN, annotations).note(0) == note
+
+
+def test_a_deployment_leaves_hooks_for_a_deletion_and_a_deletion_none() -> None:
+    """They do nothing in the deployment, and those of the deletion have their groups and their words then."""
+    own = [{f"{OWN}hook": words} for words in ("before-delete", "after", "before-delete,after-delete", "failure")]
+    brought = hooks(Occasion.AGAIN, *own)
+    assert [place for place in brought if brought.is_for_deletion(place)] == [0, 2]
+    assert [place for place in brought if brought.is_idle(place)] == [0, 2, 3]
+    deleting, rest = hooks(Occasion.DELETION, *own), hooks(Occasion.REST, *own)
+    assert not any(deleting.is_for_deletion(place) for place in deleting)
+    assert [deleting.groups(moment) for moment in Moment] == [[[0, 2]], [[2]], []]
+    assert [rest.groups(moment) for moment in Moment] == [[], [[2]], []]
+    assert deleting.note(2) == "hook: runs before deletion and after deletion"
+    assert rest.note(0) == "hook: ran before deletion, in an earlier try"

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from fairlead_agent.apply.inventory import Inventory, InventoryStore
+from fairlead_agent.apply.inventory import NO_HOOKS, Inventory, InventoryStore, KeptHooks
 from fairlead_agent.errors import AlreadyExists, Conflict, NotFound, Unexpected
 from fairlead_agent.ports import EnvironmentKey, OwnedObject, ReplayMark, StateKind
+from fairlead_shared.bundle import make_bundle
 from fairlead_shared.objects import ObjectRef
+from fairlead_shared.statement import EMPTY_BUNDLE
 
 KEY = EnvironmentKey("acme", "shop", "staging")
 HEAD = f"fairlead-environment-{KEY.owner}"
@@ -353,3 +355,60 @@ async def test_parts_of_two_leaders_never_share_a_name() -> None:
     await InventoryStore(state).change(KEY, lambda old: replace(old, bundle_sha256="f" * 64))
     assert not first & set(state.objects)
     assert len((await InventoryStore(state).load(KEY)).objects) == 6000
+
+
+HOOK = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "backup", "namespace": "shop"}}
+
+
+async def keep(store: InventoryStore, *manifests: dict[str, Any]) -> KeptHooks:
+    """Have an inventory name hooks for its environment's deletion."""
+    kept = await store.keep_hooks(KEY, make_bundle(manifests))
+    await store.change(KEY, lambda old: replace(old, deletion_hooks=kept))
+    return kept
+
+
+async def test_hooks_of_a_deletion_are_kept_until_others_are() -> None:
+    """In a part of their own, which goes when nobody names it any more."""
+    state = MemoryState()
+    first = await keep(InventoryStore(state), HOOK)
+    inventory = await InventoryStore(state).load(KEY)
+    assert inventory.deletion_hooks == first
+    assert await InventoryStore(state).kept_hooks(first) == make_bundle([HOOK])
+    assert set(state.objects) == {HEAD, first.part}
+    second = await keep(InventoryStore(state), HOOK, HOOK | {"kind": "CronJob"})
+    assert set(state.objects) == {HEAD, second.part}
+    assert await InventoryStore(state).kept_hooks(first) is None
+    assert await keep(InventoryStore(state)) == NO_HOOKS
+    assert set(state.objects) == {HEAD}
+    assert await InventoryStore(state).kept_hooks(NO_HOOKS) == EMPTY_BUNDLE
+
+
+async def test_hooks_stay_beside_parts_of_objects() -> None:
+    """A large inventory removes old parts, and no kept hooks."""
+    state = MemoryState()
+    kept = await keep(InventoryStore(state), HOOK)
+    store = InventoryStore(state)
+    await store.change(KEY, lambda old: old.owns(MANY))
+    await store.change(KEY, lambda old: old.without(MANY))
+    assert set(state.objects) == {HEAD, kept.part}
+    assert (await store.load(KEY)).deletion_hooks == kept
+
+
+async def test_hooks_that_somebody_changed_are_lost() -> None:
+    """What is not what a deployment brought never runs."""
+    state = MemoryState()
+    kept = await keep(InventoryStore(state), HOOK)
+    content = state.objects[kept.part]["data"]["hooks"]
+    state.objects[kept.part]["data"] = {"hooks": content.replace("backup", "intruder")}
+    assert await InventoryStore(state).kept_hooks(kept) is None
+
+
+async def test_an_inventory_of_the_version_before_says_nothing_of_hooks() -> None:
+    """That is not the same as saying that there are none."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    await store.change(KEY, lambda old: replace(old, bundle_sha256="f" * 64, is_being_deleted=True))
+    assert (await InventoryStore(state).load(KEY)).is_being_deleted
+    del state.objects[HEAD]["data"]["being_deleted"]
+    read = await InventoryStore(state).load(KEY)
+    assert (read.deletion_hooks, read.is_being_deleted) == (None, False)

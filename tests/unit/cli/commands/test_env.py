@@ -88,6 +88,12 @@ def test_deletion_shows_the_plan_and_wants_the_name_typed(fairlead: Fairlead, do
     assert len(doomed.bodies(f"DELETE {ENVIRONMENT}")) == 1
 
 
+def test_hooks_are_left_out_on_request(fairlead: Fairlead, doomed: ScriptedRelay) -> None:
+    """In the body, where a relay that does not know them refuses."""
+    assert fairlead("env", "delete", "shop/staging", "--yes", "shop/staging", "--no-hooks").exit_code == 0
+    assert doomed.bodies(f"DELETE {ENVIRONMENT}") == [{"confirmation": "shop/staging", "hooks": False}]
+
+
 def test_scripts_name_it_again_and_watch(fairlead: Fairlead, doomed: ScriptedRelay) -> None:
     """Without a question; the exit code says how it went."""
     doomed.answer(f"GET {ORGANIZATION}/jobs/job1/events", stream(STORY))
