@@ -166,14 +166,16 @@ def test_wrong_token_ends_the_agent_with_a_sentence(install: Install) -> None:
 
 
 def test_a_deleted_environment_leaves_nothing_in_the_cluster(installation: Installation) -> None:
-    """All that it made is gone, what others made is not, and nothing that was signed before brings it back."""
-    installation.succeed([config_map("settings"), config_map("extra"), service("web")])
+    """All that it made is gone, what others made is not, and its hooks of that moment were made and are gone, too."""
+    last = config_map("last")
+    last["metadata"]["annotations"] = {"helm.sh/hook": "post-delete"}
+    installation.succeed([config_map("settings"), config_map("extra"), service("web"), last])
     plan = installation.api.ask("GET", f"{installation.environment}/deletion")
     assert len(plan["objects"]) == 3
     confirmed = {"confirmation": plan["confirmation"]}
     job = installation.api.ask("DELETE", installation.environment, confirmed, 202)
     ended = installation.until_final(job["deployment_id"])
-    assert (ended["state"], ended["counts"]) == (JobState.SUCCEEDED, {"pruned": 3}), ended
+    assert (ended["state"], ended["counts"]) == (JobState.SUCCEEDED, {"pruned": 4, "created": 1}), ended
     assert installation.names("configmap") == set()
     assert installation.names("service") == set()
     installation.until_no_checkpoint()

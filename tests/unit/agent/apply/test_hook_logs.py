@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fairlead_agent.apply.hook_logs import last_lines, shown_lines
+from fairlead_agent.apply.hook_logs import last_lines, live_secrets, shown_lines
 from fairlead_agent.errors import InvalidObject, KubeError, MissingRight
 from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.client import KubeClient, Page
@@ -126,3 +126,29 @@ async def test_without_a_container_that_ran_nothing_is_said() -> None:
     waiting = {"name": "main", "state": {"waiting": {"reason": "ImagePullBackOff"}}}
     assert await last_lines(_Logs([pod("a", mains=[waiting])]), JOBS, JOB, "u1", []) == ""
     assert await last_lines(_Logs([]), JOBS, JOB, "u1", []) == ""
+
+
+class _Secrets(KubeClient):
+    """A client with the Secret `login`, which forbids to read the Secret `locked`."""
+
+    def __init__(self) -> None:
+        super().__init__(ClusterAccess("https://none.invalid", Path("ca.crt"), Path("token")))
+
+    async def find(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return the Secret."""
+        if name == "locked":
+            raise MissingRight("get", resource.group, resource.plural, namespace)
+        return {"data": {"user": "cm9vdA==", "password": "aHVudGVyMg=="}} if name == "login" else None
+
+
+def ref(kind: str, name: str) -> ObjectRef:
+    """Return a reference to an object of the core group."""
+    return ObjectRef(api_version="v1", kind=kind, namespace="shop", name=name)
+
+
+async def test_live_values_are_those_of_secrets_that_are_there() -> None:
+    """Nothing else is read, and one that cannot be read is not passed over."""
+    refs = [ref("Secret", "login"), ref("Secret", "gone"), ref("ConfigMap", "locked")]
+    assert await live_secrets(_Secrets(), refs) == ["root", "hunter2"]
+    with pytest.raises(MissingRight):
+        await live_secrets(_Secrets(), [*refs, ref("Secret", "locked")])
