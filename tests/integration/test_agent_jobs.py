@@ -104,6 +104,25 @@ async def test_events_go_together_but_a_result_and_what_a_window_held_back_at_on
     assert_complete(job, 600)
 
 
+async def test_events_leave_before_the_result_is_stored(
+    relay: ScriptedRelay, agent: AgentUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From then on nothing derives them again, should the agent lose its node."""
+    monkeypatch.setattr(connection, "GATHER_SECONDS", 3600)
+    agent.engine.pause_before = 1
+    job = relay.deploy(JOB, bundle_of(3))
+    await agent.engine.paused.wait()
+    agent.state.failures += [Unreachable("https://api", "refused")] * 100
+    agent.engine.go_on.set()
+
+    async def arrived() -> bool:
+        return job.keys() == expected_keys(3)[:-1]
+
+    await eventually(arrived, "all but the result, which cannot be stored")
+    agent.state.failures.clear()
+    await relay.until_result(JOB)
+
+
 async def test_lost_connections_lose_and_repeat_nothing(relay: ScriptedRelay, agent: AgentUnderTest) -> None:
     """The connection breaks after every 60 events, with events stored and not acknowledged."""
     relay.drop_after_events = 60

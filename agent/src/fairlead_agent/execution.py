@@ -173,6 +173,8 @@ class Execution:
             self._decided = True
             self.checkpoint = replace(self.checkpoint, result=result)
             if self._is_stored:
+                # What a lost node takes with it is derived again until the result is stored: all is on its way by then.
+                self._workshop.courier.events_ready(self.job_id, at_once=True)
                 succeeded = result.outcome is Outcome.SUCCEEDED
                 await self._persist(partial(self._close_deployment, succeeded=succeeded), "job.result_not_stored")
         await self._persist(lambda: self._report(result), "job.result_not_recorded")
