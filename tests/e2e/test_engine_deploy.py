@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 from fairlead_agent.apply.inventory import Inventory, InventoryStore
 from fairlead_agent.errors import LeadershipLost
 from fairlead_agent.kube.client import Applied, KubeClient
-from fairlead_agent.kube.resources import Resource
+from fairlead_agent.kube.resources import CONFIG_MAPS, Resource
 from fairlead_agent.kube.state import StateObjects
 from fairlead_agent.policy import Policy
-from fairlead_agent.ports import DeployResult
+from fairlead_agent.ports import DeployResult, EnvironmentKey, ReplayMark
+from fairlead_shared.errors import ErrorCode
 from fairlead_shared.progress import Action, ObjectEvent, Outcome
 from fairlead_shared.statement import Consent
 from tests.cluster.cluster import Cluster
@@ -279,6 +281,29 @@ async def test_cancelled_deployment_is_cancelled_also_where_it_may_not_write(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+class OvertakenInventory(InventoryStore):
+    """An inventory in which another replica begins a deployment right after it was read for one."""
+
+    async def salvage(self, environment: EnvironmentKey) -> tuple[Inventory, bool]:
+        """Read it, before the other."""
+        found = await super().salvage(environment)
+        other = ReplayMark("another", finished=False, not_before=int(time.time()))
+        await InventoryStore(self._state).change(environment, lambda inventory: inventory.begun(other))
+        return found
+
+
+async def test_deployment_that_another_overtook_writes_nothing(control_plane: Cluster, tmp_path: Path) -> None:
+    """It was proved against what was there, and held against the deployments that had been begun, before the other."""
+    async with world(control_plane, tmp_path) as place:
+        store = OvertakenInventory(StateObjects(place.client, place.agent_namespace))
+        work = place.work([config_map("settings")])
+        result = await place.engine(inventory=store).run(work, Story().report, Checkpoint())
+        assert (result.outcome, result.code) == (Outcome.FAILED, ErrorCode.CONFLICT)
+        assert "another was begun meanwhile" in result.cause
+        assert await place.client.find(CONFIG_MAPS, place.namespace, "settings") is None
+        assert [mark.deployment_id for mark in (await place.owned()).marks] == ["another"]
 
 
 async def test_list_of_many_objects_is_kept_in_parts(control_plane: Cluster, tmp_path: Path) -> None:

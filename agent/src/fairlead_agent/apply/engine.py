@@ -21,15 +21,16 @@ from fairlead_agent.apply.findings import Finding, and_others, folded
 from fairlead_agent.apply.graph import Graph
 from fairlead_agent.apply.hook_runs import HookFailure, HookRuns, occasion_of
 from fairlead_agent.apply.hooks import FOUNDING, BundleHooks, Moment, Occasion
-from fairlead_agent.apply.inventory import InventoryStore
+from fairlead_agent.apply.inventory import Inventory, InventoryStore
 from fairlead_agent.apply.plan import plan_deployment
 from fairlead_agent.apply.planning import Planned
 from fairlead_agent.apply.preflight import Preflight, Proof
 from fairlead_agent.apply.prune import Pruner, prunable
+from fairlead_agent.apply.recent import RecentAnswers
 from fairlead_agent.apply.recovery import Recovered, load_or_recover
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.apply.writes import Writer, Written, object_event, unbroken
-from fairlead_agent.errors import KubeError
+from fairlead_agent.errors import Conflict, KubeError
 from fairlead_agent.health.targets import Target
 from fairlead_agent.health.wait import FAILURE_GRACE_SECONDS, HealthWait
 from fairlead_agent.kube.client import KubeClient
@@ -81,6 +82,7 @@ class DeployEngine:
         self._client = client
         self._watches = watches
         self._inventory = inventory
+        self._recent = RecentAnswers(client, time.monotonic)
         self._clock = clock
         self._grace_seconds = failure_grace_seconds
 
@@ -92,7 +94,9 @@ class DeployEngine:
         Raises: asyncio.CancelledError: the task was cancelled; the inventory is true and no write is under way.
         """
         waiting = HealthWait(self._watches, report, self._clock, failure_grace_seconds=self._grace_seconds)
-        deployment = _Deployment(self._client, self._inventory, self._clock, work, report, checkpoint, waiting)
+        deployment = _Deployment(
+            self._client, self._inventory, self._clock, work, report, checkpoint, waiting, self._recent
+        )
         try:
             await deployment.run()
         except _Failed as failed:
@@ -117,7 +121,7 @@ class DeployEngine:
         Returns: Succeeded if it could be carried out, else failed with the cause; each object was reported.
         Raises: asyncio.CancelledError: the task was cancelled.
         """
-        return await plan_deployment(self._client, self._inventory, self._clock, work, report)
+        return await plan_deployment(self._client, self._inventory, self._clock, work, report, self._recent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +145,10 @@ class _Deployment:
         report: Report,
         checkpoint: CheckpointPort,
         waiting: HealthWait,
+        recent: RecentAnswers,
     ) -> None:
         self._waiting = waiting
+        self._recent = recent
         self._wait_ends: float | None = None
         """By the monotonic clock; set by the first wait, for all of them together."""
         self._client = client
@@ -158,6 +164,8 @@ class _Deployment:
         self._recovered = Recovered()
         self._to_keep = EMPTY_BUNDLE
         """Hooks for the environment's deletion."""
+        self._known: set[str] = set()
+        """Deployments that the environment remembered when this one was proved."""
         self._step = Step.PREFLIGHT
 
     async def run(self) -> None:
@@ -224,9 +232,10 @@ class _Deployment:
             self._work = replace(self._work, bundle=bundle)
             self._wanted = WantedObjects(self._work)
             findings = [*findings, *found]
+        self._known = {mark.deployment_id for mark in inventory.marks}
         occasion = Occasion(saved.occasion) if saved and saved.occasion else occasion_of(self._work, inventory)
         hooks = BundleHooks(self._wanted.hooks, occasion)
-        preflight = Preflight(self._client, self._work, self._wanted, hooks)
+        preflight = Preflight(self._client, self._work, self._wanted, hooks, self._recent)
         proof, graph = await preflight.run()
         leaving = prunable(inventory, self._wanted)
         known = {owned.ref.identity for owned in leaving}
@@ -287,15 +296,19 @@ class _Deployment:
             if place not in proved.hooks
         ]
         again = [OwnedObject(ref=self._wanted.refs[place]) for place in recreated]
-        await self._inventory.change(
-            self._work.environment,
-            lambda inventory: replace(
+
+        def list_intended(inventory: Inventory) -> Inventory:
+            for mark in inventory.marks:
+                if mark.deployment_id not in self._known:
+                    # Begun by another replica after this one was proved, and held against replays, without it.
+                    raise Conflict(f"inventory of {self._work.environment}: {mark.deployment_id} was begun meanwhile")
+            return replace(
                 inventory.owns(self._recovered.objects).without(again).owns(intended),
                 # What is deployed now is not what ran before a deletion that came to no end.
                 is_being_deleted=inventory.is_being_deleted and self._work.statement.destroys,
-            ).begun(self._mark(finished=False)),
-            salvages=True,
-        )
+            ).begun(self._mark(finished=False))
+
+        await self._inventory.change(self._work.environment, list_intended, salvages=True)
 
     async def _save_plan(self, proved: _Proved) -> None:
         planned = proved.proof.planned

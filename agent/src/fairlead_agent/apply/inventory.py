@@ -133,6 +133,8 @@ class InventoryStore:
         """In the names of this store's shards: a delete that another process sent long ago can never hit one."""
         self._kept: OrderedDict[EnvironmentKey, _Stored] = OrderedDict()
         """As last read or written here: what a change begins with. Another's change shows as a conflict."""
+        self._owners: set[str] | None = None
+        """Of all environments that had an inventory when this store claimed them, or were given one since."""
         self._considered: set[EnvironmentKey] = set()
         """Those of `_kept` that were read anew for a job's marks, and not used since."""
 
@@ -144,9 +146,11 @@ class InventoryStore:
             leader: The same for no two leaders.
         Raises: Conflict: somebody else keeps writing. KubeError: the API server said no.
         """
-        for head in await self._state.select(StateKind.CONFIG_MAP, INVENTORY_LABEL):
+        heads = await self._state.select(StateKind.CONFIG_MAP, INVENTORY_LABEL)
+        for head in heads:
             if "environment" in (head.get("data") or {}):
                 await self._claim(head, leader)
+        self._owners = {head["metadata"]["labels"][INVENTORY_LABEL] for head in heads}
 
     async def _claim(self, head: dict[str, Any] | None, leader: str) -> None:
         for _ in range(_TRIES):
@@ -230,8 +234,16 @@ class InventoryStore:
         raise Conflict(f"inventory of {environment}")
 
     async def marks(self, environment: EnvironmentKey) -> tuple[ReplayMark, ...]:
-        """Return the deployments an environment remembers, oldest first; the job they were asked for starts there."""
-        stored = await self._read_and_keep(environment)
+        """
+        Return the deployments an environment remembers, oldest first; the job they were asked for starts there.
+
+        Where this store knows that there was no inventory, it asks nobody: whoever changes one may find that another
+        was faster, and that its marks are not those that were asked for.
+        """
+        if self._owners is not None and environment.owner not in self._owners:
+            stored = self._keep(environment, _Stored(Inventory()))
+        else:
+            stored = await self._read_and_keep(environment)
         if self._kept.get(environment) is stored:
             self._considered.add(environment)
         return stored.inventory.marks
@@ -358,6 +370,8 @@ class InventoryStore:
             metadata["resourceVersion"] = before.resource_version
             head = await self._state.update(StateKind.CONFIG_MAP, {"metadata": metadata, "data": kept})
         else:
+            if self._owners is not None:
+                self._owners.add(environment.owner)  # before it is made: the answer may be lost
             head = await self._state.create(StateKind.CONFIG_MAP, {"metadata": metadata, "data": kept})
         hooks = after.deletion_hooks.part if after.deletion_hooks else ""
         hooks_before = before.inventory.deletion_hooks.part if before.inventory.deletion_hooks else ""

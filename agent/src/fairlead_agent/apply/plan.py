@@ -16,6 +16,7 @@ from fairlead_agent.apply.inventory import InventoryStore
 from fairlead_agent.apply.planning import Planned
 from fairlead_agent.apply.preflight import Preflight, Proof
 from fairlead_agent.apply.prune import Pruner, prunable
+from fairlead_agent.apply.recent import RecentAnswers
 from fairlead_agent.apply.recovery import load_or_recover
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import KubeError
@@ -29,7 +30,12 @@ _OWNERSHIP_ONLY = "only which fields Fairlead manages"
 
 
 async def plan_deployment(
-    client: KubeClient, inventory: InventoryStore, clock: Clock, work: DeployWork, report: Report
+    client: KubeClient,
+    inventory: InventoryStore,
+    clock: Clock,
+    work: DeployWork,
+    report: Report,
+    recent: RecentAnswers,
 ) -> DeployResult:
     """
     Plan one deployment, and report what would become of each object and all that stands against it.
@@ -39,7 +45,7 @@ async def plan_deployment(
     at = clock()
     await report(StepEvent(key="step/preflight/started", at=at, step=Step.PREFLIGHT, status="started"))
     try:
-        result, detail = await _plan(client, inventory, clock, work, report)
+        result, detail = await _plan(client, inventory, clock, work, report, recent)
     except KubeError as error:  # the API server is away
         result, detail = DeployResult(Outcome.FAILED, error.code, str(error)), str(error)
     status = "finished" if result.outcome is Outcome.SUCCEEDED else "failed"
@@ -49,13 +55,18 @@ async def plan_deployment(
 
 
 async def _plan(
-    client: KubeClient, inventory: InventoryStore, clock: Clock, work: DeployWork, report: Report
+    client: KubeClient,
+    inventory: InventoryStore,
+    clock: Clock,
+    work: DeployWork,
+    report: Report,
+    recent: RecentAnswers,
 ) -> tuple[DeployResult, str]:
     """Return the result, and what there is to say of the whole."""
     wanted = WantedObjects(work)
     held, recovered = await load_or_recover(client, inventory, work)
     hooks = BundleHooks(wanted.hooks, occasion_of(work, held))
-    preflight = Preflight(client, work, wanted, hooks, tells_fields=True)
+    preflight = Preflight(client, work, wanted, hooks, recent, tells_fields=True)
     proof, _ = await preflight.run()
     pruner = Pruner(client, work, report, clock)
     against = [*proof.findings, *recovered.findings, *await pruner.check(prunable(held, wanted), len(held.objects))]

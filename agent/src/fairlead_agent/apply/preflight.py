@@ -23,6 +23,7 @@ from fairlead_agent.apply.live import LiveObjects
 from fairlead_agent.apply.planning import ObjectPlanner, Planned
 from fairlead_agent.apply.pod_probe import PodProbe
 from fairlead_agent.apply.quota_probe import QuotaProbe
+from fairlead_agent.apply.recent import RecentAnswers
 from fairlead_agent.apply.references import DEPENDS_ON
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import KubeError, MissingRight, NotFound, UnknownKind
@@ -74,6 +75,7 @@ class Preflight:
         work: The deployment.
         wanted: Its objects.
         hooks: Which of them are hooks.
+        recent: What is known of the namespaces from deployments a moment ago.
         tells_fields: Whether the proof says which fields change.
     """
 
@@ -83,6 +85,7 @@ class Preflight:
         work: DeployWork,
         wanted: WantedObjects,
         hooks: BundleHooks,
+        recent: RecentAnswers,
         *,
         tells_fields: bool = False,
     ) -> None:
@@ -90,11 +93,12 @@ class Preflight:
         self._work = work
         self._wanted = wanted
         self._hooks = hooks
+        self._recent = recent
         self._tells_fields = tells_fields
         self._live = LiveObjects(client, wanted)
         self._planner = ObjectPlanner(client, work, self._live, tells_fields=tells_fields)
         self._pods = PodProbe(client, wanted)
-        self._quotas = QuotaProbe(client, wanted, self._planner)
+        self._quotas = QuotaProbe(client, wanted, self._planner, recent)
 
     async def run(self) -> tuple[Proof, Graph]:
         """
@@ -303,7 +307,7 @@ class Preflight:
 
     async def _granted(self, sources: Iterable[Source]) -> set[Source]:
         """
-        Return what may be listed and watched by the rules of a namespace, which one question tells.
+        Return what may be listed and watched by the rules of a namespace, which one question tells, or told just now.
 
         Of the rest nothing is known yet: an authorizer beside RBAC need not say what it would allow.
         """
@@ -311,7 +315,7 @@ class Preflight:
 
         async def rules(namespace: str) -> list[dict[str, Any]]:
             try:
-                return await self._client.rules(namespace)
+                return await self._recent.rules(namespace)
             except MissingRight:
                 return []
 

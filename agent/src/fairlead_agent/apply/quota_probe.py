@@ -3,7 +3,8 @@ Quota probe: reads the quotas of a deployment's namespaces, and what its objects
 
 One pod that fits says nothing of three with their surge; a quota refuses the last of them minutes later, and only the
 ReplicaSet hears of it. Objects are taken as the API server would make them, and pods as its admission would leave them
-(defaults of a LimitRange) where the agent may dry-run one. Namespaces without a quota cost one request. Writes nothing.
+(defaults of a LimitRange) where the agent may dry-run one. Namespaces without a quota cost one request at most. Writes
+nothing.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from fairlead_agent.apply.findings import Finding
 from fairlead_agent.apply.planning import ObjectPlanner, Planned
 from fairlead_agent.apply.pod_probe import pod_of
 from fairlead_agent.apply.quota import Quota, examine, quota_of
+from fairlead_agent.apply.recent import RecentAnswers
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import KubeError, MissingRight
 from fairlead_agent.kube.client import KubeClient
-from fairlead_agent.kube.resources import PODS, RESOURCE_QUOTAS, Resource
+from fairlead_agent.kube.resources import PODS, Resource
 from fairlead_agent.together import together
 from fairlead_shared.errors import SealInvalid
 from fairlead_shared.progress import Action
@@ -42,9 +44,12 @@ class QuotaProbe:
         client: Of the cluster.
         wanted: The deployment's objects.
         planner: Says what the API server would make of each.
+        recent: Reads the quotas.
     """
 
-    def __init__(self, client: KubeClient, wanted: WantedObjects, planner: ObjectPlanner) -> None:
+    def __init__(
+        self, client: KubeClient, wanted: WantedObjects, planner: ObjectPlanner, recent: RecentAnswers
+    ) -> None:
         self.untried: set[str] = set()
         """Namespaces whose quotas the agent may not list."""
         self.unexamined: set[str] = set()
@@ -52,6 +57,7 @@ class QuotaProbe:
         self._client = client
         self._wanted = wanted
         self._planner = planner
+        self._recent = recent
 
     async def run(
         self, places: Iterable[int], planned: Mapping[int, Planned], resources: Sequence[Resource | None]
@@ -94,11 +100,11 @@ class QuotaProbe:
 
     async def _quotas(self, namespace: str) -> list[Quota]:
         try:
-            page = await self._client.page(RESOURCE_QUOTAS, namespace)
+            found = await self._recent.quotas(namespace)
         except MissingRight:
             self.untried.add(namespace)
             return []
-        quotas = [quota_of(live) for live in page.items]
+        quotas = [quota_of(live) for live in found]
         unknown = [quota for quota in quotas if quota.counts({}) is None]
         self.unexamined.update(f"ResourceQuota {quota.name}, for its scope" for quota in unknown)
         return [quota for quota in quotas if quota not in unknown]

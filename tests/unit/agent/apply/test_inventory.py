@@ -241,6 +241,55 @@ async def test_job_reads_its_inventory_once() -> None:
     assert left == await InventoryStore(state).load(KEY)
 
 
+async def test_job_of_an_environment_without_inventory_reads_none() -> None:
+    """A leader that claimed all there were knows of each new one; from then on it is read as every other."""
+    state = MemoryState()
+    other = EnvironmentKey("acme", "shop", "production")
+    await InventoryStore(state).change(other, lambda old: old.begun(ReplayMark("01", finished=True)))
+    store = InventoryStore(state)
+    await store.claim("replica-a/1")
+    reads = state.reads
+    assert await store.marks(KEY) == ()
+    assert await store.salvage(KEY) == (Inventory(), False)
+    await store.change(KEY, lambda old: old.begun(ReplayMark("02", finished=False)))
+    assert state.reads == reads
+    assert [mark.deployment_id for mark in await store.marks(other)] == ["01"]
+    await InventoryStore(state).finish(KEY, "02", 1, succeeded=True)
+    assert await store.marks(KEY) == (ReplayMark("02", finished=True),)
+
+
+async def test_inventory_that_a_former_leader_made_late_is_met_by_the_first_change() -> None:
+    """It was not there to be claimed: the change is made again on what is there now, of which the marks tell."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    await store.claim("replica-b/2")
+    assert await store.marks(KEY) == ()
+    await InventoryStore(state).change(KEY, lambda old: old.begun(ReplayMark("01", finished=False)))
+    seen: list[Inventory] = []
+
+    def edit(old: Inventory) -> Inventory:
+        seen.append(old)
+        return old.begun(ReplayMark("02", finished=False))
+
+    await store.change(KEY, edit)
+    assert [[mark.deployment_id for mark in old.marks] for old in seen] == [[], ["01"]]
+    assert [mark.deployment_id for mark in await store.marks(KEY)] == ["01", "02"]
+
+
+async def test_answer_to_the_making_of_an_inventory_may_be_lost() -> None:
+    """It may be there from then on, so that it is read."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    await store.claim("replica-a/1")
+    assert await store.marks(KEY) == ()
+    state.dies_at = state.writes + 1
+    with pytest.raises(KeyboardInterrupt):
+        await store.change(KEY, lambda old: old.begun(ReplayMark("01", finished=False)))
+    state.dies_at = 0
+    await InventoryStore(state).change(KEY, lambda old: old.begun(ReplayMark("01", finished=True)))
+    assert await store.marks(KEY) == (ReplayMark("01", finished=True),)
+
+
 async def test_what_another_changed_or_removed_is_seen_by_the_next_job() -> None:
     """Only what this very job read stands for what is there, and even that not for a change."""
     state = MemoryState()
