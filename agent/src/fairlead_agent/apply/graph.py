@@ -12,13 +12,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+from fairlead_agent.apply.findings import Finding
 from fairlead_agent.apply.hooks import FOUNDING, KEPT, Stage
-from fairlead_agent.apply.references import Identity, bound_service_accounts, dependencies, named_by
+from fairlead_agent.apply.references import DEPENDS_ON, Identity, bound_service_accounts, dependencies, named_by
 from fairlead_agent.kube.resources import CRDS, resources_of_crd
+from fairlead_shared.errors import ErrorCode
 from fairlead_shared.objects import Manifest, ObjectRef
 
 WEBHOOK_GROUP = "admissionregistration.k8s.io"
 _KEPT = frozenset({KEPT})
+_DEPENDS_ON_FIELD = f'metadata.annotations["{DEPENDS_ON}"]'
 
 
 class Graph:
@@ -74,6 +77,15 @@ class Graph:
                     ready.append(waiting)
         stuck = {place for place, count in enumerate(left) if count > 0}
         return [self._refs[place] for place in self._walk(stuck)]
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what is wrong with the order: for a circle each of its objects, so that each one's file is named."""
+        for place, what in self.mistakes:
+            yield Finding(ErrorCode.INVALID_OBJECT, what, self._refs[place], field=_DEPENDS_ON_FIELD)
+        if cycle := self.cycle():
+            path = " needs ".join(str(ref) for ref in (*cycle, cycle[0]))
+            for ref in cycle:
+                yield Finding(ErrorCode.INVALID_OBJECT, f"the objects wait for each other: {path}", ref)
 
     def _awaited(self, place: int, manifest: Manifest, places: Mapping[Identity, int]) -> set[int]:
         awaited: set[int] = set()

@@ -7,6 +7,7 @@ Writes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from fairlead_agent.apply.deletion import hooks_to_keep
 from fairlead_agent.apply.findings import Finding
@@ -15,7 +16,7 @@ from fairlead_agent.apply.hooks import RUNS, BundleHooks, Moment, Occasion
 from fairlead_agent.apply.inventory import MOST_HOOK_BYTES
 from fairlead_agent.apply.planning import Planned
 from fairlead_agent.apply.prune import keeping_annotation
-from fairlead_agent.apply.references import DEPENDS_ON, named_by
+from fairlead_agent.apply.references import named_by
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import MissingRight
 from fairlead_agent.kube.client import KubeClient
@@ -66,12 +67,9 @@ def unfit_for_deletion(hooks: BundleHooks, wanted: WantedObjects) -> Iterator[Fi
         yield Finding(ErrorCode.TOO_LARGE, message, wanted.refs[places[0]])
     then = BundleHooks({at: hooks[place] for at, place in enumerate(places)}, Occasion.DELETION)
     graph = Graph([wanted[place] for place in places], then.stages())
-    for at, what in graph.mistakes:
-        field = f'metadata.annotations["{DEPENDS_ON}"]'
-        yield Finding(ErrorCode.INVALID_OBJECT, f"at deletion {what}", wanted.refs[places[at]], field=field)
-    for ref in (cycle := graph.cycle()):
-        path = " needs ".join(str(one) for one in (*cycle, cycle[0]))
-        yield Finding(ErrorCode.INVALID_OBJECT, f"at deletion the objects wait for each other: {path}", ref)
+    for finding in graph.findings():
+        remedy = "what it waits for has to be a hook of the deletion, too" if finding.field else ""
+        yield replace(finding, message=f"at deletion {finding.message}", remedy=remedy)
     yield from _too_late([places[at] for group in then.groups(Moment.AFTER) for at in group], places, wanted)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -24,7 +24,6 @@ from fairlead_agent.apply.planning import ObjectPlanner, Planned
 from fairlead_agent.apply.pod_probe import PodProbe
 from fairlead_agent.apply.quota_probe import QuotaProbe
 from fairlead_agent.apply.recent import RecentAnswers
-from fairlead_agent.apply.references import DEPENDS_ON
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.errors import KubeError, MissingRight, NotFound, UnknownKind
 from fairlead_agent.health.targets import EVIDENCE, Source, Target, is_watched, is_workload
@@ -41,7 +40,6 @@ _SERVED_SECONDS = 20.0
 _SERVED_POLL_SECONDS = 0.1
 _BATCH = 64
 """Tasks at once; the client bounds the requests, this bounds what is parsed and waiting."""
-_DEPENDS_ON_FIELD = f'metadata.annotations["{DEPENDS_ON}"]'
 
 
 Kind = tuple[str, str]
@@ -114,7 +112,7 @@ class Preflight:
             if place not in self._hooks or self._hooks.runs(place) or self._hooks.is_for_deletion(place):
                 self._place(place, served, proof)
         graph = Graph(wanted, self._hooks.stages())
-        proof.findings += _misordered(graph, wanted)
+        proof.findings += graph.findings()
         proof.findings += misread(self._hooks, wanted)
         known = [place for place, resource in enumerate(proof.resources) if resource is not None]
         founding = [place for place in known if proof.resources[place] in (NAMESPACES, CRDS)]
@@ -390,16 +388,6 @@ class Preflight:
                 await action(place)
 
         await together(work() for _ in range(min(_BATCH, len(places))))
-
-
-def _misordered(graph: Graph, wanted: WantedObjects) -> Iterator[Finding]:
-    """Yield what is wrong with the order: for a circle each of its objects, so that each one's file is named."""
-    for place, what in graph.mistakes:
-        yield Finding(ErrorCode.INVALID_OBJECT, what, wanted.refs[place], field=_DEPENDS_ON_FIELD)
-    if cycle := graph.cycle():
-        path = " needs ".join(str(ref) for ref in (*cycle, cycle[0]))
-        for ref in cycle:
-            yield Finding(ErrorCode.INVALID_OBJECT, f"the objects wait for each other: {path}", ref)
 
 
 def _is_new(proof: Proof, place: int, resource: Resource) -> bool:

@@ -85,8 +85,12 @@ def test_what_a_deletion_could_not_run_is_refused_when_it_is_brought() -> None:
     assert said == (
         "error: at deletion it waits for ConfigMap shop/a of the core group, which is not among the objects"
     )
-    for other in (waiting, config_map(namespace="shop", annotations={"fairlead.dev/hook": "before-delete"})):
-        assert unfit(config_map(name="b", namespace="shop"), other) == ([said] if other is waiting else [])
+    annotations = {"fairlead.dev/hook": "before-delete"}
+    assert unfit(config_map(namespace="shop", annotations=annotations), waiting) == []
+    annotations["fairlead.dev/depends-on"] = "batch/namespaces/shop/Job/migrate"
+    circle = unfit(config_map(namespace="shop", annotations=annotations), waiting)
+    start = "error: at deletion the objects wait for each other: "
+    assert [said.startswith(start) for said in circle] == [True, True]
 
 
 def test_two_that_would_be_one_at_deletion_are_refused() -> None:
