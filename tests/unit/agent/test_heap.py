@@ -38,3 +38,12 @@ def _kernels(mode: str) -> int:
 def test_large_blocks_are_the_kernels_whatever_was_freed() -> None:
     """Without the setting they come from the heap, where they stay resident."""
     assert (_kernels("small"), _kernels("as it is")) == (20, 0)
+
+
+def test_what_was_imported_is_not_looked_at_by_the_collector() -> None:
+    """With it, garbage is looked for only when there is a quarter as much of it."""
+    look = "import gc, fairlead_agent.app, fairlead_agent.heap as heap; heap.keep_small(); print(len(gc.get_objects()))"
+    finished = subprocess.run(
+        [sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
+    )
+    assert int(finished.stdout) < 1000

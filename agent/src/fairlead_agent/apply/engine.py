@@ -98,6 +98,12 @@ class DeployEngine:
             self._client, self._inventory, self._clock, work, report, checkpoint, waiting, self._recent
         )
         try:
+            return await self._run(deployment)
+        finally:
+            deployment.end()
+
+    async def _run(self, deployment: _Deployment) -> DeployResult:
+        try:
             await deployment.run()
         except _Failed as failed:
             result = DeployResult(Outcome.FAILED, failed.code, failed.cause, deployment.counts())
@@ -216,6 +222,10 @@ class _Deployment:
                 is_being_deleted=False,
             ),
         )
+
+    def end(self) -> None:
+        """Let go of what refers back to this: thousands of objects are to go now, not at the collector's next look."""
+        self._writer = self._hook_runs = None
 
     async def report_step(self, status: Literal["started", "finished", "failed"], detail: str = "") -> None:
         """Report that the present stage began or ended."""

@@ -21,6 +21,7 @@ from fairlead_shared.objects import Manifest, ObjectRef
 
 WEBHOOK_GROUP = "admissionregistration.k8s.io"
 _KEPT = frozenset({KEPT})
+_NOTHING: frozenset[int] = frozenset()
 _DEPENDS_ON_FIELD = f'metadata.annotations["{DEPENDS_ON}"]'
 
 
@@ -40,13 +41,13 @@ class Graph:
         places: dict[Identity, int] = {ref.identity: place for place, ref in enumerate(self._refs)}
         self.mistakes: list[tuple[int, str]] = []
         """Places of objects whose annotation is wrong, each with what is."""
-        self.awaits = [self._awaited(place, manifest, places) for place, manifest in enumerate(manifests)]
+        self.awaits = [_frozen(self._awaited(place, manifest, places)) for place, manifest in enumerate(manifests)]
         """For each object the places of what must be ready before it."""
         self.needs = _needs(manifests, self._refs, places, self.awaits)
         """For each object the places of what must be there before it, that which must be ready included."""
         if self._stages:
             self.needs = [
-                {other for other in needed if self._is_founding(other) or self._is_beside(place, other)}
+                _frozen(other for other in needed if self._is_founding(other) or self._is_beside(place, other))
                 for place, needed in enumerate(self.needs)
             ]
         self.needed_by: list[list[int]] = [[] for _ in manifests]
@@ -134,35 +135,40 @@ class Graph:
         return path[path.index(place) :]
 
 
+def _frozen(places: Iterable[int]) -> frozenset[int]:
+    """Return places as they are kept: none of them in memory once, since most of thousands wait for nothing."""
+    return frozenset(places) or _NOTHING
+
+
 def _needs(
     manifests: Sequence[Manifest],
     refs: Sequence[ObjectRef],
     places: Mapping[Identity, int],
-    awaits: Sequence[set[int]],
-) -> list[set[int]]:
+    awaits: Sequence[frozenset[int]],
+) -> list[frozenset[int]]:
     definitions = _definitions(manifests, refs)
     bindings: defaultdict[Identity, list[int]] = defaultdict(list)
     for place, manifest in enumerate(manifests):
         for account in bound_service_accounts(manifest):
             bindings[account].append(place)
     last = {place for place, ref in enumerate(refs) if ref.group == WEBHOOK_GROUP and "Webhook" in ref.kind}
-    needs: list[set[int]] = []
+    needs: list[frozenset[int]] = []
     for place, (manifest, ref) in enumerate(zip(manifests, refs, strict=True)):
         if place in last:
-            needs.append(set(awaits[place]))
+            needs.append(awaits[place])
             continue
         needed = {definitions.get((ref.group, ref.kind)), places.get(("", "Namespace", "", ref.namespace))}
         for named in named_by(manifest):
             needed.add(places.get(named))
             if ref.group != "rbac.authorization.k8s.io":
                 needed.update(bindings.get(named, ()))
-        needs.append({other for other in needed if other is not None and other != place} | awaits[place])
+        needs.append(_frozen([*(other for other in needed if other not in {None, place}), *awaits[place]]))
     for place in last:
-        needs[place] |= set(range(len(refs))) - last - _after(place, needs)
+        needs[place] |= frozenset(range(len(refs))) - last - _after(place, needs)
     return needs
 
 
-def _after(place: int, needs: Sequence[set[int]]) -> set[int]:
+def _after(place: int, needs: Sequence[frozenset[int]]) -> set[int]:
     """Return what needs an object, directly or not."""
     if not any(place in needed for needed in needs):
         return set()  # nearly always, and then without a look at every pair

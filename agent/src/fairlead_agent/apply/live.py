@@ -101,6 +101,10 @@ class LiveObjects:
         """Return what the API server warned of as it listed a kind, such as that the version is deprecated."""
         return self._warnings.get(resource, ())
 
+    def forget(self) -> None:
+        """Know nothing any more: of thousands, it is a few MiB."""
+        self._known.clear()
+
     async def list(self, places: Iterable[tuple[int, Resource]]) -> None:
         """
         List what is worth it.

@@ -139,6 +139,7 @@ class Preflight:
         proof.findings += too_early(self._hooks, wanted, proof.planned)
         proof.findings += unfit_for_deletion(self._hooks, wanted)
         proof.findings += await unreadable_logs(self._client, self._hooks, wanted)
+        self._live.forget()
         return proof, graph
 
     def _running(self, places: Iterable[int]) -> list[int]:

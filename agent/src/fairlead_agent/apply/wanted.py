@@ -10,6 +10,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, overload
@@ -21,6 +23,7 @@ from fairlead_agent.ports import Contents
 from fairlead_shared.errors import SealInvalid
 from fairlead_shared.objects import ObjectRef
 
+_LINE_END = re.compile(rb"\n")
 _SERVER_FIELDS = frozenset(
     {"creationTimestamp", "deletionTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid"}
 )
@@ -31,15 +34,17 @@ class WantedObjects(Sequence[dict[str, Any]]):
     """The manifests of one deployment, each known by its place in the bundle."""
 
     def __init__(self, work: Contents) -> None:
-        self._lines = work.bundle.content.split(b"\n")[1:-1]
+        self._content = work.bundle.content
+        self._ends = array("Q", (found.start() for found in _LINE_END.finditer(self._content)))
+        """Of each line; the first is the bundle's header."""
         self._work = work
         self._annotations: dict[int, dict[str, str]] = {}
         self.refs: list[ObjectRef] = []
         """Of each object; the namespace is settled by `settle`."""
         self.hooks: dict[int, Hook] = {}
         """The objects that are hooks, by their place."""
-        for place, line in enumerate(self._lines):
-            manifest = json.loads(line)
+        for place in range(len(self)):
+            manifest = self._parsed(place)
             self.refs.append(ObjectRef.of(manifest))
             if (hook := hook_of(manifest)) is not None:
                 self.hooks[place] = hook
@@ -50,7 +55,7 @@ class WantedObjects(Sequence[dict[str, Any]]):
         return self._work.environment.owner
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._ends) - 1
 
     @overload
     def __getitem__(self, place: int) -> dict[str, Any]: ...
@@ -60,8 +65,12 @@ class WantedObjects(Sequence[dict[str, Any]]):
         """Return the manifest as the bundle has it, in its settled namespace; Secrets stay sealed."""
         if isinstance(place, slice):
             return [self[index] for index in range(*place.indices(len(self)))]
-        manifest: dict[str, Any] = json.loads(self._lines[place])
+        manifest = self._parsed(place)
         manifest["metadata"]["namespace"] = self.refs[place].namespace
+        return manifest
+
+    def _parsed(self, place: int) -> dict[str, Any]:
+        manifest: dict[str, Any] = json.loads(self._content[self._ends[place] + 1 : self._ends[place + 1]])
         return manifest
 
     def settle(self, place: int, resource: Resource) -> None:

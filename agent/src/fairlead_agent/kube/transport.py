@@ -41,6 +41,8 @@ PATIENCE_SECONDS = 60.0
 """How long one request is retried: an API server's restart or failover takes 5 to 30 s."""
 _BACKOFF_BASE_SECONDS = 0.2
 _BACKOFF_CAP_SECONDS = 5.0
+_LARGE_BYTES = 128 * 1024
+"""A body from which on a connection is not used again: its TLS would keep a buffer as large."""
 _STREAM_LINE_BYTES = 16 * 1024 * 1024
 """Largest watch event taken; etcd stores at most 1.5 MiB per object, doubled by JSON at worst."""
 _USER_AGENT = "fairlead-agent"
@@ -230,7 +232,7 @@ class Transport:
     ) -> tuple[int, bytes, tuple[str, ...]]:
         """Send one request until it is answered: status 2xx, body and warnings."""
         content = None if body is None else json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
-        headers = {"Accept": accept} if content is None else {"Accept": accept, "Content-Type": content_type}
+        headers = _headers(content, content_type, accept)
         gate = None if method == "GET" or (query and "dryRun" in query) else self._gate
         ends = time.monotonic() + self._patience_seconds
         doubts = _Doubts()
@@ -414,6 +416,15 @@ def _is_passing(status: int, retry_after: float, doubts: _Doubts) -> bool:
         return not doubts.believed
     # A 500 with Retry-After (etcd changes its leader) asks to come again; without, it is an answer.
     return status in _RETRIED or (status == HTTPStatus.INTERNAL_SERVER_ERROR and retry_after > 0)
+
+
+def _headers(content: bytes | None, content_type: str, accept: str) -> dict[str, str]:
+    headers = {"Accept": accept}
+    if content is not None:
+        headers["Content-Type"] = content_type
+        if len(content) > _LARGE_BYTES:
+            headers["Connection"] = "close"
+    return headers
 
 
 def _object_of(answer: bytes, what: str) -> dict[str, Any]:

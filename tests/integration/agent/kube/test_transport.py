@@ -343,3 +343,13 @@ async def test_warnings_are_read_with_their_quotes(tmp_path: Path) -> None:
         server.answers = [says(200, FOUND, Warning=header)]
         applied = await client.apply(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "shop"}}, dry_run=True)
         assert applied.warnings == ('first, "quoted"', "second")
+
+
+async def test_connection_that_a_large_body_went_through_is_not_kept(tmp_path: Path) -> None:
+    """Its TLS has a buffer of that size from then on."""
+    async with scripted_api_server(tmp_path) as server, client_of(server) as client:
+        server.answers = [says(200, FOUND)]
+        for size in (10, 200_000, 10):
+            manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"x": "x" * size}}
+            await client.apply(CONFIG_MAPS, {**manifest, "metadata": {"name": "a", "namespace": "shop"}})
+        assert [one.headers.get("Connection") for one in server.asked] == [None, "close", None]

@@ -154,7 +154,7 @@ def test_objects_that_await_each_other_are_a_circle() -> None:
 def test_everything_comes_after_what_it_awaits_or_is_in_a_circle(edges: list[set[int]]) -> None:
     """Whatever waits for whatever: there is an order, or a path of objects that each wait for the next."""
     count = len(edges)
-    named = [{other for other in others if other < count} for others in edges]
+    named = [frozenset(other for other in others if other < count) for others in edges]
     manifests = [
         depending(
             "ConfigMap", f"c{place}", ",".join(f"/namespaces/shop/ConfigMap/c{other}" for other in sorted(others))
@@ -190,7 +190,7 @@ def test_cycle_is_shown_from_its_first_object_to_its_last() -> None:
     """Objects beside the cycle are left out of its path."""
     graph = Graph([manifest("ConfigMap", name) for name in "abcd"])
     for place, other in ((0, 1), (1, 2), (2, 1), (3, 0)):
-        graph.needs[place].add(other)
+        graph.needs[place] |= {other}
         graph.needed_by[other].append(place)
     assert [ref.name for ref in graph.cycle()] == ["b", "c"]
 
