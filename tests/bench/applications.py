@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.bench.apply import Size, compare
+from tests.bench.apply import Size, compare_anew
 
 if TYPE_CHECKING:
     from tests.bench.figures import Figure
     from tests.bench.workplace import Workplace
 
 
-def measure(workplace: Workplace) -> list[Figure]:
+def measure(_: Workplace) -> list[Figure]:
     """Compare with 4,000 objects."""
-    return compare(workplace, Size(applications=1_000, namespaces=20, rounds=5), beside_flux=True)
+    return compare_anew(Size(applications=1_000, namespaces=20, rounds=5))

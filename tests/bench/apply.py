@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.bench.audit import Requests, Window, count_requests
@@ -26,6 +26,7 @@ from tests.bench.flux import PROGRAM as FLUX
 from tests.bench.flux import KustomizeController
 from tests.bench.processes import MIB, Memory, cpu_seconds_of, joining, memory_of, working_set_of
 from tests.bench.raw_requests import AT_ONCE, apply_raw
+from tests.bench.workplace import Workplace
 from tests.cluster.binaries import binary
 from tests.e2e.chart_rights import apply_chart_rights
 from tests.e2e.engine_world import config_map, deployment, service
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tests.bench.workplace import Workplace
     from tests.cluster.cluster import Cluster
     from tests.cluster.process import Process
     from tests.e2e.installation import Installation
@@ -46,7 +46,7 @@ _LOOK_SECONDS: Final = 0.1
 """Between two looks at the memory of the agent, or of its peer."""
 _TOKEN_HOURS: Final = 8
 _ADMIN: Final = "kubernetes-admin"
-_WAYS: Final = ("fairlead", "kubectl", "raw", "flux")
+_WAYS: Final = ("fairlead", "kubectl", "raw")
 _STEPS: Final = ("fetch", "preflight", "apply", "wait")
 _TARGET_CREATE: Final = 1.25
 _TARGET_TWO_PASSES: Final = 1.3
@@ -103,13 +103,21 @@ class Ground:
         return path
 
     def manifests(self, way: str, number: int) -> list[dict[str, Any]]:
-        """Return the objects of a round, spread over its namespaces."""
+        """Return the objects of a round, spread over its namespaces; of round 0, one application for each."""
         namespaces = namespaces_of(self.size, way, number)
         kinds: tuple[Callable[[str], dict[str, Any]], ...] = (_settings, _account, service, _workload)
-        manifests = [make(f"part-{part}") for make in kinds for part in range(self.size.applications)]
+        applications = self.size.applications if number else len(namespaces)
+        manifests = [make(f"part-{part}") for make in kinds for part in range(applications)]
         for place, manifest in enumerate(manifests):
-            manifest["metadata"]["namespace"] = namespaces[place % self.size.applications % len(namespaces)]
+            manifest["metadata"]["namespace"] = namespaces[place % applications % len(namespaces)]
         return manifests
+
+    def close(self) -> None:
+        """Stop what was started, the API server excepted."""
+        if self.flux is not None:
+            self.flux.stop()
+        self.installation.close()
+        self.installation.relay.close()
 
     @property
     def agent_user(self) -> str:
@@ -144,19 +152,67 @@ def measure(workplace: Workplace) -> list[Figure]:
     return compare(workplace, Size(applications=25, namespaces=1, rounds=7))
 
 
-def compare(workplace: Workplace, size: Size, *, beside_flux: bool = False) -> list[Figure]:
+def compare(workplace: Workplace, size: Size) -> list[Figure]:
     """Go through the rounds; the first is not counted."""
     ground = make_ground(workplace, size)
-    if beside_flux:
-        ground.flux = _start_flux(workplace, ground)
-    ways = [way for way in _WAYS if way != "flux" or beside_flux]
-    create = {way: Taken() for way in ("fairlead", "kubectl", "dry-run", "write", "flux")}
-    unchanged = {way: Taken() for way in create}
+    taken = Comparison(size, _WAYS)
     for number in range(size.rounds + 1):
         # A first round fills caches on all sides: discovery, connections, compiled statements.
-        kept = (create, unchanged) if number else tuple({way: Taken() for way in create} for _ in range(2))
-        for taken in kept:
-            for way in ways:
+        taken.go_round(ground, number, counts=number > 0)
+    ground.close()
+    return _figures(taken)
+
+
+def compare_anew(size: Size) -> list[Figure]:
+    """
+    Go through rounds that have an API server, a relay and an agent of their own each, beside Flux's controller.
+
+    Thousands of objects make an API server slower for whoever comes later; so each round has another way begin, too.
+    Caches are filled by an application for each namespace, which is not counted.
+    """
+    taken = Comparison(size, (*_WAYS, "flux"))
+    for number in range(size.rounds):
+        with Workplace() as workplace:
+            ground = make_ground(workplace, replace(size, rounds=1))
+            ground.flux = _start_flux(workplace, ground)
+            for counts in (False, True):
+                taken.go_round(ground, int(counts), counts=counts, first=number)
+            ground.close()
+    return _figures(taken)
+
+
+class Comparison:
+    """
+    What each way takes, in both cases.
+
+    Args:
+        size: How much is applied.
+        ways: In the order in which they follow each other.
+    """
+
+    def __init__(self, size: Size, ways: Sequence[str]) -> None:
+        self.size = size
+        self.ways = ways
+        self.create, self.unchanged = _nothing_taken(), _nothing_taken()
+
+    @property
+    def is_beside_flux(self) -> bool:
+        """Whether Flux's controller is among the ways."""
+        return "flux" in self.ways
+
+    def go_round(self, ground: Ground, number: int, *, counts: bool, first: int = 0) -> None:
+        """
+        Create a round's objects in each way, and then apply them again.
+
+        Args:
+            ground: Where.
+            number: Of the round there.
+            counts: Whether to keep what it took.
+            first: Which way begins.
+        """
+        for taken in (self.create, self.unchanged) if counts else (_nothing_taken(), _nothing_taken()):
+            for at in range(len(self.ways)):
+                way = self.ways[(first + at) % len(self.ways)]
                 if way == "fairlead":
                     _fairlead(ground, number, taken[way])
                 elif way == "kubectl":
@@ -166,15 +222,14 @@ def compare(workplace: Workplace, size: Size, *, beside_flux: bool = False) -> l
                 else:
                     _raw(ground, number, taken)
                 settle(ground, way, number)
-    figures = _figures(ground, create, unchanged)
-    if ground.flux is not None:
-        ground.flux.stop()
-    ground.installation.close()
-    ground.installation.relay.close()
-    return figures
 
 
-def _figures(ground: Ground, create: dict[str, Taken], unchanged: dict[str, Taken]) -> list[Figure]:
+def _nothing_taken() -> dict[str, Taken]:
+    return {way: Taken() for way in ("fairlead", "kubectl", "dry-run", "write", "flux")}
+
+
+def _figures(taken: Comparison) -> list[Figure]:
+    create, unchanged, size = taken.create, taken.unchanged, taken.size
     passes = [dry + write for dry, write in zip(create["dry-run"].seconds, create["write"].seconds, strict=True)]
     counted = {
         (case, way): taken[way].counted
@@ -182,7 +237,6 @@ def _figures(ground: Ground, create: dict[str, Taken], unchanged: dict[str, Take
         for way in ("fairlead", "kubectl")
     }
     inside = [sum(parts) for parts in zip(*(create["fairlead"].steps[step] for step in _STEPS), strict=True)]
-    size = ground.size
     same_inside = [sum(parts) for parts in zip(*(unchanged["fairlead"].steps[step] for step in _STEPS), strict=True)]
     kubectl = "kubectl apply --server-side"
     return [
@@ -194,7 +248,7 @@ def _figures(ground: Ground, create: dict[str, Taken], unchanged: dict[str, Take
                  unchanged["kubectl"].seconds, _TARGET_UNCHANGED_COMMAND, note=_parts(unchanged["fairlead"])),
         _seconds(size, "unchanged, the agent's part", same_inside, f"one raw write pass, {AT_ONCE} at once",
                  unchanged["write"].seconds, _TARGET_UNCHANGED),
-        *(_beside_flux(size, create, unchanged) if ground.flux else ()),
+        *(_beside_flux(size, create, unchanged) if taken.is_beside_flux else ()),
         *(
             Figure(
                 name=f"requests to the API server for each object, {case}",
@@ -207,14 +261,14 @@ def _figures(ground: Ground, create: dict[str, Taken], unchanged: dict[str, Take
         *(
             Figure(
                 name=f"CPU of the agent for 1,000 objects, {case}", unit="s",
-                value=median(taken["fairlead"].cpu_seconds) * 1000 / size.objects,
-                samples=spread(taken["fairlead"].cpu_seconds),
-                peer=Peer(name=FLUX, value=median(taken["flux"].cpu_seconds) * 1000 / size.objects)
-                if ground.flux else None,
+                value=median(by_way["fairlead"].cpu_seconds) * 1000 / size.objects,
+                samples=spread(by_way["fairlead"].cpu_seconds),
+                peer=Peer(name=FLUX, value=median(by_way["flux"].cpu_seconds) * 1000 / size.objects)
+                if taken.is_beside_flux else None,
             )
-            for case, taken in (("create", create), ("unchanged", unchanged))
+            for case, by_way in (("create", create), ("unchanged", unchanged))
         ),
-        *_memory(*([taken[way] for taken in (create, unchanged)] for way in ("fairlead", "flux"))),
+        *_memory(*([by_way[way] for by_way in (create, unchanged)] for way in ("fairlead", "flux"))),
         Figure(
             name="writes to the application's objects, unchanged", value=counted["unchanged", "fairlead"].writes,
             unit="writes", samples=f"median of {size.rounds}, from the audit log", target="0",
