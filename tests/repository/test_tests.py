@@ -27,7 +27,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "agent/src/fairlead_agent/drift/watcher.py": "tests/e2e/test_engine_drift.py",
     "agent/src/fairlead_agent/execution.py": "tests/integration/test_agent_jobs.py",
     "agent/src/fairlead_agent/health/check.py": "tests/e2e/test_engine_health.py",
-    "agent/src/fairlead_agent/health/observer.py": "tests/e2e/test_engine_health.py",
     "agent/src/fairlead_agent/health/wait.py": "tests/e2e/test_engine_health.py",
     "agent/src/fairlead_agent/inner_channel.py": "tests/integration/relay/test_inspected_agent.py",
     "agent/src/fairlead_agent/kube/state.py": "tests/e2e/test_engine_deploy.py",

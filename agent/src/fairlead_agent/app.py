@@ -213,6 +213,7 @@ class Agent:
         drift = self._drift = DriftWatcher(
             Means(
                 client,
+                watches,
                 inventory,
                 bundles,
                 identities.unsealer,

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from fairlead_agent.apply.inventory import Inventory, InventoryStore
@@ -22,12 +22,13 @@ from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.drift.comparison import Comparison, Found, compare
 from fairlead_agent.drift.corrections import Corrections
 from fairlead_agent.drift.reports import DriftReports, fitted
-from fairlead_agent.drift.sources import EVERYTHING, Sources
+from fairlead_agent.drift.sources import Sources
 from fairlead_agent.errors import BundleUnavailable, Conflict, KubeError, MissingRight, NotFound, UnknownKind
 from fairlead_agent.health.targets import Source, Target
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import Resource
-from fairlead_agent.kube.watch import Key
+from fairlead_agent.kube.shared_watches import SharedWatches
+from fairlead_agent.kube.watch import EVERYTHING, Key
 from fairlead_agent.logs import Logger
 from fairlead_agent.policy import Policy
 from fairlead_agent.ports import Clock, EnvironmentKey, Identity, OwnedObject, Unseal
@@ -66,6 +67,7 @@ class Means:
     """What the drift of every environment is found and told with."""
 
     client: KubeClient
+    watches: SharedWatches
     inventory: InventoryStore
     bundles: Bundles
     unsealer: Callable[[EnvironmentKey], Unseal]
@@ -242,6 +244,8 @@ class EnvironmentDrift:
             clean = self._deployed.digests.get(settled.identity, b"")
             self._objects[place] = _Watched(settled, resource, uid, clean)
             self._at.setdefault(Target(settled, resource).source, {})[settled.namespace, settled.name] = place
+        # Each object has its own by now; of thousands, both are a few MiB.
+        self._deployed = replace(self._deployed, uids={}, digests={})
 
     # What the watches say.
 
@@ -322,6 +326,9 @@ class EnvironmentDrift:
         except KubeError:
             self._mark(place, AGAIN_SECONDS)
             return
+        if comparison.found is not None and comparison.found.kind is DriftKind.MISSING and not one.is_there:
+            # What takes its place without our label no watch shows: `kubectl replace --force` deletes first.
+            self._mark(place, AGAIN_SECONDS)
         self._note(one, comparison)
         if one.is_there and self._deployed.mode is DriftMode.CORRECT and comparison.manifest:
             wait = one.corrections.next_at - self._means.monotonic()

@@ -1,25 +1,26 @@
 """
 Watches shared by all environments: one for each kind in each namespace, and a limit on all of them.
 
-Only objects with our owner label are watched, and of each only its UID and a digest of what a write of ours could
-change are kept: what changes nothing but status costs no request, and a namespace full of other things nothing at all.
-An object that loses the label goes away as one that is deleted does. Asks nothing about drift; whoever listens does.
+Jobs look through them, too. Only objects with our owner label are watched, and of each little more is kept than a
+digest of what a write of ours could change: what changes nothing but status costs no request, and a namespace full of
+other things nothing at all. An object that loses the label goes away as one that is deleted does. Asks nothing about
+drift; whoever listens does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Hashable, Mapping
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fairlead_agent.apply.inventory import OWNER_LABEL
-from fairlead_agent.apply.live import digest_of
 from fairlead_agent.errors import KubeError
+from fairlead_agent.health.followed import Follow, Followed
 from fairlead_agent.health.targets import Source
-from fairlead_agent.kube.client import KubeClient
-from fairlead_agent.kube.watch import Key, Watch
+from fairlead_agent.kube.shared_watches import Lease
+from fairlead_agent.kube.watch import EVERYTHING, Key, Watch
 
 MOST_WATCHES: Final = 200
 """Each is a connection to the API server, with the memory of its TLS."""
@@ -27,26 +28,17 @@ _LISTS: Final = 4
 """First lists at the same time: each is in memory by pages of 200 objects."""
 LIST_SECONDS: Final = 10.0
 """For how long a first list keeps others waiting: an API that is served by something else may be away for days."""
-EVERYTHING: Final[Key] = ("", "")
-"""In place of an object's key: the whole source was listed, or cannot be."""
 
 Changed = Callable[[Source, Key], None]
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What is kept of an object."""
-
-    uid: str
-    digest: bytes
-
-
 @dataclass(slots=True)
 class _Shared:
-    watch: Watch[Seen] | None = None
-    """None while there are too many."""
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
+    """Opens the watch and ends with it; None while there are too many."""
+    watch: Watch[Followed] | None = None
+    """None until it is its turn to be listed."""
     listeners: dict[Hashable, Changed] = field(default_factory=dict)
 
 
@@ -55,13 +47,13 @@ class Sources:
     The watches.
 
     Args:
-        client: The API server.
+        lease: Of the watches that are shared with jobs.
         spawn: Starts a task, by its name.
         most: Watches at the same time.
     """
 
-    def __init__(self, client: KubeClient, spawn: Spawn, most: int = MOST_WATCHES) -> None:
-        self._client = client
+    def __init__(self, lease: Lease, spawn: Spawn, most: int = MOST_WATCHES) -> None:
+        self._lease = lease
         self._spawn = spawn
         self.most = most
         self._shared: dict[Source, _Shared] = {}
@@ -69,8 +61,8 @@ class Sources:
 
     @property
     def count(self) -> int:
-        """Watches that are open."""
-        return sum(shared.watch is not None for shared in self._shared.values())
+        """Watches that are open, or about to be."""
+        return sum(shared.task is not None for shared in self._shared.values())
 
     def want(self, listener: Hashable, sources: set[Source], changed: Changed) -> None:
         """
@@ -92,7 +84,7 @@ class Sources:
                 changed(source, EVERYTHING)
         self._open()
 
-    def seen(self, source: Source, key: Key) -> Seen | None:
+    def seen(self, source: Source, key: Key) -> Followed | None:
         """Return what was last seen of an object; None: it is not there, or cannot be seen."""
         watch = self._shared[source].watch
         return None if watch is None else watch.objects.get(key)
@@ -104,7 +96,7 @@ class Sources:
 
     def is_left_out(self, source: Source) -> bool:
         """Tell whether a source is not watched as there are too many."""
-        return self._shared[source].watch is None
+        return self._shared[source].task is None
 
     def retry(self) -> None:
         """Try again what was refused: rights are granted later, and kinds installed."""
@@ -119,35 +111,33 @@ class Sources:
 
     def _open(self) -> None:
         for source, shared in self._shared.items():
-            if shared.watch is None and self.count < self.most:
+            if shared.task is None and self.count < self.most:
                 self._start(source, shared)
-            elif shared.watch is None:
+            elif shared.task is None:
                 self._tell(source, EVERYTHING)
 
     def _start(self, source: Source, shared: _Shared) -> None:
         resource, namespace, name = source
-        watch = shared.watch = Watch(
-            self._client,
-            resource,
-            namespace,
-            _seen,
-            lambda key: self._tell(source, key),
-            name=name,
-            label_selector=OWNER_LABEL,
-        )
 
-        where = f"drift/watch {resource.plural} {namespace}"
-
-        async def begin() -> None:
+        async def follow() -> None:
             async with self._lists:
-                shared.tasks.append(self._spawn(watch.run(), where))
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LIST_SECONDS):
-                        await watch.synced.wait()
-            await watch.synced.wait()
-            self._tell(source, EVERYTHING)
+                watch = shared.watch = self._lease.open(
+                    resource,
+                    namespace,
+                    Follow.of(resource),
+                    lambda key: self._tell(source, key),
+                    name=name,
+                    label_selector=OWNER_LABEL,
+                )
+                if watch.synced.is_set():
+                    self._tell(source, EVERYTHING)
+                else:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(LIST_SECONDS):
+                            await watch.synced.wait()
+            await self._lease.ended(watch)
 
-        shared.tasks = [self._spawn(begin(), where)]
+        shared.task = self._spawn(follow(), f"drift/watch {resource.plural} {namespace}")
 
     def _tell(self, source: Source, key: Key) -> None:
         for changed in list(self._shared[source].listeners.values()):
@@ -161,10 +151,8 @@ class Sources:
             del self._shared[source]
 
     def _stop(self, shared: _Shared) -> None:
-        for task in shared.tasks:
-            task.cancel()
-        shared.watch, shared.tasks = None, []
-
-
-def _seen(manifest: Mapping[str, Any]) -> Seen:
-    return Seen(manifest["metadata"]["uid"], digest_of(manifest))
+        if shared.task is not None:
+            shared.task.cancel()
+        if shared.watch is not None:
+            self._lease.close(shared.watch)
+        shared.watch = shared.task = None

@@ -20,6 +20,7 @@ from fairlead_agent.drift.environment import BUNDLE_AGAIN_SECONDS, Deployed, Env
 from fairlead_agent.drift.sources import MOST_WATCHES, Sources
 from fairlead_agent.errors import BundleUnavailable, KubeError
 from fairlead_agent.health.targets import Source
+from fairlead_agent.kube.shared_watches import Lease
 from fairlead_agent.kube.watch import Key
 from fairlead_agent.patience import patiently
 from fairlead_agent.policy import Policy
@@ -73,7 +74,7 @@ class DriftWatcher:
         self._rules = rules
         self._logger = means.logger
         self._most_watches = most_watches
-        self._sources = Sources(means.client, self._spawn, most_watches)
+        self._sources = Sources(Lease(means.watches), self._spawn, most_watches)
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[EnvironmentKey, asyncio.Task[None]] = {}
         self._held: Counter[EnvironmentKey] = Counter()
@@ -100,17 +101,18 @@ class DriftWatcher:
                 await asyncio.sleep(AFTER_DEFECT_SECONDS)
 
     async def _run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            self._sources = Sources(self._means.client, self._spawn, self._most_watches)
-            try:
-                for environment in await self._patiently(self._inventory.environments):
-                    self._take_up(environment)
-                await self._follow_rules()
-            finally:
-                self._group = None
-                self._tasks.clear()
-                self._sources.close()
+        with self._means.watches.lease() as lease:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self._sources = Sources(lease, self._spawn, self._most_watches)
+                try:
+                    for environment in await self._patiently(self._inventory.environments):
+                        self._take_up(environment)
+                    await self._follow_rules()
+                finally:
+                    self._group = None
+                    self._tasks.clear()
+                    self._sources.close()
 
     @asynccontextmanager
     async def held(self, environment: EnvironmentKey) -> AsyncIterator[dict[Identity, bytes]]:
@@ -196,6 +198,16 @@ class DriftWatcher:
                 return
 
     async def _watch(self, environment: EnvironmentKey) -> None:
+        watching = await self._begin(environment)
+        if watching is not None:
+            self._watching[environment] = watching
+            try:
+                await watching.run()
+            finally:
+                del self._watching[environment]
+
+    async def _begin(self, environment: EnvironmentKey) -> EnvironmentDrift | None:
+        """Return what watches an environment; None if it is told why nothing does."""
         inventory = await self._patiently(lambda: self._inventory.left(environment))
         newest = inventory.marks[-1] if inventory.marks else None
         left = self._left.pop(environment, _Left())
@@ -211,11 +223,8 @@ class DriftWatcher:
         elif inventory.bundle_sha256 == EMPTY_BUNDLE.sha256:
             self._report(environment, deployed.mode, inventory.bundle_sha256, "")
         else:
-            watching = self._watching[environment] = EnvironmentDrift(self._means, self._sources, deployed)
-            try:
-                await watching.run()
-            finally:
-                del self._watching[environment]
+            return EnvironmentDrift(self._means, self._sources, deployed)
+        return None
 
     def _tell_unwatched(self, environment: EnvironmentKey, reason: str) -> None:
         self._report(environment, DriftMode.REPORT, "", reason[:4096])

@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from fairlead_agent.errors import MissingRight
+from fairlead_agent.health.followed import Follow, Followed
 from fairlead_agent.health.pods import JOB_FAILURES, Event, Pod, event_of, newest, pod_of, verdict_of_pod
-from fairlead_agent.health.rules import has_ended, verdict_of
+from fairlead_agent.health.rules import UNOBSERVED
 from fairlead_agent.health.targets import Source, Target, is_watched, is_workload
-from fairlead_agent.health.verdict import HEALTHY, Verdict, owner_uid, projected
+from fairlead_agent.health.verdict import HEALTHY, Verdict, owner_uid
 from fairlead_agent.kube.resources import EVENTS, PODS, REPLICA_SETS, Resource
-from fairlead_agent.kube.watch import Key, Watch
+from fairlead_agent.kube.watch import EVERYTHING, Key, Watch
 from fairlead_agent.together import together
 from fairlead_shared.progress import HealthStatus
 
 T = TypeVar("T")
+_ABSENT = Verdict(HealthStatus.MISSING, "it does not exist")
 _REVISION = "deployment.kubernetes.io/revision"
 
 
@@ -45,6 +47,7 @@ class Opener(Protocol):
         changed: Callable[[Key], None],
         *,
         name: str = "",
+        label_selector: str = "",
         names_only: bool = False,
     ) -> Watch[T]:
         """Return it."""
@@ -57,18 +60,20 @@ class Observer:
     Args:
         opener: Gives the watches; whoever has them follow runs them.
         targets: The objects.
+        label_selector: What all of them are labelled with; of what explains them it says nothing.
     """
 
-    def __init__(self, opener: Opener, targets: Sequence[Target]) -> None:
+    def __init__(self, opener: Opener, targets: Sequence[Target], label_selector: str = "") -> None:
         self.targets = tuple(targets)
         self.changed = asyncio.Event()
         """Set when anything changed that could matter; whoever waits clears it."""
-        self._kinds: dict[Source, Watch[Mapping[str, Any]]] = {}
+        self._opener = opener
+        self._kinds: dict[Source, Watch[Followed]] = {}
         self._pods: dict[str, Watch[Pod]] = {}
         self._events: dict[str, Watch[Event]] = {}
         self._sets: dict[str, Watch[_ReplicaSet]] = {}
-        self._content: dict[Key, dict[Target, Verdict]] = {}
-        """By (namespace, name), verdicts that satisfy, and stand until the object itself changes: most of thousands."""
+        self._read: set[tuple[str, str]] = set()
+        """(kind, namespace) of which all evidence was seen once."""
         self._keys = {(target.ref.namespace, target.ref.name) for target in targets}
         self._versions: defaultdict[Source, list[str]] = defaultdict(list)
         """What must have been seen before anything is said: without it, what was there before would be judged."""
@@ -78,16 +83,20 @@ class Observer:
             if target.source not in self._kinds:
                 resource, namespace, name = target.source
                 self._kinds[target.source] = opener(
-                    resource, namespace, projected, self._look_again, name=name, names_only=not is_watched(resource)
+                    resource,
+                    namespace,
+                    Follow.of(resource),
+                    self._look_again,
+                    name=name,
+                    label_selector=label_selector,
+                    names_only=not is_watched(resource),
                 )
-            if is_workload(target.resource) and target.ref.namespace not in self._pods:
-                self._add_evidence(opener, target.ref.namespace)
-            elif target.resource.kind == "PersistentVolumeClaim" and target.ref.namespace not in self._events:
-                self._events[target.ref.namespace] = opener(EVENTS, target.ref.namespace, event_of, self._reconsider)
 
     async def look(self) -> None:
         """Read everything once. Raises: KubeError: the API server is away."""
-        await together(watch.snapshot() for watch in self._watches())
+        await together(watch.snapshot() for watch in self._kinds.values())
+        self.verdicts(0.0)  # opens the evidence that is needed
+        await together(watch.snapshot() for watch in self._evidence())
 
     async def seen(self) -> None:
         """Return once the objects were seen as they were written: enough to see that they are well, not why not."""
@@ -95,13 +104,13 @@ class Observer:
             await watch.reached(self._versions[source])
 
     async def synced(self) -> None:
-        """Return once everything was seen as it was a moment ago."""
-        for watch in self._watches():
+        """Return once everything that the last verdicts needed was seen as it was a moment ago."""
+        for watch in (*self._kinds.values(), *self._evidence()):
             await watch.reached(())
 
     def verdicts(self, now: float) -> dict[Target, Verdict]:
         """
-        Return the verdict on each target.
+        Return the verdict on each target; while the evidence of one is still being read, it is progressing.
 
         Args:
             now: Seconds since the epoch.
@@ -110,61 +119,64 @@ class Observer:
         return {target: self._verdict(target, evidence, now) for target in self.targets}
 
     def _look_again(self, key: Key) -> None:
-        """An object changed, or (with an empty key) a whole kind cannot be seen any more."""
-        if not key[1]:
-            self._content.clear()
-        elif key in self._keys:
-            self._content.pop(key, None)
-        else:
-            return
-        self.changed.set()
+        if key == EVERYTHING or key in self._keys:
+            self.changed.set()
 
     def _reconsider(self, _key: Key) -> None:
         self.changed.set()
 
     def _verdict(self, target: Target, evidence: _Evidence, now: float) -> Verdict:
-        verdict = self._judged(target, evidence, now)
-        kept = self._kinds[target.source].objects.get((target.ref.namespace, target.ref.name))
-        if not target.is_run or kept is None or not verdict.satisfies or has_ended(kept):
+        seen = self._kinds[target.source].objects.get((target.ref.namespace, target.ref.name))
+        verdict = self._judged(target, seen, evidence, now)
+        if not target.is_run or seen is None or not verdict.satisfies or seen.has_ended:
             return verdict
         return Verdict(HealthStatus.PROGRESSING, verdict.cause or "it runs")
 
-    def _judged(self, target: Target, evidence: _Evidence, now: float) -> Verdict:
-        ref, resource = target.ref, target.resource
-        key = (ref.namespace, ref.name)
-        if (content := self._content.get(key, {}).get(target)) is not None:
-            return content
+    def _judged(self, target: Target, seen: Followed | None, evidence: _Evidence, now: float) -> Verdict:
+        resource = target.resource
         watch = self._kinds[target.source]
         if watch.denied is not None:
             rule = f"; needs\n{watch.denied.rule_yaml()}" if isinstance(watch.denied, MissingRight) else ""
             return Verdict(HealthStatus.UNKNOWN, f"{watch.denied}{rule}", final=True)
-        kept = watch.objects.get(key)
-        if kept is None:
-            return evidence.of_absent(target)
-        if not is_watched(resource):
+        if seen is not None and not is_watched(resource):
             return HEALTHY
-        own = verdict_of(resource.group, resource.kind, kept)
-        uid = kept["metadata"].get("uid", "")
-        if own.satisfies:
-            self._content.setdefault(key, {})[target] = own
+        own = _ABSENT if seen is None else seen.verdict
+        # What happened before the controller looked explains nothing: it is about what was there before.
+        if own.satisfies or own is UNOBSERVED:
             return own
+        if not self._has_evidence(resource, target.ref.namespace):
+            return Verdict(HealthStatus.PROGRESSING, own.cause)
+        if seen is None:
+            return evidence.of_absent(target)
         if own.final:
-            return evidence.explained(own, resource, uid, now)
-        if resource.kind == "PersistentVolumeClaim" and resource.group == "":
-            return evidence.of_claim(own, uid)
-        return evidence.of_workload(own, resource, uid, now) if is_workload(resource) else own
+            return evidence.explained(own, resource, seen.uid, now)
+        if (resource.group, resource.kind) == ("", "PersistentVolumeClaim"):
+            return evidence.of_claim(own, seen.uid)
+        return evidence.of_workload(own, resource, seen.uid, now) if is_workload(resource) else own
 
-    def _watches(self) -> Iterator[Watch[Any]]:
-        yield from self._kinds.values()
+    def _has_evidence(self, resource: Resource, namespace: str) -> bool:
+        """
+        Tell whether that was read by which an object is judged that is not well; watched from the first such one on.
+
+        Most never are: a watch is a connection to the API server, and there would be three for each namespace.
+        """
+        if is_workload(resource):
+            if namespace not in self._pods:
+                self._pods[namespace] = self._opener(PODS, namespace, pod_of, self._reconsider)
+                self._sets[namespace] = self._opener(REPLICA_SETS, namespace, _replica_set_of, self._reconsider)
+        elif (resource.group, resource.kind) != ("", "PersistentVolumeClaim"):
+            return True
+        if namespace not in self._events:
+            self._events[namespace] = self._opener(EVENTS, namespace, event_of, self._reconsider)
+        watches = (self._events[namespace], self._pods.get(namespace), self._sets.get(namespace))
+        if all(watch is None or watch.synced.is_set() for watch in watches):
+            self._read.add((resource.kind, namespace))  # and stays so when they are listed anew
+        return (resource.kind, namespace) in self._read
+
+    def _evidence(self) -> Iterator[Watch[Any]]:
         yield from self._pods.values()
         yield from self._events.values()
         yield from self._sets.values()
-
-    def _add_evidence(self, opener: Opener, namespace: str) -> None:
-        self._pods[namespace] = opener(PODS, namespace, pod_of, self._reconsider)
-        self._sets[namespace] = opener(REPLICA_SETS, namespace, _replica_set_of, self._reconsider)
-        if namespace not in self._events:
-            self._events[namespace] = opener(EVENTS, namespace, event_of, self._reconsider)
 
 
 class _Evidence:
@@ -204,7 +216,7 @@ class _Evidence:
                 return HEALTHY
             if end is not None:
                 return Verdict(HealthStatus.DEGRADED, f"it failed: {end.message} ({end.reason})", final=True)
-        return Verdict(HealthStatus.MISSING, "it does not exist")
+        return _ABSENT
 
     def of_claim(self, own: Verdict, uid: str) -> Verdict:
         """Tell a claim that waits for a pod from one that cannot be provisioned."""

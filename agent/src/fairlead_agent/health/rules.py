@@ -17,6 +17,8 @@ from typing import Any
 from fairlead_agent.health.verdict import HEALTHY, Verdict
 from fairlead_shared.progress import HealthStatus
 
+UNOBSERVED = Verdict(HealthStatus.PROGRESSING, "the controller has not seen the change yet")
+
 Rule = Callable[[Mapping[str, Any]], Verdict]
 """Projected object (verdict.projected) → verdict."""
 
@@ -46,7 +48,7 @@ def has_ended(kept: Mapping[str, Any]) -> bool:
 def _deployment(kept: Mapping[str, Any]) -> Verdict:
     spec, status = kept["spec"], kept["status"]
     if not _is_observed(kept):
-        return _progressing("the controller has not seen the change yet")
+        return UNOBSERVED
     failure = _condition(kept, "ReplicaFailure")
     if failure.get("status") == "True":
         return Verdict(HealthStatus.DEGRADED, f"its pods cannot be created: {failure.get('message', '')}")
@@ -71,7 +73,7 @@ def _deployment(kept: Mapping[str, Any]) -> Verdict:
 
 def _replica_set(kept: Mapping[str, Any]) -> Verdict:
     if not _is_observed(kept):
-        return _progressing("the controller has not seen the change yet")
+        return UNOBSERVED
     failure = _condition(kept, "ReplicaFailure")
     if failure.get("status") == "True":
         return Verdict(HealthStatus.DEGRADED, f"its pods cannot be created: {failure.get('message', '')}")
@@ -82,7 +84,7 @@ def _replica_set(kept: Mapping[str, Any]) -> Verdict:
 def _stateful_set(kept: Mapping[str, Any]) -> Verdict:
     spec, status = kept["spec"], kept["status"]
     if not _is_observed(kept):
-        return _progressing("the controller has not seen the change yet")
+        return UNOBSERVED
     wanted = spec.get("replicas", 1)
     ready = status.get("availableReplicas", status.get("readyReplicas", 0))
     if ready < wanted:
@@ -100,7 +102,7 @@ def _stateful_set(kept: Mapping[str, Any]) -> Verdict:
 def _daemon_set(kept: Mapping[str, Any]) -> Verdict:
     status = kept["status"]
     if not _is_observed(kept):
-        return _progressing("the controller has not seen the change yet")
+        return UNOBSERVED
     wanted = status.get("desiredNumberScheduled", 0)
     updated, available = status.get("updatedNumberScheduled", 0), status.get("numberAvailable", 0)
     on_delete = (kept["spec"].get("updateStrategy") or {}).get("type") == "OnDelete"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fairlead_agent.apply.inventory import OWNER_LABEL
 from fairlead_agent.health.observer import Observer
 from fairlead_agent.health.targets import Target, is_watched
 from fairlead_agent.health.verdict import Verdict
@@ -77,7 +78,8 @@ class HealthWait:
         if not watched:
             return []
         with self._watches.lease() as lease:
-            return await self._until_decided(Observer(lease.open, watched), lease, time.monotonic() + seconds)
+            observer = Observer(lease.open, watched, OWNER_LABEL)
+            return await self._until_decided(observer, lease, time.monotonic() + seconds)
 
     async def _until_decided(self, observer: Observer, lease: Lease, ends: float) -> list[Unhealthy]:
         try:

@@ -16,7 +16,7 @@ from typing import Any, Final, Self, TypeVar
 
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import Resource
-from fairlead_agent.kube.watch import Key, Watch
+from fairlead_agent.kube.watch import EVERYTHING, Key, Watch
 
 IDLE_SECONDS: Final = 30.0
 """How long a watch outlives whoever used it last: jobs of a burst follow each other within a second."""
@@ -26,7 +26,7 @@ MOST_IDLE: Final = 120
 T = TypeVar("T")
 Project = Callable[[Mapping[str, Any]], T | None]
 Changed = Callable[[Key], None]
-_Place = tuple[Resource, str, str, bool, Project[Any]]
+_Place = tuple[Resource, str, str, str, bool, Project[Any]]
 
 
 @dataclass(slots=True, eq=False)
@@ -70,7 +70,7 @@ class SharedWatches:
             yield lease
         finally:
             for place, shared in lease.held.items():
-                self._leave(place, shared, lease)
+                self.leave(place, shared, lease)
 
     def join(self, lease: Lease, place: _Place, changed: Changed) -> _Shared:
         """Have a lease use the watch of a place, opened if there is none that can be used."""
@@ -84,21 +84,31 @@ class SharedWatches:
         return shared
 
     def _begin(self, place: _Place) -> _Shared:
-        resource, namespace, name, names_only, project = place
+        resource, namespace, name, label_selector, names_only, project = place
 
         def tell(key: Key) -> None:
             for listener in list(shared.listeners.values()):
                 listener(key)
 
-        watch = Watch(self._client, resource, namespace, project, tell, name=name, names_only=names_only)
+        watch = Watch(
+            self._client,
+            resource,
+            namespace,
+            project,
+            tell,
+            name=name,
+            label_selector=label_selector,
+            names_only=names_only,
+        )
         task = asyncio.create_task(watch.run(), name=f"watch {resource.plural} {namespace}")
         shared = _Shared(watch, task)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: tell(("", "")))
+        task.add_done_callback(lambda _: tell(EVERYTHING))
         return shared
 
-    def _leave(self, place: _Place, shared: _Shared, lease: Lease) -> None:
+    def leave(self, place: _Place, shared: _Shared, lease: Lease) -> None:
+        """End a lease's use of a watch."""
         del shared.listeners[lease]
         if shared.listeners:
             return
@@ -136,12 +146,25 @@ class Lease:
         changed: Changed,
         *,
         name: str = "",
+        label_selector: str = "",
         names_only: bool = False,
     ) -> Watch[T]:
         """Return a watch as described by Watch; others may look through it, too, and it may be far along."""
-        place = (resource, namespace, name, names_only, project)
+        place = (resource, namespace, name, label_selector, names_only, project)
         shared = self.held[place] = self._watches.join(self, place, changed)
         return shared.watch
+
+    def close(self, watch: Watch[Any]) -> None:
+        """Give up the use of one watch."""
+        place = next(place for place, shared in self.held.items() if shared.watch is watch)
+        self._watches.leave(place, self.held.pop(place), self)
+
+    async def ended(self, watch: Watch[Any]) -> None:
+        """Return once a watch is denied or closed. Raises: whatever ended it that should never end it."""
+        task = next(shared.task for shared in self.held.values() if shared.watch is watch)
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
 
     def hold_sound(self) -> None:
         """Raise what ended a watch that should never end: a defect must not look like patience."""

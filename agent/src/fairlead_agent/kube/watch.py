@@ -12,7 +12,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from fairlead_agent.errors import KubeError, Throttled, Unauthenticated, Unreachable, WatchExpired
 from fairlead_agent.kube.client import KubeClient
@@ -22,6 +22,8 @@ from fairlead_shared.backoff import full_jitter
 T = TypeVar("T")
 Key = tuple[str, str]
 """(namespace, name)."""
+EVERYTHING: Final[Key] = ("", "")
+"""In place of an object's key: all was listed, or none of it can be seen."""
 
 SERVER_SECONDS = 290
 """The server ends a watch after this; below the 5 minutes after which some proxies cut a connection."""
@@ -59,7 +61,8 @@ class Watch(Generic[T]):
             resource: What to watch.
             namespace: Where; empty for cluster-scoped resources.
             project: Object → what to keep of it; None keeps nothing of it.
-            changed: Called after `objects` changed at a key, also when it went away.
+            changed: Called after `objects` changed at a key, also when it went away; with EVERYTHING when `synced` was
+                set.
             name: Only the object of this name; rights may be limited to it.
             label_selector: Only objects with these labels; one that loses them goes away.
             names_only: Only list metadata; for a snapshot, not for `run`.
@@ -180,10 +183,13 @@ class Watch(Generic[T]):
         fresh = [key for key in found if key not in self.objects]
         self.objects = found
         self._advance(page.resource_version)
+        was_synced = self.synced.is_set()
         if not self._renewed:
             self.synced.set()
         for key in (*stale, *fresh):
             self._changed(key)
+        if self.synced.is_set() and not was_synced:
+            self._changed(EVERYTHING)
         return page.resource_version
 
     async def snapshot(self) -> None:
@@ -255,7 +261,7 @@ class Watch(Generic[T]):
         for _, turn in self._waiting:
             if not turn.done():
                 turn.set_result(None)
-        self._changed(("", ""))
+        self._changed(EVERYTHING)
 
 
 def _key(item: Mapping[str, Any]) -> Key:

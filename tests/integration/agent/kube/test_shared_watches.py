@@ -12,7 +12,7 @@ from fairlead_agent.kube import shared_watches as module
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import CONFIG_MAPS
 from fairlead_agent.kube.shared_watches import SharedWatches
-from fairlead_agent.kube.watch import Key
+from fairlead_agent.kube.watch import EVERYTHING, Key
 from tests.integration.agent.kube.test_watch import SILENT, item, listed, streamed
 from tests.integration.scripted_api_server import Answer, ScriptedApiServer, says, scripted_api_server
 from tests.polling import PATIENCE_SECONDS, eventually
@@ -61,7 +61,7 @@ async def test_jobs_at_the_same_time_and_after_each_other_look_through_one_watch
                 assert other.open(CONFIG_MAPS, "shop", kept, second.append) is seen
                 change.set()
                 await seen.reached(["6"])
-        assert (first, second) == ([("shop", "a"), ("shop", "b")], [("shop", "b")])
+        assert (first, second) == ([("shop", "a"), EVERYTHING, ("shop", "b")], [("shop", "b")])
         with watches.lease() as third:
             again = third.open(CONFIG_MAPS, "shop", kept, first.append)
             await again.reached(["6"])
@@ -148,3 +148,37 @@ async def test_defect_of_a_watch_is_raised_where_it_is_used(tmp_path: Path) -> N
             await asyncio.wait_for(woken.wait(), PATIENCE_SECONDS)
             with pytest.raises(ArithmeticError):
                 lease.hold_sound()
+
+
+async def test_one_watch_is_given_up_and_the_others_stay(tmp_path: Path) -> None:
+    """It has no end while it is followed, and a selector of labels makes it another one."""
+    async with sharing(tmp_path, listed(5), SILENT, listed(5), SILENT) as (server, client, watches):
+        with watches.lease() as lease:
+            first = lease.open(CONFIG_MAPS, "shop", kept, lambda _: None, label_selector="owner=us")
+            await open_watches(client, 1)
+            second = lease.open(CONFIG_MAPS, "shop", kept, lambda _: None)
+            await open_watches(client, 2)
+            assert [one.query.get("labelSelector") for one in server.asked] == ["owner=us", "owner=us", None, None]
+            end = asyncio.create_task(lease.ended(second))
+            lease.close(first)
+            assert [one.watch for one in lease.held.values()] == [second]
+            assert not end.done()
+            end.cancel()
+
+
+async def test_end_of_a_watch_tells_a_defect_from_a_refusal(tmp_path: Path) -> None:
+    """The one is raised, the other is in `denied`."""
+
+    def broken(_manifest: Any) -> str:  # noqa: ANN401
+        raise ArithmeticError
+
+    denial = says(403, {"kind": "Status", "message": 'User "x" cannot list resource "configmaps"'})
+    async with sharing(tmp_path, denial, denial, listed(5, item("a", 5))) as (_, _client, watches):
+        with watches.lease() as lease:
+            refused = lease.open(CONFIG_MAPS, "shop", kept, lambda _: None)
+            await asyncio.wait_for(lease.ended(refused), PATIENCE_SECONDS)
+            assert refused.denied is not None
+            with pytest.raises(ArithmeticError):
+                await asyncio.wait_for(
+                    lease.ended(lease.open(CONFIG_MAPS, "shop", broken, lambda _: None)), PATIENCE_SECONDS
+                )

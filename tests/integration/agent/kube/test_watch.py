@@ -15,7 +15,7 @@ from fairlead_agent.kube import watch as watch_module
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.condition import until
 from fairlead_agent.kube.resources import CONFIG_MAPS
-from fairlead_agent.kube.watch import Key, Watch
+from fairlead_agent.kube.watch import EVERYTHING, Key, Watch
 from tests.integration.scripted_api_server import Answer, ScriptedApiServer, says, scripted_api_server
 from tests.polling import PATIENCE_SECONDS, eventually
 
@@ -97,7 +97,7 @@ async def test_list_then_changes_are_kept(tmp_path: Path) -> None:
         )
         async with following(server, listed(5, item("a", 5, x="1")), events) as (watch, changes, _):
             await reaches(watch, {"a": "3"})
-            assert [name for _, name in changes] == ["a", "b", "a", "b"]
+            assert [name for _, name in changes] == ["a", "", "b", "a", "b"]
 
 
 async def test_open_watches_are_counted(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ async def test_forgotten_position_means_a_new_list_whose_difference_is_told(tmp_
         async with following(server, before, expired, after, SILENT) as (watch, changes, _):
             await reaches(watch, {"a": "1", "b": "changed", "d": "4"})
             await eventually(lambda: _count(server, 2), "the watch after the list")
-            assert sorted(name for _, name in changes[3:]) == ["b", "c", "d"]
+            assert sorted(name for _, name in changes[4:]) == ["b", "c", "d"]
             assert positions(server) == ["5", "20"]
 
 
@@ -180,7 +180,7 @@ async def test_what_no_event_shows_is_looked_for_in_a_new_list(
         async with following(server, *answers) as (watch, changes, _):
             await eventually(lambda: _count(server, 1), "the first watch")
             await asyncio.wait_for(watch.reached([version]), PATIENCE_SECONDS)
-            assert changes == [("shop", "a")]
+            assert changes == [EVERYTHING, ("shop", "a"), EVERYTHING]
             await eventually(lambda: _count(server, 2), "the second watch")
             assert positions(server) == ["5", "8"]
 
@@ -246,7 +246,7 @@ async def test_denied_watch_says_which_right_is_missing(tmp_path: Path) -> None:
         await asyncio.wait_for(watch.synced.wait(), PATIENCE_SECONDS)
         await asyncio.wait_for(task, PATIENCE_SECONDS)
         assert isinstance(watch.denied, errors.MissingRight)
-        assert changes == [("", "")]
+        assert changes == [EVERYTHING]
 
 
 async def test_watch_that_a_starting_api_server_forbids_is_not_denied(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from fairlead_agent.drift.sources import EVERYTHING, Sources
+from fairlead_agent.drift.sources import Sources
 from fairlead_agent.health.targets import Source
 from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.client import KubeClient, Page
 from fairlead_agent.kube.resources import CONFIG_MAPS, Resource
+from fairlead_agent.kube.shared_watches import Lease, SharedWatches
+from fairlead_agent.kube.watch import EVERYTHING
 
 
 class _Lists(KubeClient):
@@ -52,14 +54,14 @@ async def test_lists_that_never_end_do_not_keep_others_from_theirs(monkeypatch: 
         if (source[1], key) == ("shop", EVERYTHING):
             listed.set()
 
-    async with asyncio.TaskGroup() as group:
+    async with SharedWatches(_Lists()) as watches, asyncio.TaskGroup() as group:
         tasks: list[asyncio.Task[None]] = []
 
         def spawn(work: Any, name: str) -> asyncio.Task[None]:  # noqa: ANN401
             tasks.append(group.create_task(work, name=name))
             return tasks[-1]
 
-        sources = Sources(_Lists(), spawn)
+        sources = Sources(Lease(watches), spawn)
         for namespace in (*map(str, range(9)), "shop"):
             sources.want(namespace, {(CONFIG_MAPS, namespace, "")}, changed)
         async with asyncio.timeout(60):

@@ -12,6 +12,8 @@ import structlog
 from fairlead_agent.drift import watcher
 from fairlead_agent.drift.environment import EnvironmentDrift
 from fairlead_agent.drift.watcher import DriftWatcher
+from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.shared_watches import SharedWatches
 from fairlead_agent.policy import DriftRule, Policy
 from fairlead_agent.ports import EnvironmentKey
 from fairlead_shared.drift import DriftMode
@@ -28,7 +30,11 @@ class _Writing(DriftWatcher):
         async def environments() -> list[EnvironmentKey]:
             return self.inventories
 
-        means = SimpleNamespace(client=None, inventory=SimpleNamespace(environments=environments), logger=None)
+        means = SimpleNamespace(
+            watches=SharedWatches(cast("KubeClient", None)),
+            inventory=SimpleNamespace(environments=environments),
+            logger=None,
+        )
         super().__init__(cast("Any", means), rules)
         self.begun = asyncio.Semaphore(0)
         self.stopping = asyncio.Event()
