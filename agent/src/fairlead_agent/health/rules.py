@@ -185,9 +185,9 @@ def _custom(kept: Mapping[str, Any]) -> Verdict:
         return _progressing("its controller has not seen the change yet")
     generation = kept["metadata"].get("generation", 0)
     conditions = {
-        entry.get("type"): entry
-        for entry in kept["status"].get("conditions") or []
-        if isinstance(entry, Mapping) and entry.get("observedGeneration", generation) >= generation
+        str(entry.get("type")): entry
+        for entry in _conditions(kept)
+        if (observed := _observed(entry)) is None or observed >= generation
     }
     for name in _BAD_WHEN_TRUE:
         if conditions.get(name, {}).get("status") == "True":
@@ -207,15 +207,26 @@ def _progressing(cause: str) -> Verdict:
 
 
 def _is_observed(kept: Mapping[str, Any], *, required: bool = True) -> bool:
-    observed = kept["status"].get("observedGeneration")
+    observed = _observed(kept["status"])
     if observed is None:
         return not required
     return bool(observed >= kept["metadata"].get("generation", 0))
 
 
+def _observed(said: Mapping[str, Any]) -> int | None:
+    """Return the generation that a status or a condition is about; None if it names none."""
+    observed = said.get("observedGeneration")
+    return observed if isinstance(observed, int) else None
+
+
+def _conditions(kept: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the conditions; of a custom resource they may be of any shape, and others look through its watch, too."""
+    found = kept["status"].get("conditions")
+    return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
+
+
 def _condition(kept: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    conditions = kept["status"].get("conditions") or []
-    return next((entry for entry in conditions if entry.get("type") == name), {})
+    return next((entry for entry in _conditions(kept) if entry.get("type") == name), {})
 
 
 def _said(condition: Mapping[str, Any]) -> str:

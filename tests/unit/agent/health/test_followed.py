@@ -1,5 +1,9 @@
 """What is kept of an object that is followed."""
 
+from typing import Any
+
+import pytest
+
 from fairlead_agent.apply.live import digest_of
 from fairlead_agent.health.followed import Follow
 from fairlead_agent.health.verdict import HEALTHY
@@ -25,3 +29,22 @@ def test_those_who_follow_the_same_kind_share_a_watch() -> None:
     """Whoever they are."""
     assert Follow.of(PODS) == Follow("", "Pod")
     assert Follow.of(PODS) != Follow.of(CONFIG_MAPS)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"conditions": {"Ready": "True"}},
+        {"conditions": ["Ready"]},
+        {"conditions": "Ready"},
+        {"conditions": 3},
+        {"conditions": [{"type": ["Ready"], "status": "False"}]},
+        {"conditions": [{"type": "Ready", "status": "True", "observedGeneration": "1"}]},
+        {"observedGeneration": "1"},
+    ],
+)
+def test_no_status_of_a_custom_resource_ends_its_watch(status: dict[str, Any]) -> None:
+    """All jobs and all drift of its namespace look through it; what cannot be read says nothing."""
+    thing = {"metadata": {"name": "a", "uid": "1", "generation": 2}, "spec": {}, "status": status}
+    followed = Follow("acme.example", "Thing")(thing)
+    assert (followed.verdict, followed.has_ended) == (HEALTHY, False)
