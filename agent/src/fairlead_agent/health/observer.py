@@ -115,6 +115,12 @@ class Observer:
         Args:
             now: Seconds since the epoch.
         """
+        known = len([*self._evidence()])
+        verdicts = self._judge(now)
+        # A watch that this look opened may be one that others look through: what it holds, it does not tell again.
+        return verdicts if len([*self._evidence()]) == known else self._judge(now)
+
+    def _judge(self, now: float) -> dict[Target, Verdict]:
         evidence = _Evidence(self._pods, self._events, self._sets)
         return {target: self._verdict(target, evidence, now) for target in self.targets}
 

@@ -25,6 +25,8 @@ class _Watches:
     def __init__(self) -> None:
         self.opened: dict[str, Watch[Any]] = {}
         self.selectors: dict[str, str] = {}
+        self.known: dict[str, list[dict[str, Any]]] = {}
+        """What watches show from the moment on in which they are opened."""
         self._projects: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
 
     def open(
@@ -42,6 +44,8 @@ class _Watches:
         watch = Watch(cast("KubeClient", None), resource, namespace, project, changed, name=name, names_only=names_only)
         self.opened[resource.plural], self.selectors[resource.plural] = watch, label_selector
         self._projects[resource.plural] = project
+        if resource.plural in self.known:
+            self.show(resource.plural, *self.known[resource.plural])
         return watch
 
     def show(self, plural: str, *manifests: dict[str, Any]) -> None:
@@ -102,3 +106,20 @@ def test_nothing_is_final_before_the_evidence_was_read() -> None:
     # When its evidence is listed anew, what is known of it stands.
     watches.opened["events"].synced.clear()
     assert observer.verdicts(time.time())[migrate] == said
+
+
+def test_what_others_have_read_already_counts_from_the_first_look_on() -> None:
+    """Its watch will not tell it again, and a cause that stands would be found only at the end of a grace."""
+    watches = _Watches()
+    observer = Observer(watches.open, [WEB])
+    watches.show("deployments", _deployment(available=0))
+    metadata = {"namespace": "shop", "uid": "s", "ownerReferences": [{"uid": "d", "controller": True}]}
+    refused = {
+        "metadata": {"name": "web.1", "namespace": "shop"},
+        "involvedObject": {"uid": "s"},
+        "reason": "FailedCreate",
+        "message": "exceeded quota",
+        "lastTimestamp": "2026-11-01T00:00:00Z",
+    }
+    watches.known = {"pods": [], "replicasets": [{"metadata": {"name": "web-1", **metadata}}], "events": [refused]}
+    assert _verdict(observer).cause == "its pods cannot be created: exceeded quota (FailedCreate)"
