@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from fairlead_agent.apply.inventory import Inventory, InventoryStore
-from fairlead_agent.errors import LeadershipLost
+from fairlead_agent.errors import AlreadyExists, LeadershipLost
 from fairlead_agent.kube.client import Applied, KubeClient
 from fairlead_agent.kube.resources import CONFIG_MAPS, Resource
 from fairlead_agent.kube.state import StateObjects
 from fairlead_agent.policy import Policy
-from fairlead_agent.ports import DeployResult, EnvironmentKey, ReplayMark
+from fairlead_agent.ports import DeployResult, EnvironmentKey, ReplayMark, StateKind
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.progress import Action, ObjectEvent, Outcome
 from fairlead_shared.statement import Consent
@@ -304,6 +304,30 @@ async def test_deployment_that_another_overtook_writes_nothing(control_plane: Cl
         assert "another was begun meanwhile" in result.cause
         assert await place.client.find(CONFIG_MAPS, place.namespace, "settings") is None
         assert [mark.deployment_id for mark in (await place.owned()).marks] == ["another"]
+
+
+class DeafState(StateObjects):
+    """An API server whose answer to the first write of an inventory is lost, and which refuses that write again."""
+
+    is_deaf = True
+
+    async def create(self, kind: StateKind, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Make it, as the first of two tries."""
+        made = await super().create(kind, manifest)
+        if self.is_deaf and "environment" in manifest["data"]:
+            self.is_deaf = False
+            raise AlreadyExists(manifest["metadata"]["name"])
+        return made
+
+
+async def test_deployment_is_not_overtaken_by_itself(control_plane: Cluster, tmp_path: Path) -> None:
+    """Where the answer to the write that lists it was lost, it finds its own mark."""
+    async with world(control_plane, tmp_path) as place:
+        state = DeafState(place.client, place.agent_namespace)
+        work = place.work([config_map("settings")])
+        result = await place.engine(inventory=InventoryStore(state)).run(work, Story().report, Checkpoint())
+        assert not state.is_deaf
+        assert_succeeded(result, created=1)
 
 
 async def test_list_of_many_objects_is_kept_in_parts(control_plane: Cluster, tmp_path: Path) -> None:

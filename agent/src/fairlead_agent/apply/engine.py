@@ -171,7 +171,7 @@ class _Deployment:
         self._to_keep = EMPTY_BUNDLE
         """Hooks for the environment's deletion."""
         self._known: set[str] = set()
-        """Deployments that the environment remembered when this one was proved."""
+        """This deployment, and those that the environment remembered when it was proved."""
         self._step = Step.PREFLIGHT
 
     async def run(self) -> None:
@@ -242,7 +242,8 @@ class _Deployment:
             self._work = replace(self._work, bundle=bundle)
             self._wanted = WantedObjects(self._work)
             findings = [*findings, *found]
-        self._known = {mark.deployment_id for mark in inventory.marks}
+        # With itself: where the answer to its own mark was lost, it finds that mark there.
+        self._known = {self._work.statement.deployment_id, *(mark.deployment_id for mark in inventory.marks)}
         occasion = Occasion(saved.occasion) if saved and saved.occasion else occasion_of(self._work, inventory)
         hooks = BundleHooks(self._wanted.hooks, occasion)
         preflight = Preflight(self._client, self._work, self._wanted, hooks, self._recent)
