@@ -33,7 +33,7 @@ class RecentAnswers:
         self._client = client
         self._monotonic = monotonic
         self._answers: dict[tuple[str, str], tuple[float, _Answer]] = {}
-        """(what, namespace) → until when it holds, and the answer; what was asked first is first."""
+        """(what, namespace) → until when it holds, and the answer."""
 
     async def rules(self, namespace: str) -> list[dict[str, Any]]:
         """Return what this identity may do in a namespace, as `KubeClient.rules`, whose errors it raises."""
@@ -55,14 +55,10 @@ class RecentAnswers:
         is_kept: Callable[[_Answer], bool],
     ) -> _Answer:
         began = self._monotonic()
-        for asked, (until, _) in list(self._answers.items()):
-            if began < until:
-                break
-            del self._answers[asked]
+        self._answers = {asked: kept for asked, kept in self._answers.items() if began < kept[0]}
         if (kept := self._answers.get((what, namespace))) is not None:
             return kept[1]
         answer = await ask(namespace)
         if is_kept(answer):
-            self._answers.pop((what, namespace), None)
             self._answers[what, namespace] = began + RECENT_SECONDS, answer
         return answer

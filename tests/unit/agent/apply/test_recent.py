@@ -1,5 +1,6 @@
 """Answers that are kept for a moment: which, for how long, and which never."""
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -19,12 +20,18 @@ class Server:
     rights: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     limits: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    slow: dict[str, asyncio.Barrier] = field(default_factory=dict)
+    """Namespaces whose rules are answered once a test passed these twice."""
 
     async def rules(self, namespace: str) -> list[dict[str, Any]]:
         """Return the rules of a namespace that is known."""
         self.asked.append(f"rules {namespace}")
         if namespace not in self.rights:
             raise MissingRight("create", "authorization.k8s.io", "selfsubjectrulesreviews", "")
+        if namespace in self.slow:
+            barrier = self.slow.pop(namespace)
+            await barrier.wait()
+            await barrier.wait()
         return self.rights[namespace]
 
     async def page(self, resource: Resource, namespace: str) -> Page:
@@ -63,6 +70,23 @@ async def test_an_answer_is_not_kept_longer_because_it_was_used() -> None:
             await recent.rules("bank")
     assert server.asked.count("rules shop") == 3
     assert len(recent._answers) == 2
+
+
+async def test_an_answer_that_took_long_is_kept_no_longer() -> None:
+    """Its moment began with the question, though others that were asked later were answered before it."""
+    barrier = asyncio.Barrier(2)
+    server = Server(rights={"shop": [], "bank": []}, slow={"shop": barrier})
+    recent = server.recent()
+    slow = asyncio.create_task(recent.rules("shop"))
+    await barrier.wait()
+    server.now = RECENT_SECONDS - 1
+    await recent.rules("bank")
+    await barrier.wait()
+    await slow
+    server.now = RECENT_SECONDS
+    await recent.rules("shop")
+    await recent.rules("bank")
+    assert server.asked == ["rules shop", "rules bank", "rules shop"]
 
 
 async def test_only_that_there_is_no_quota_is_kept() -> None:
