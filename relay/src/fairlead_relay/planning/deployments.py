@@ -259,10 +259,12 @@ class Planner:
             runs_hooks: Whether what the last deployment left for this runs before and after it.
 
         Returns: The deployment; the one that is there while one has not ended.
-        Raises: NotFound: no such environment. Conflict: it was deployed to too many namespaces.
+        Raises: NotFound: no such environment. Conflict: it was deployed to too many namespaces, or is being deleted
+            the other way as for hooks.
 
         """
         request = DeploymentRequest(random_base32(JOB_ID_LENGTH), place, trail, DESTROY_SECONDS, deadline_seconds)
+        strategy = Strategy.DESTROY if runs_hooks else Strategy.DESTROY_WITHOUT_HOOKS
 
         def write(connection: Connection) -> Deployment:
             now = self._clock()
@@ -270,6 +272,9 @@ class Planner:
             if running is None:
                 raise missing_environment(connection, *place.names)
             if running.destroyed_by is not None:
+                if signed_statement(connection, running.destroyed_by).strategy is not strategy:
+                    way = "without running" if runs_hooks else "and runs"
+                    raise Conflict(f"deployment '{running.destroyed_by}' deletes it {way} its hooks; cancel that first")
                 trail.note(connection, after={"deployment": running.destroyed_by})
                 return find_deployment(connection, place.organization, running.destroyed_by)
             namespaces = used_namespaces(connection, place.names) | {running.environment.namespace}
@@ -279,7 +284,6 @@ class Planner:
             add_bundle(connection, Bundle(place.organization, EMPTY_BUNDLE.sha256, size, now))
             supersede_earlier(connection, *place.names, now)
             content = _Content(EMPTY_BUNDLE.sha256, tuple(sorted(namespaces)), "{}")
-            strategy = Strategy.DESTROY if runs_hooks else Strategy.DESTROY_WITHOUT_HOOKS
             asked = _Asked(request, request.digest(destroy=True), content, rollback=False, strategy=strategy)
             made = create_deployments(connection, [self._fix(asked, running, now)], now)[0]
             found = running.environment

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import pytest
+
 from fairlead_shared.jobs import JobKind
 from fairlead_shared.progress import Outcome
 from fairlead_shared.statement import EMPTY_BUNDLE, Strategy
@@ -59,7 +61,9 @@ async def test_an_environment_is_destroyed_and_gone(tenant: Tenant) -> None:
 async def test_a_deletion_without_hooks_is_signed_as_one(tenant: Tenant) -> None:
     """So an agent that knows no hooks refuses what it cannot promise, and the audit log says who wanted it."""
     agent = await tenant.enrol()
-    await ask(tenant, "DELETE", tenant.environment, CONFIRMED | {"hooks": False}, 202)
+    without = CONFIRMED | {"hooks": False}
+    job = await ask(tenant, "DELETE", tenant.environment, without, 202)
+    assert (await ask(tenant, "DELETE", tenant.environment, without, 202))["id"] == job["id"]
     async with agent.connect() as connection:
         offer = await connection.wait_offer()
         statement = connection.statement(offer)
@@ -67,8 +71,19 @@ async def test_a_deletion_without_hooks_is_signed_as_one(tenant: Tenant) -> None
         await connection.accept(offer)
         await connection.finish(offer.job_id, offer.token)
     await ask(tenant, "GET", tenant.environment, expect=404)
-    (record,) = (await ask(tenant, "GET", f"{tenant.path}/audit?verb=environment.delete"))["items"]
+    *_, record = (await ask(tenant, "GET", f"{tenant.path}/audit?verb=environment.delete"))["items"]
     assert record["after"]["hooks"] is False
+
+
+@pytest.mark.parametrize(("first", "way"), [(True, "and runs"), (False, "without running")])
+def test_a_deletion_does_not_pass_for_one_of_the_other_way(tenant: Tenant, first: bool, way: str) -> None:  # noqa: FBT001
+    """Who wants a backup is told that none runs, and who wants to leave out a hook that hangs that it still does."""
+    made = tenant.admin.ask("DELETE", tenant.environment, CONFIRMED | {"hooks": first}, 202)
+    other = CONFIRMED | {"hooks": not first}
+    refused = tenant.admin.ask("DELETE", tenant.environment, other, 409)
+    assert f"deployment '{made['deployment_id']}' deletes it {way} its hooks; cancel that first" in refused["detail"]
+    tenant.admin.ask("POST", f"{tenant.path}/deployments/{made['deployment_id']}/cancel", expect=202)
+    assert tenant.admin.ask("DELETE", tenant.environment, other, 202)["id"] != made["id"]
 
 
 def test_an_environment_is_forgotten_with_its_objects_left_alone(tenant: Tenant) -> None:
