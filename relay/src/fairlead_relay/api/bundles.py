@@ -1,5 +1,5 @@
 """
-Routes of bundles: uploaded by hash, streamed to disk, checked off the loop, stored once.
+Routes of bundles: uploaded by hash, large ones streamed to disk, checked off the loop, stored once.
 
 They belong to the organization, not to an application: whoever knows the hash of one knows what is in it.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Final
@@ -35,7 +36,7 @@ BYTES: Final[dict[str, Any]] = {"content": {MEDIA_TYPE: {"schema": {"type": "str
 """Of a bundle, as the document describes them."""
 HAD_IT: Final[dict[int | str, dict[str, Any]]] = {200: {"description": "The organization had it."}}
 _WRITE_BYTES = 256 * 1024
-"""Uploaded bytes are written in pieces of this size: few trips to a thread, little memory."""
+"""Uploaded bytes are written in pieces of this size: few trips to a thread, little memory. Fewer are not written."""
 
 
 @router.put(
@@ -96,28 +97,39 @@ async def _require(services: Services, organization: str, sha256: str) -> Bundle
 
 
 async def _receive_whole(request: Request, data_dir: FilePath, sha256: str) -> bytes:
-    """Return a body that was received on the disk; each step may wait for it, so that none is on the event loop."""
+    """
+    Return a body, of which the route's limit has bounded the size.
+
+    A large one is received on the disk; each step may wait for it, so that none is on the event loop.
+    """
+    if int(request.headers.get("content-length") or 1) == 0:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, ApiCode.INVALID_REQUEST, "send the bundle's bytes as the body")
+    pieces = _pieces(request)
+    first = await anext(pieces, b"")
+    if len(first) < _WRITE_BYTES:
+        return first  # nothing follows
     folder = await run_in_threadpool(tempfile.mkdtemp, dir=data_dir, prefix=".upload-")
     try:
         file = FilePath(folder) / sha256
-        await _receive(request, file)
+        target = await run_in_threadpool(file.open, "wb")
+        try:
+            await run_in_threadpool(target.write, first)
+            async for piece in pieces:
+                await run_in_threadpool(target.write, piece)
+        finally:
+            await run_in_threadpool(target.close)
         return await run_in_threadpool(file.read_bytes)
     finally:
         await run_in_threadpool(shutil.rmtree, folder, ignore_errors=True)
 
 
-async def _receive(request: Request, file: FilePath) -> None:
-    """Write a body to disk; the route's limit has bounded it."""
-    if int(request.headers.get("content-length") or 1) == 0:
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, ApiCode.INVALID_REQUEST, "send the bundle's bytes as the body")
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    """Yield a body in pieces of at least `_WRITE_BYTES`, but for the last one."""
     pending = bytearray()
-    target = await run_in_threadpool(file.open, "wb")
-    try:
-        async for chunk in request.stream():
-            pending += chunk
-            if len(pending) >= _WRITE_BYTES:
-                await run_in_threadpool(target.write, bytes(pending))
-                pending.clear()
-        await run_in_threadpool(target.write, bytes(pending))
-    finally:
-        await run_in_threadpool(target.close)
+    async for chunk in request.stream():
+        pending += chunk
+        if len(pending) >= _WRITE_BYTES:
+            yield bytes(pending)
+            pending.clear()
+    if pending:
+        yield bytes(pending)

@@ -27,7 +27,23 @@ _COLUMNS: Final = (bundles.c.organization, bundles.c.sha256, bundles.c.size_byte
 _FIND: Final = select(*_COLUMNS).where(
     bundles.c.organization == bindparam("of_organization"), bundles.c.sha256 == bindparam("of_sha256")
 )
-"""Made once: every deployment asks, and making a statement costs more than running this one."""
+_INSERT: Final = insert(bundles)
+_THEIRS: Final = (
+    jobs.c.organization == bindparam("of_organization"),
+    jobs.c.cluster == bindparam("of_cluster"),
+    jobs.c.finished_at.is_(None),
+)
+_OFFERS: Final = (
+    select(literal(1))
+    .select_from(deployments.join(jobs, jobs.c.deployment_id == deployments.c.id))
+    .where(*_THEIRS, deployments.c.bundle_sha256 == bindparam("of_sha256"))
+    .limit(1),
+    select(literal(1))
+    .select_from(plans.join(jobs, jobs.c.id == plans.c.job_id))
+    .where(*_THEIRS, plans.c.bundle_sha256 == bindparam("of_sha256"))
+    .limit(1),
+)
+"""Made once: every deployment asks, and making a statement costs more than running one of these."""
 
 
 def find_bundle(connection: Connection, organization: str, sha256: str) -> Bundle | None:
@@ -44,24 +60,17 @@ def add_bundle(connection: Connection, bundle: Bundle) -> bool:
     """
     if find_bundle(connection, bundle.organization, bundle.sha256) is not None:
         return False
-    connection.execute(
-        insert(bundles).values(
-            organization=bundle.organization,
-            sha256=bundle.sha256,
-            size_bytes=bundle.size_bytes,
-            created_at=bundle.created_at,
-        )
-    )
+    row = {
+        "organization": bundle.organization,
+        "sha256": bundle.sha256,
+        "size_bytes": bundle.size_bytes,
+        "created_at": bundle.created_at,
+    }
+    connection.execute(_INSERT, row)
     return True
 
 
 def serves_cluster(connection: Connection, organization: str, cluster: str, sha256: str) -> bool:
     """Tell whether an unfinished job of a cluster offers this bundle: only then may the cluster's agent fetch it."""
-    theirs = (jobs.c.organization == organization, jobs.c.cluster == cluster, jobs.c.finished_at.is_(None))
-    deployed = deployments.join(jobs, jobs.c.deployment_id == deployments.c.id)
-    planned = plans.join(jobs, jobs.c.id == plans.c.job_id)
-    offers = (
-        select(literal(1)).select_from(deployed).where(*theirs, deployments.c.bundle_sha256 == sha256),
-        select(literal(1)).select_from(planned).where(*theirs, plans.c.bundle_sha256 == sha256),
-    )
-    return any(connection.scalar(offer.limit(1)) is not None for offer in offers)
+    of = {"of_organization": organization, "of_cluster": cluster, "of_sha256": sha256}
+    return any(connection.scalar(offer, of) is not None for offer in _OFFERS)

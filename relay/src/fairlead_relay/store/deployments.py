@@ -112,6 +112,9 @@ _NAMES: Final = tuple(column.name for column in _COLUMNS)
 _SELECT: Final = select(*JOB_COLUMNS, *(column.label(f"deployment_{column.name}") for column in _COLUMNS)).select_from(
     deployments.join(jobs, jobs.c.id == deployments.c.job_id)
 )
+_FIND: Final = _SELECT.where(
+    deployments.c.organization == bindparam("of_organization"), deployments.c.id == bindparam("of_id")
+)
 _INSERT: Final = insert(deployments).returning(deployments.c.sequence, sort_by_parameter_order=True)
 _REQUEST: Final = select(deployments.c.organization, deployments.c.request_sha256).where(
     deployments.c.id == bindparam("of_id")
@@ -273,9 +276,7 @@ def find_deployment(connection: Connection, organization: str, deployment_id: st
 
     Raises: NotFound: the organization has none of that id.
     """
-    row = connection.execute(
-        _SELECT.where(deployments.c.organization == organization, deployments.c.id == deployment_id)
-    ).one_or_none()
+    row = connection.execute(_FIND, {"of_organization": organization, "of_id": deployment_id}).one_or_none()
     if row is None:
         raise NotFound("deployment", deployment_id)
     return _deployment(row)

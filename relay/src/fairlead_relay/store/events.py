@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fairlead_relay.store.outbox import EventRecord, outbox
@@ -132,6 +132,30 @@ def append_progress(connection: Connection, told: Sequence[ToldProgress]) -> Non
     outbox(connection).extend(_record(row) for row in sorted(rows, key=lambda row: row.position))
 
 
+def _reading(*where: ColumnElement[bool]) -> Select[Any]:
+    return (
+        select(*_COLUMNS)
+        .where(
+            job_events.c.organization == bindparam("of_organization"),
+            job_events.c.position > bindparam("after"),
+            *where,
+        )
+        .order_by(job_events.c.position)
+        .limit(bindparam("most"))
+    )
+
+
+_OF_JOB: Final = job_events.c.job_id == bindparam("of_job")
+_OF_DEPLOYMENT: Final = job_events.c.deployment_id == bindparam("of_deployment")
+_READ: Final = {
+    (False, False): _reading(),
+    (True, False): _reading(_OF_JOB),
+    (False, True): _reading(_OF_DEPLOYMENT),
+    (True, True): _reading(_OF_JOB, _OF_DEPLOYMENT),
+}
+"""By whether the scope has a job, and a deployment. Made once: whoever follows a deployment asks."""
+
+
 def read_events(connection: Connection, scope: Scope, after: int, limit: int) -> list[EventRecord]:
     """
     Return stored records in order.
@@ -143,13 +167,11 @@ def read_events(connection: Connection, scope: Scope, after: int, limit: int) ->
         limit: At most so many.
     Returns: Records with a position above `after`; empty at the end.
     """
-    where: list[ColumnElement[bool]] = [job_events.c.position > after]
-    if scope.job_id is not None:
-        where.append(job_events.c.job_id == scope.job_id)
-    if scope.deployment_id is not None:
-        where.append(job_events.c.deployment_id == scope.deployment_id)
-    query = select(*_COLUMNS).where(job_events.c.organization == scope.organization, *where)
-    return [_record(row) for row in connection.execute(query.order_by(job_events.c.position).limit(limit))]
+    of = {"of_organization": scope.organization, "after": after, "most": limit}
+    of |= {"of_job": scope.job_id} if scope.job_id is not None else {}
+    of |= {"of_deployment": scope.deployment_id} if scope.deployment_id is not None else {}
+    query = _READ[scope.job_id is not None, scope.deployment_id is not None]
+    return [_record(row) for row in connection.execute(query, of)]
 
 
 _NEWEST: Final = select(func.coalesce(func.max(job_events.c.position), 0))

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, func, select
 
 from fairlead_relay.store.clusters import find_cluster
-from fairlead_relay.store.jobs import Job
+from fairlead_relay.store.jobs import Job, is_one_of
 from fairlead_relay.store.outbox import iso_time
 from fairlead_relay.store.schema import jobs
 from fairlead_shared.jobs import HELD_STATES, JobKind, JobState
+
+_AHEAD: Final = (
+    select(jobs.c.id, jobs.c.deployment_id)
+    .where(
+        jobs.c.organization == bindparam("of_organization"),
+        jobs.c.application == bindparam("of_application"),
+        jobs.c.environment == bindparam("of_environment"),
+        jobs.c.finished_at.is_(None),
+        jobs.c.exclusive,
+        jobs.c.sequence < bindparam("of_sequence"),
+    )
+    .order_by(jobs.c.sequence)
+    .limit(1)
+)
+_HELD: Final = select(func.count()).where(
+    jobs.c.organization == bindparam("of_organization"),
+    jobs.c.cluster == bindparam("of_cluster"),
+    is_one_of(jobs.c.state, HELD_STATES),
+    jobs.c.finished_at.is_(None),
+)
+"""Made once: every deployment that is asked for asks, and making a statement costs more than running one of these."""
 
 
 def waiting_reason(connection: Connection, job: Job, job_limit: int, now: float) -> str:
@@ -54,19 +77,13 @@ def _not_due(job: Job, now: float) -> str:
 def _behind(connection: Connection, job: Job) -> str:
     if not job.exclusive:
         return ""
-    ahead = connection.execute(
-        select(jobs.c.id, jobs.c.deployment_id)
-        .where(
-            jobs.c.organization == job.organization,
-            jobs.c.application == job.application,
-            jobs.c.environment == job.environment,
-            jobs.c.finished_at.is_(None),
-            jobs.c.exclusive,
-            jobs.c.sequence < job.sequence,
-        )
-        .order_by(jobs.c.sequence)
-        .limit(1)
-    ).one_or_none()
+    this = {
+        "of_organization": job.organization,
+        "of_application": job.application,
+        "of_environment": job.environment,
+        "of_sequence": job.sequence,
+    }
+    ahead = connection.execute(_AHEAD, this).one_or_none()
     if ahead is None:
         return ""
     what = f"job {ahead.id}" if ahead.deployment_id is None else f"deployment {ahead.deployment_id}"
@@ -74,12 +91,5 @@ def _behind(connection: Connection, job: Job) -> str:
 
 
 def _full(connection: Connection, job: Job, job_limit: int) -> str:
-    held = connection.scalar(
-        select(func.count()).where(
-            jobs.c.organization == job.organization,
-            jobs.c.cluster == job.cluster,
-            jobs.c.state.in_(sorted(HELD_STATES)),
-            jobs.c.finished_at.is_(None),
-        )
-    )
+    held = connection.scalar(_HELD, {"of_organization": job.organization, "of_cluster": job.cluster})
     return f"waits for agent: {held} jobs running" if held is not None and held >= job_limit else ""
