@@ -15,6 +15,7 @@ import pytest
 from fairlead_agent.apply.inventory import NO_HOOKS
 from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.resources import NAMESPACES
 from fairlead_agent.kube.watch import Watch
 from fairlead_agent.policy import Policy
 from fairlead_agent.ports import DeployResult
@@ -357,6 +358,41 @@ async def test_a_hook_in_a_namespace_of_the_bundle_runs_before_its_other_members
         assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
         told = [(event.object.name, str(event.action)) for event in story.of("object")]
         assert told[-3:] == [("goodbye", "created"), ("goodbye", "pruned"), (inner, "pruned")]
+
+
+class NamespaceClient(MortalClient):
+    """One that dies when it has deleted a namespace, if it is to die."""
+
+    dies = False
+
+    async def delete(self, *args: Any, dry_run: bool = False, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Delete, and be dead then."""
+        if args[0] == NAMESPACES and not dry_run and NamespaceClient.dies:
+            MortalClient.fate = Fate(MortalClient.fate.writes + 1, after=True, writes=MortalClient.fate.writes)
+        return await super().delete(*args, dry_run=dry_run, **kwargs)
+
+
+async def test_a_deletion_killed_when_its_namespaces_are_gone_ends_well(control_plane: Cluster, tmp_path: Path) -> None:
+    """The hooks that ran there could not be proved again: nothing can be made in them any more."""
+    rules = [*MAKER_RULES, STATUS_RULE]
+    async with world(control_plane, tmp_path, cluster_rules=rules, client_type=NamespaceClient) as place:
+        inner = f"{place.namespace}-inner"
+        place.policy = Policy.model_validate({"clusterScoped": [{"group": "", "kind": "Namespace", "names": [inner]}]})
+        both = (place.namespace, inner)
+        founding = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": inner, "namespace": None}}
+        hooks = [in_namespace(hook(name, f"{name}-delete"), inner) for name in ("before", "after")]
+        MortalClient.fate = Fate()
+        async with running(place, inner) as runner:
+            result, _ = await place.deploy([founding, *hooks], wait_seconds=60.0, namespaces=both)
+            assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
+            work = place.work([], wait_seconds=60.0, namespaces=both, strategy=Strategy.DESTROY)
+            checkpoint, NamespaceClient.dies = Checkpoint(), True
+            assert await live_or_die(place, work, Story(), checkpoint) is None
+            MortalClient.fate, NamespaceClient.dies = Fate(), False
+            result = await place.engine().run(work, Story().report, checkpoint)
+        assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
+        assert {name: len(uids) for name, uids in runner.ran.items()} == {"before": 1, "after": 1}
+        assert (await place.owned()).objects == ()
 
 
 async def test_somebody_elses_object_is_no_hook_to_replace(control_plane: Cluster, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Literal
 from fairlead_agent.apply.deletion import hooks_of_deletion, hooks_to_keep
 from fairlead_agent.apply.findings import Finding, and_others, folded
 from fairlead_agent.apply.graph import Graph
-from fairlead_agent.apply.hook_runs import HookFailure, HookRuns, occasion_of
+from fairlead_agent.apply.hook_runs import HookFailure, HookRuns, ended_hooks, occasion_of
 from fairlead_agent.apply.hooks import FOUNDING, BundleHooks, Moment, Occasion
 from fairlead_agent.apply.inventory import Inventory, InventoryStore
 from fairlead_agent.apply.plan import plan_deployment
@@ -246,7 +246,8 @@ class _Deployment:
         self._known = {self._work.statement.deployment_id, *(mark.deployment_id for mark in inventory.marks)}
         occasion = Occasion(saved.occasion) if saved and saved.occasion else occasion_of(self._work, inventory)
         hooks = BundleHooks(self._wanted.hooks, occasion)
-        preflight = Preflight(self._client, self._work, self._wanted, hooks, self._recent)
+        ended = ended_hooks(hooks, saved.hooks if saved else {})
+        preflight = Preflight(self._client, self._work, self._wanted, hooks, self._recent, ended=ended)
         proof, graph = await preflight.run()
         leaving = prunable(inventory, self._wanted)
         known = {owned.ref.identity for owned in leaving}

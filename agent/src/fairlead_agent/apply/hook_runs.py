@@ -57,6 +57,18 @@ def occasion_of(work: DeployWork, inventory: Inventory) -> Occasion:
     return Occasion.FIRST if before in {None, "", EMPTY_BUNDLE.sha256} else Occasion.AGAIN
 
 
+def ended_hooks(hooks: BundleHooks, records: Mapping[str, HookRun]) -> frozenset[int]:
+    """Return the places of hooks that ended at each of their moments, as an earlier process recorded."""
+    return frozenset(
+        place
+        for place in hooks
+        if hooks.runs(place)
+        and all(
+            (record := records.get(_key(moment, place))) is not None and record.ended for moment in hooks.moments(place)
+        )
+    )
+
+
 @dataclass(kw_only=True, slots=True)
 class HookRuns:
     """The hooks of one try of a deployment."""

@@ -191,6 +191,10 @@ class BundleHooks:
         """Yield the places of all hooks."""
         return iter(self._hooks)
 
+    def moments(self, place: int) -> frozenset[Moment]:
+        """Return when a hook runs on this occasion."""
+        return self._moments[place]
+
     def runs(self, place: int) -> bool:
         """Tell whether a hook has a moment on this occasion."""
         return bool(self._moments[place])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -74,6 +74,7 @@ class Preflight:
         wanted: Its objects.
         hooks: Which of them are hooks.
         recent: What is known of the namespaces from deployments a moment ago.
+        ended: Hooks that need no proof, as they ran to their end: where they ran may have been deleted since.
         tells_fields: Whether the proof says which fields change.
     """
 
@@ -85,6 +86,7 @@ class Preflight:
         hooks: BundleHooks,
         recent: RecentAnswers,
         *,
+        ended: Collection[int] = (),
         tells_fields: bool = False,
     ) -> None:
         self._client = client
@@ -92,6 +94,7 @@ class Preflight:
         self._wanted = wanted
         self._hooks = hooks
         self._recent = recent
+        self._ended = ended
         self._tells_fields = tells_fields
         self._live = LiveObjects(client, wanted)
         self._planner = ObjectPlanner(client, work, self._live, tells_fields=tells_fields)
@@ -114,7 +117,9 @@ class Preflight:
         graph = Graph(wanted, self._hooks.stages())
         proof.findings += graph.findings()
         proof.findings += misread(self._hooks, wanted)
-        known = [place for place, resource in enumerate(proof.resources) if resource is not None]
+        known = [
+            place for place, resource in enumerate(proof.resources) if resource is not None and place not in self._ended
+        ]
         founding = [place for place in known if proof.resources[place] in (NAMESPACES, CRDS)]
         await self._each(founding, lambda place: self._dry_run(place, proof))
         new_namespaces = {wanted.refs[place].name for place in founding if _is_new(proof, place, NAMESPACES)}
@@ -234,6 +239,8 @@ class Preflight:
         """Find where an object goes, and whether this environment may write there."""
         ref = self._wanted.refs[place]
         resource = served[ref.api_version, ref.kind]
+        if isinstance(resource, UnknownKind) and place in self._ended:
+            return
         if isinstance(resource, UnknownKind):
             remedy = "install the CustomResourceDefinition first, or correct apiVersion and kind"
             proof.findings.append(Finding(resource.code, str(resource), ref, field="kind", remedy=remedy))
