@@ -278,16 +278,25 @@ def _figures(taken: Comparison) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _beside_flux(size: Size, create: dict[str, Taken], unchanged: dict[str, Taken]) -> list[Figure]:
-    """Return the seconds of the commands again, beside those of Flux's controller."""
-    return [
-        _seconds(size, f"{case}, command to command, beside Flux", taken["fairlead"].seconds, f"Flux's {FLUX}",
-                 taken["flux"].seconds, target, note=f"Flux, from the source's new revision on, no wait: "
-                 f"{_parts(taken['flux'])}")
-        for case, taken, target in (
-            ("create", create, _TARGET_CREATE_FLUX), ("unchanged", unchanged, _TARGET_UNCHANGED_FLUX)
-        )
-    ]  # fmt: skip
+def _beside_flux(size: Size, create: dict[str, Taken], unchanged: dict[str, Taken]) -> Iterator[Figure]:
+    """Return the seconds of the commands again, beside those of Flux's controller, with its wait for health and not."""
+    targets = (("create", create, _TARGET_CREATE_FLUX), ("unchanged", unchanged, _TARGET_UNCHANGED_FLUX))
+    for case, taken, target in targets:
+        ours, flux = taken["fairlead"], taken["flux"]
+        applied = [whole - wait for whole, wait in zip(flux.seconds, flux.steps["wait"], strict=True)]
+        yield _seconds(
+            size, f"{case}, command to command, beside Flux until it has applied", ours.seconds, f"Flux's {FLUX}",
+            applied, target, note=f"Flux, from the source's new revision on: {_parts(flux)}",
+        )  # fmt: skip
+        yield _seconds(
+            size, f"{case}, command to command, beside Flux until all is healthy", ours.seconds, f"Flux's {FLUX}",
+            flux.seconds, target, note="both wait for health",
+        )  # fmt: skip
+        written = [whole - wait for whole, wait in zip(ours.seconds, ours.steps["wait"], strict=True)]
+        yield _seconds(
+            size, f"{case}, without the wait for health, beside Flux until it has applied", written, f"Flux's {FLUX}",
+            applied, target, note="neither waits for health",
+        )  # fmt: skip
 
 
 def _memory(ours: Sequence[Taken], theirs: Sequence[Taken]) -> Iterator[Figure]:
@@ -372,9 +381,10 @@ def _flux(ground: Ground, number: int, taken: Taken) -> None:
     flux.offer(name, ground.manifests("flux", number))
     with _observed(flux.process, flux.memory_group, taken):
         reconciled = flux.reconcile(name)
-    taken.seconds.append(reconciled.seconds)
-    taken.steps.setdefault("fetch and build", []).append(reconciled.seconds - reconciled.applying)
-    taken.steps.setdefault("apply", []).append(reconciled.applying)
+    taken.seconds.append(reconciled.healthy)
+    taken.steps.setdefault("fetch and build", []).append(reconciled.built)
+    taken.steps.setdefault("apply", []).append(reconciled.applied - reconciled.built)
+    taken.steps.setdefault("wait", []).append(reconciled.healthy - reconciled.applied)
 
 
 def _raw(ground: Ground, number: int, taken: dict[str, Taken]) -> None:

@@ -52,16 +52,20 @@ _READY_SECONDS: Final = 120.0
 _APPLY_SECONDS: Final = 1800.0
 _APPLYING: Final = "Detecting drift for revision"
 """How the condition `Reconciling` begins once the manifests are built."""
+_WAITING: Final = "Running health checks for revision"
+"""How it begins once they are applied."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reconciled:
-    """What one revision took."""
+    """What one revision took, in seconds from the patch of the source's status on."""
 
-    seconds: float
-    """From the patch of the source's status until the Kustomization's says that this revision is applied."""
-    applying: float
-    """The seconds of it after the archive was fetched and the manifests were built."""
+    built: float
+    """Until the archive was fetched and the manifests were built."""
+    applied: float
+    """Until all objects were applied."""
+    healthy: float
+    """Until the Kustomization's status says that they are healthy, too."""
 
 
 class KustomizeController:
@@ -127,7 +131,7 @@ class KustomizeController:
 
     def reconcile(self, name: str) -> Reconciled:
         """
-        Release what was offered as a new revision, and watch until it is applied.
+        Release what was offered as a new revision, and watch until it is applied and healthy.
 
         Raises:
             OSError: It could not be applied; the text has the controller's words.
@@ -152,16 +156,19 @@ class KustomizeController:
                 events.raise_for_status()
                 began = time.perf_counter()
                 await self._release(session, name, revision)
-                applying = began
+                built, applied = began, 0.0
                 async for line in events.content:
                     status, now = json.loads(line)["object"].get("status", {}), time.perf_counter()
                     if status.get("lastAppliedRevision") == revision:
-                        return Reconciled(seconds=now - began, applying=now - applying)
+                        return Reconciled(built=built - began, applied=(applied or now) - began, healthy=now - began)
                     ready = _condition(status, "Ready")
                     if status.get("lastAttemptedRevision") == revision and ready.get("status") == "False":
                         raise OSError(f"{PROGRAM} did not apply {name}: {ready['message'][:2000]}")
-                    if _condition(status, "Reconciling").get("message", "").startswith(f"{_APPLYING} {revision}"):
-                        applying = now
+                    doing = _condition(status, "Reconciling").get("message", "")
+                    if doing.startswith(f"{_APPLYING} {revision}"):
+                        built = now
+                    elif doing.startswith(f"{_WAITING} {revision}"):
+                        applied = now
         raise TimeoutError(f"the watch of Kustomization {name} ended; the log ends: {end_of(self.process.log)}")
 
     async def _release(self, session: aiohttp.ClientSession, name: str, revision: str) -> None:
@@ -234,7 +241,7 @@ def _objects(name: str) -> dict[str, Any]:
             "timeout": "30m",
             "path": "./",
             "prune": True,
-            "wait": False,
+            "wait": True,
             "sourceRef": {"kind": "GitRepository", "name": name},
         },
     }
