@@ -123,6 +123,8 @@ class Watch(Generic[T]):
         """Have `run` list anew, as the connection may be dead without a word; `synced` is set again after it."""
         if self.denied is not None:
             return  # `run` has ended: no list would follow
+        if self._renewed:
+            return  # that list is yet to begin, and a timeout that is expiring takes no other time
         self._renewed = True
         self.synced.clear()
         if self._following is not None:

@@ -150,7 +150,7 @@ async def test_defect_of_a_watch_is_raised_where_it_is_used(tmp_path: Path) -> N
                 lease.hold_sound()
 
 
-async def test_one_watch_is_given_up_and_the_others_stay(tmp_path: Path) -> None:
+async def test_one_watch_is_given_up_and_the_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no end while it is followed, and a selector of labels makes it another one."""
     async with sharing(tmp_path, listed(5), SILENT, listed(5), SILENT) as (server, client, watches):
         with watches.lease() as lease:
@@ -160,8 +160,10 @@ async def test_one_watch_is_given_up_and_the_others_stay(tmp_path: Path) -> None
             await open_watches(client, 2)
             assert [one.query.get("labelSelector") for one in server.asked] == ["owner=us", "owner=us", None, None]
             end = asyncio.create_task(lease.ended(second))
+            monkeypatch.setattr(module, "IDLE_SECONDS", 0.0)
             lease.close(first)
             assert [one.watch for one in lease.held.values()] == [second]
+            await open_watches(client, 1)
             assert not end.done()
             end.cancel()
 

@@ -203,6 +203,21 @@ async def test_silent_watch_lists_anew_for_whoever_asks_how_things_are(
             assert positions(server) == ["5", "9"]
 
 
+async def test_new_list_is_asked_for_by_several_at_once(tmp_path: Path) -> None:
+    """Jobs that share a watch, while what it follows is still being given up: one list is for all of them."""
+    async with scripted_api_server(tmp_path) as server:
+        answers = [listed(5, item("a", 5, x="1")), SILENT, listed(9, item("a", 9, x="2")), SILENT]
+        async with following(server, *answers) as (watch, _, _task):
+            await eventually(lambda: _count(server, 1), "the first watch")
+            watch.renew()
+            await asyncio.sleep(0)  # what follows is cut off, and has not ended yet
+            watch.renew()
+            await asyncio.wait_for(watch.reached(()), PATIENCE_SECONDS)
+            assert watch.objects == {("shop", "a"): "2"}
+            await eventually(lambda: _count(server, 2), "the second watch")
+            assert positions(server) == ["5", "9"]
+
+
 async def test_new_list_that_fails_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server may be away for longer than one request is tried; whoever waits for the list waits no longer."""
     monkeypatch.setattr(watch_module, "LATE_SECONDS", 0.1)
