@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
-from fairlead_agent.drift import corrections, watcher
+from fairlead_agent.drift import corrections, environment, watcher
 from fairlead_agent.drift.environment import Means
 from fairlead_agent.drift.reports import DriftReports
 from fairlead_agent.drift.sources import MOST_WATCHES
@@ -262,6 +262,7 @@ async def test_what_is_gone_or_somebody_elses_is_told(
 ) -> None:
     """Deleted, without our label, and made anew by others, which even correction leaves alone."""
     monkeypatch.setattr(watcher, "POLICY_SECONDS", 0.2)
+    monkeypatch.setattr(environment, "AGAIN_SECONDS", 0.2)
     async with world(control_plane, tmp_path) as place, watching(place) as drift:
         await drift.deploy(config_map("lost", a="1"), config_map("bare", a="1"), config_map("replaced", a="1"))
         where = ("-n", place.namespace)
@@ -269,7 +270,13 @@ async def test_what_is_gone_or_somebody_elses_is_told(
         await place.kubectl("delete", "configmap", "replaced", *where)
         one = await drift.until_object(lambda one: one.object.name == "replaced")
         assert one.drift is DriftKind.MISSING
-        # Of what takes its place no watch tells: it has not our label.
+        # Of what takes its place no watch tells, since it has not our label; nor does it come at once.
+        looks = drift.looks
+
+        async def was_looked_for() -> bool:
+            return drift.looks >= looks + 2
+
+        await eventually(was_looked_for, "two more looks for what is missing")
         manifest = {**config_map("replaced", a="2"), "metadata": {"name": "replaced", "namespace": place.namespace}}
         await place.create(manifest)
         one = await drift.until_object(lambda one: (one.object.name, one.drift) == ("replaced", DriftKind.UNOWNED))

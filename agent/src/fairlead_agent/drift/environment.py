@@ -326,9 +326,6 @@ class EnvironmentDrift:
         except KubeError:
             self._mark(place, AGAIN_SECONDS)
             return
-        if comparison.found is not None and comparison.found.kind is DriftKind.MISSING and not one.is_there:
-            # What takes its place without our label no watch shows: `kubectl replace --force` deletes first.
-            self._mark(place, AGAIN_SECONDS)
         self._note(one, comparison)
         if one.is_there and self._deployed.mode is DriftMode.CORRECT and comparison.manifest:
             wait = one.corrections.next_at - self._means.monotonic()
@@ -336,6 +333,10 @@ class EnvironmentDrift:
                 self._mark(place, wait)
             else:
                 await _uncut(self._put_right(place, comparison))
+        if one.is_there and comparison.found is not None and comparison.found.kind is DriftKind.MISSING:
+            # What takes its place without our label no watch shows: `kubectl replace --force` deletes first, and who
+            # makes it by hand takes longer. So it is looked for, ever more seldom.
+            self._mark(place, max(self._means.clock() - one.since, AGAIN_SECONDS))
         if one.corrections.count and not one.is_there:
             self._mark(place, max(one.corrections.calm_at - self._means.monotonic(), 0.0))
 
@@ -399,7 +400,9 @@ class EnvironmentDrift:
 
     def _tell(self) -> None:
         """Report how things stand, once everything was looked at."""
-        if self._unlisted or (self._due and not self._was_told and not self._trouble):
+        if self._unlisted:
+            return
+        if not self._was_told and not self._trouble and not all(self._objects[place].is_there for place in self._due):
             return
         self._was_told = True
         told = [(one, one.found) for one in self._objects.values() if one.found is not None]
