@@ -241,6 +241,7 @@ def _figures(taken: Comparison) -> list[Figure]:
         for way in ("fairlead", "kubectl")
     }
     inside = [sum(parts) for parts in zip(*(create["fairlead"].steps[step] for step in _STEPS), strict=True)]
+    unwaited = [all_parts - wait for all_parts, wait in zip(inside, create["fairlead"].steps["wait"], strict=True)]
     same_inside = [sum(parts) for parts in zip(*(unchanged["fairlead"].steps[step] for step in _STEPS), strict=True)]
     kubectl = "kubectl apply --server-side"
     return [
@@ -248,6 +249,9 @@ def _figures(taken: Comparison) -> list[Figure]:
                  _TARGET_CREATE, note=_parts(create["fairlead"])),
         _seconds(size, "create, the agent's part", inside, f"raw dry-run pass + write pass, {AT_ONCE} at once", passes,
                  _TARGET_TWO_PASSES, note="fetch, preflight, apply and wait, without command, relay and link"),
+        _seconds(size, "create, the agent's part without its wait for health", unwaited,
+                 f"raw dry-run pass + write pass, {AT_ONCE} at once", passes, _TARGET_TWO_PASSES,
+                 note="fetch, preflight and apply: the passes do not wait either"),
         _seconds(size, "unchanged, command to command", unchanged["fairlead"].seconds, kubectl,
                  unchanged["kubectl"].seconds, _TARGET_UNCHANGED_COMMAND, note=_parts(unchanged["fairlead"])),
         _seconds(size, "unchanged, the agent's part", same_inside, f"one raw write pass, {AT_ONCE} at once",
