@@ -365,7 +365,7 @@ class NamespaceClient(MortalClient):
 
     dies = False
 
-    async def delete(self, *args: Any, dry_run: bool = False, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
+    async def delete(self, *args: Any, dry_run: bool = False, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401  (handed on)
         """Delete, and be dead then."""
         if args[0] == NAMESPACES and not dry_run and NamespaceClient.dies:
             MortalClient.fate = Fate(MortalClient.fate.writes + 1, after=True, writes=MortalClient.fate.writes)

@@ -137,7 +137,7 @@ async def test_watch_that_is_denied_while_nobody_uses_it_does_not_end_its_succes
 async def test_defect_of_a_watch_is_raised_where_it_is_used(tmp_path: Path) -> None:
     """It wakes whoever waits for a change, who would wait in vain."""
 
-    def broken(_manifest: Any) -> str:  # noqa: ANN401
+    def broken(_manifest: Any) -> str:  # noqa: ANN401  (JSON)
         raise ArithmeticError
 
     async with sharing(tmp_path, listed(5, item("a", 5))) as (_, _client, watches):
@@ -171,7 +171,7 @@ async def test_one_watch_is_given_up_and_the_others_stay(tmp_path: Path, monkeyp
 async def test_end_of_a_watch_tells_a_defect_from_a_refusal(tmp_path: Path) -> None:
     """The one is raised, the other is in `denied`."""
 
-    def broken(_manifest: Any) -> str:  # noqa: ANN401
+    def broken(_manifest: Any) -> str:  # noqa: ANN401  (JSON)
         raise ArithmeticError
 
     denial = says(403, {"kind": "Status", "message": 'User "x" cannot list resource "configmaps"'})

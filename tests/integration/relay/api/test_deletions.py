@@ -76,7 +76,7 @@ async def test_a_deletion_without_hooks_is_signed_as_one(tenant: Tenant) -> None
 
 
 @pytest.mark.parametrize(("first", "way"), [(True, "and runs"), (False, "without running")])
-def test_a_deletion_does_not_pass_for_one_of_the_other_way(tenant: Tenant, first: bool, way: str) -> None:  # noqa: FBT001
+def test_a_deletion_does_not_pass_for_one_of_the_other_way(tenant: Tenant, *, first: bool, way: str) -> None:
     """Who wants a backup is told that none runs, and who wants to leave out a hook that hangs that it still does."""
     made = tenant.admin.ask("DELETE", tenant.environment, CONFIRMED | {"hooks": first}, 202)
     other = CONFIRMED | {"hooks": not first}
