@@ -1,13 +1,15 @@
 """
 The last log lines of a hook that failed: which container's they are, and what of them may be shown.
 
-They leave the cluster in the reason of a failed deployment, so values of the bundle's Secrets are masked, and control
-characters are written out: a log must not move the cursor of whoever reads it.
+They leave the cluster in the reason of a failed deployment, so values of the bundle's Secrets are masked, also in
+base64 as a Secret's `data` or a header has them; and control characters are written out: a log must not move the cursor
+of whoever reads it.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,11 +27,14 @@ _READ_BYTES = 64 * 1024
 _MASK = "***"
 _SHORTEST_SECRET = 4
 """Characters of a value that is masked: every `1` masked would hide the reason and no secret."""
+_BASE64_UNITS = 3
+"""Bytes that make four characters of base64 together; text before a value may leave it at any of them."""
+_URL_SAFE = str.maketrans("+/", "-_")
 _JOB_LABEL = "batch.kubernetes.io/controller-uid"
 """Source: https://kubernetes.io/docs/reference/labels-annotations-taints/#batchkubernetesio-controller-uid"""
 
 
-async def last_lines(client: KubeClient, resource: Resource, ref: ObjectRef, uid: str, secrets: Iterable[str]) -> str:
+async def last_lines(client: KubeClient, resource: Resource, ref: ObjectRef, uid: str, secrets: Iterable[bytes]) -> str:
     """
     Return what a hook's container said last, as a text to follow the reason.
 
@@ -49,7 +54,7 @@ async def last_lines(client: KubeClient, resource: Resource, ref: ObjectRef, uid
         return ""  # the reason stands without
 
 
-async def _read(client: KubeClient, resource: Resource, ref: ObjectRef, uid: str, secrets: Iterable[str]) -> str:
+async def _read(client: KubeClient, resource: Resource, ref: ObjectRef, uid: str, secrets: Iterable[bytes]) -> str:
     if resource == PODS:
         pods = [live] if (live := await client.find(PODS, ref.namespace, ref.name)) is not None else []
     else:
@@ -63,7 +68,7 @@ async def _read(client: KubeClient, resource: Resource, ref: ObjectRef, uid: str
     return f"the last lines of container {container} of pod {pod}:\n{shown}" if shown else ""
 
 
-async def live_secrets(client: KubeClient, refs: Iterable[ObjectRef]) -> list[str]:
+async def live_secrets(client: KubeClient, refs: Iterable[ObjectRef]) -> list[bytes]:
     """
     Return the values of Secrets in the cluster, for what no bundle at hand has; none of one that is gone.
 
@@ -72,25 +77,51 @@ async def live_secrets(client: KubeClient, refs: Iterable[ObjectRef]) -> list[st
     secrets = [ref for ref in refs if (ref.group, ref.kind) == (SECRETS.group, SECRETS.kind)]
     found = await together(client.find(SECRETS, ref.namespace, ref.name) for ref in secrets)
     values = (value for live in found if live is not None for value in (live.get("data") or {}).values())
-    return [base64.b64decode(value).decode(errors="replace") for value in values]
+    return [base64.b64decode(value) for value in values]
 
 
-def shown_lines(text: str, secrets: Iterable[str], *, is_cut: bool = False) -> str:
+def shown_lines(text: str, secrets: Iterable[bytes], *, is_cut: bool = False) -> str:
     """
     Return the end of a log as it may be shown.
 
     Args:
         text: The log.
-        secrets: Values to mask, whole and each of their lines.
+        secrets: Values to mask, whole, each of their lines, and in base64.
         is_cut: Whether it goes on; what stands at its end may then be the beginning of one.
     """
-    parts = {part for value in secrets for part in (value, *value.splitlines()) if len(part) >= _SHORTEST_SECRET}
-    for part in sorted(parts, key=len, reverse=True):
+    values = {value for value in secrets if len(value) >= _SHORTEST_SECRET}
+    plain = {part for value in values for part in _lines(value)}
+    encoded = {part for value in values for part in _base64(value)}
+    for part in sorted(plain, key=len, reverse=True):
         text = text.replace(part, _MASK)
-    if is_cut and parts:
-        text = text[: -max(map(len, parts))]
+    for part in sorted(encoded, key=len, reverse=True):
+        if part in text:
+            # The characters beside it may hold a few bits of the value, too.
+            text = re.sub(rf"[\w+/-]?{re.escape(part)}[\w+/-]?=*", _MASK, text, flags=re.ASCII)
+    if is_cut and values:
+        text = text[: -max(map(len, plain | encoded))]
     lines = [_printable(line) for line in text.replace("\r\n", "\n").strip("\n").split("\n")]
     return "\n".join(lines[-_LINES:])[-_CHARACTERS:]
+
+
+def _lines(value: bytes) -> Iterator[str]:
+    """Yield a value and its lines, as text."""
+    text = value.decode(errors="replace")
+    yield from (part for part in (text, *text.splitlines()) if len(part) >= _SHORTEST_SECRET)
+
+
+def _base64(value: bytes) -> Iterator[str]:
+    """
+    Yield what base64 has of a value wherever it stands in what is encoded, as `user:password` in a header.
+
+    Source: RFC 4648, clauses 4 and 5 (URL-safe), and RFC 2045, clause 6.8 (its lines, as `base64` prints).
+    """
+    for content in {value, value.strip() if len(value.strip()) >= _SHORTEST_SECRET else value}:
+        for before in range(_BASE64_UNITS):
+            encoded = base64.b64encode(bytes(before) + content).decode()
+            sure = encoded[(before * 8 + 5) // 6 : (before + len(content)) * 8 // 6]
+            yield from {sure, sure.translate(_URL_SAFE)}
+        yield from (line for line in base64.encodebytes(content).decode().splitlines() if len(line) >= _SHORTEST_SECRET)
 
 
 def _printable(line: str) -> str:

@@ -93,13 +93,13 @@ class WantedObjects(Sequence[dict[str, Any]]):
         """Have an object carry one more annotation when it is written."""
         self._annotations[place] = {name: value}
 
-    def secret_values(self) -> Iterator[str]:
-        """Yield the values of all Secrets of the bundle that this agent can open, as text."""
+    def secret_values(self) -> Iterator[bytes]:
+        """Yield the values of all Secrets of the bundle that this agent can open."""
         for place, ref in enumerate(self.refs):
             if (ref.group, ref.kind) == ("", "Secret"):
                 with contextlib.suppress(SealInvalid):
                     for value in (self.prepared(place).get("data") or {}).values():
-                        yield base64.b64decode(value).decode(errors="replace")
+                        yield base64.b64decode(value)
 
     def may_force(self, place: int) -> bool:
         """Tell whether an object's fields may be taken over from other field managers."""

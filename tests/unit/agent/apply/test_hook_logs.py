@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,47 @@ JOB = ObjectRef(api_version="batch/v1", kind="Job", namespace="shop", name="migr
 )
 def test_only_what_may_leave_the_cluster_is_shown(text: str, secrets: list[str], shown: str) -> None:
     """Values of Secrets are masked, whole and by line; nothing moves a reader's cursor; twenty lines, the last ones."""
-    assert shown_lines(text, secrets) == shown
+    assert shown_lines(text, [value.encode() for value in secrets]) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (b"hunter2", base64.b64encode(b"hunter2")),
+        (b"hunter2", base64.b64encode(b"hunter2").rstrip(b"=")),
+        (b"hunter2", base64.b64encode(b"hunter2\n")),  # as `echo $PASSWORD | base64` says it
+        (b"hunter2\n", base64.b64encode(b"hunter2")),
+        (b"\xff\xfe\x00\xfb\xef", base64.b64encode(b"\xff\xfe\x00\xfb\xef")),
+        (b"\xff\xfe\x00\xfb\xef", base64.urlsafe_b64encode(b"\xff\xfe\x00\xfb\xef")),
+        *((b"hunter2", base64.b64encode(b"user"[:length] + b"hunter2")) for length in range(1, 4)),
+    ],
+)
+def test_a_value_in_base64_is_masked(value: bytes, said: bytes) -> None:
+    """As `data` of a Secret has it, or what is encoded with more around it; what is beside it stays."""
+    shown = shown_lines(f"token={said.decode()}; failed\n", [value])
+    before, after = shown.split("***")
+    assert before.startswith("token=")
+    assert len(before) <= len("token=dXNl"), "no more than what was before the value"
+    assert after in {"; failed", "o=; failed"}, "no more than the end of its line"
+
+
+def test_a_long_value_in_base64_is_masked_in_lines() -> None:
+    """`base64` breaks what it prints after 76 characters."""
+    value = bytes(range(256))
+    shown = shown_lines(f"it is\n{base64.encodebytes(value).decode()}over\n", [value])
+    assert shown.splitlines() == ["it is", *["***"] * 5, "over"]
+
+
+def test_what_is_no_value_in_base64_stays() -> None:
+    """A short value has a short code, which other words have in them."""
+    assert shown_lines("Yes, YWJj and QQ==\n", [b"a", b"abc", b"\n\na\n\n\n"]) == "Yes, YWJj and QQ=="
 
 
 def test_of_a_log_that_goes_on_no_beginning_of_a_secret_is_shown() -> None:
     """It was cut off at so many bytes, wherever that was."""
-    assert shown_lines("hunter2 is hun", ["hunter2"], is_cut=True) == "***"
-    assert shown_lines("a hunter2", ["hunter2"], is_cut=False) == "a ***"
+    assert shown_lines("it is hunter2 or hun", [b"hunter2"], is_cut=True) == "it i"
+    assert shown_lines("it is or aHVudGVy", [b"hunter2"], is_cut=True) == "it is"
+    assert shown_lines("a hunter2", [b"hunter2"], is_cut=False) == "a ***"
     assert shown_lines("it goes on", [], is_cut=True) == "it goes on"
 
 
@@ -149,6 +184,6 @@ def ref(kind: str, name: str) -> ObjectRef:
 async def test_live_values_are_those_of_secrets_that_are_there() -> None:
     """Nothing else is read, and one that cannot be read is not passed over."""
     refs = [ref("Secret", "login"), ref("Secret", "gone"), ref("ConfigMap", "locked")]
-    assert await live_secrets(_Secrets(), refs) == ["root", "hunter2"]
+    assert await live_secrets(_Secrets(), refs) == [b"root", b"hunter2"]
     with pytest.raises(MissingRight):
         await live_secrets(_Secrets(), [*refs, ref("Secret", "locked")])

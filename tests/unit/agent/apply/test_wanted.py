@@ -125,4 +125,4 @@ def test_values_of_secrets_are_told_for_masking() -> None:
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "shop"}, "sealedData": values}
         for name, values in (("a", {"x": "1", "y": "2"}), ("b", {"broken": "?"}))
     ]
-    assert sorted(wanted(*secrets, config_map()).secret_values()) == ["shop/a/1", "shop/a/2"]
+    assert sorted(wanted(*secrets, config_map()).secret_values()) == [b"shop/a/1", b"shop/a/2"]
