@@ -73,7 +73,9 @@ class Watch(Generic[T]):
         self.denied: KubeError | None = None
         """Why this cannot be seen at all (a missing right, an unserved kind); None while it can."""
         self.synced = asyncio.Event()
-        """Set once the first list is in `objects`, or `denied` says why not; not while a new list was asked for."""
+        """Set once the first list is in `objects`, or none ever will be; not while a new list was asked for."""
+        self._defect: Exception | None = None
+        """What ended `run` that should never end it."""
         self._heard_at = float("-inf")
         """When the API server last said something here, by the monotonic clock."""
         self._reached = 0
@@ -91,7 +93,15 @@ class Watch(Generic[T]):
         self._names_only = names_only
 
     async def run(self) -> None:
-        """List and follow until cancelled, or until `denied`."""
+        """List and follow until cancelled, or until `denied`; a defect is raised, here and to whoever waits."""
+        try:
+            await self._list_and_follow()
+        except Exception as defect:
+            self._defect = defect
+            self._let_go()
+            raise
+
+    async def _list_and_follow(self) -> None:
         position = ""
         failures = 0
         while True:
@@ -121,7 +131,7 @@ class Watch(Generic[T]):
 
     def renew(self) -> None:
         """Have `run` list anew, as the connection may be dead without a word; `synced` is set again after it."""
-        if self.denied is not None:
+        if self.denied is not None or self._defect is not None:
             return  # `run` has ended: no list would follow
         if self._renewed:
             return  # that list is yet to begin, and a timeout that is expiring takes no other time
@@ -136,6 +146,7 @@ class Watch(Generic[T]):
 
         Args:
             versions: resourceVersions of objects of this resource; none, for how things were a moment ago.
+        Raises: Whatever ended `run` that should never end it, at once.
         Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
         """
         if not all(version.isdecimal() for version in versions):
@@ -156,6 +167,8 @@ class Watch(Generic[T]):
                 await self.synced.wait()  # this list has it, whatever version it says that it has
             finally:
                 self._waiting = [one for one in self._waiting if one[1] is not turn]
+        if self._defect is not None:
+            raise self._defect
 
     async def list(self) -> str:
         """
@@ -259,11 +272,15 @@ class Watch(Generic[T]):
 
     def _deny(self, error: KubeError) -> None:
         self.denied = error
+        self._let_go()
+        self._changed(EVERYTHING)
+
+    def _let_go(self) -> None:
+        """Have nobody wait for what will not come."""
         self.synced.set()
         for _, turn in self._waiting:
             if not turn.done():
                 turn.set_result(None)
-        self._changed(EVERYTHING)
 
 
 def _key(item: Mapping[str, Any]) -> Key:

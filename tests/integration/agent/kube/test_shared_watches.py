@@ -1,6 +1,7 @@
 """Watches that several jobs look through, against a scripted API server."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from fairlead_agent.health.targets import Target
+from fairlead_agent.health.wait import HealthWait
 from fairlead_agent.kube import shared_watches as module
 from fairlead_agent.kube.client import KubeClient
-from fairlead_agent.kube.resources import CONFIG_MAPS
+from fairlead_agent.kube.resources import CONFIG_MAPS, Resource
 from fairlead_agent.kube.shared_watches import SharedWatches
 from fairlead_agent.kube.watch import EVERYTHING, Key
+from fairlead_shared.objects import ObjectRef
 from tests.integration.agent.kube.test_watch import SILENT, item, listed, streamed
 from tests.integration.scripted_api_server import Answer, ScriptedApiServer, says, scripted_api_server
 from tests.polling import PATIENCE_SECONDS, eventually
@@ -148,6 +152,21 @@ async def test_defect_of_a_watch_is_raised_where_it_is_used(tmp_path: Path) -> N
             await asyncio.wait_for(woken.wait(), PATIENCE_SECONDS)
             with pytest.raises(ArithmeticError):
                 lease.hold_sound()
+
+
+async def test_defect_of_a_watch_ends_the_wait_for_health_that_has_just_begun(tmp_path: Path) -> None:
+    """It waits for the first list, which never comes: not until its time is over, as if the API server were away."""
+    deployments = Resource("apps", "v1", "Deployment", "deployments", namespaced=True)
+    web = Target(ObjectRef(api_version="apps/v1", kind="Deployment", namespace="shop", name="web"), deployments)
+
+    async def report(_event: object) -> None:
+        """Take what nobody should tell."""
+
+    without_uid = listed(5, {"metadata": {"name": "web", "namespace": "shop"}, "spec": {}, "status": {}})
+    async with sharing(tmp_path, without_uid) as (_, _client, watches):
+        waiting = HealthWait(watches, report, time.time).wait([web], 10 * PATIENCE_SECONDS)
+        with pytest.raises(KeyError, match="uid"):
+            await asyncio.wait_for(waiting, PATIENCE_SECONDS)
 
 
 async def test_one_watch_is_given_up_and_the_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

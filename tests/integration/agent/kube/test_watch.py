@@ -253,6 +253,25 @@ async def test_nobody_waits_for_a_watch_that_was_denied(tmp_path: Path, versions
         assert watch.denied is not None
 
 
+@pytest.mark.parametrize("versions", [(), ("7",), ("opaque",)])
+async def test_nobody_waits_for_a_watch_that_a_defect_ended(tmp_path: Path, versions: tuple[str, ...]) -> None:
+    """Neither for its first list, nor for a version, nor whoever asks later: it is raised to all of them."""
+    async with scripted_api_server(tmp_path) as server, KubeClient(server.access, patience_seconds=0.2) as client:
+        server.answers = [listed(5, item("a", 5)), streamed(("ADDED", item("broken", 6)))]
+
+        def project(manifest: Mapping[str, Any]) -> str:
+            if manifest["metadata"]["name"] == "broken":
+                raise ArithmeticError
+            return "kept"
+
+        watch = Watch(client, CONFIG_MAPS, "shop", project, lambda _: None)
+        early = asyncio.create_task(watch.reached(["6"]))
+        running = asyncio.create_task(watch.run())
+        for waiting in (running, early, watch.reached(versions)):
+            with pytest.raises(ArithmeticError):
+                await asyncio.wait_for(waiting, PATIENCE_SECONDS)
+
+
 async def test_denied_watch_says_which_right_is_missing(tmp_path: Path) -> None:
     """It ends; whoever waits for the first list is told, not kept waiting."""
     message = 'User "x" cannot list resource "configmaps" in API group "" in the namespace "shop"'
