@@ -45,6 +45,15 @@ class ScriptedApiServer:
         directory = self.access.ca_file.parent
         self.context.load_cert_chain(_certificate(directory), directory / "tls.key")
 
+    def renew_certificate_by_intermediate(self) -> None:
+        """Show a certificate of an intermediate CA to each further connection, and have the file name only that CA."""
+        directory, authority = self.access.ca_file.parent, ec.generate_private_key(ec.SECP256R1())
+        issuer = _name("intermediate CA")
+        intermediate = _signed(issuer, authority.public_key(), _name("root"), ec.generate_private_key(ec.SECP256R1()))
+        chain = _certificate(directory, issuer, authority)
+        self.context.load_cert_chain(chain, directory / "tls.key")
+        self.access.ca_file.write_bytes(intermediate.public_bytes(serialization.Encoding.PEM))
+
     async def take(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
         if request.path == "/readyz":
@@ -93,25 +102,37 @@ async def scripted_api_server(directory: Path) -> AsyncIterator[ScriptedApiServe
         await runner.cleanup()
 
 
-def _certificate(directory: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "scripted API server")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(minutes=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
+def _certificate(
+    directory: Path, issuer: x509.Name | None = None, authority: ec.EllipticCurvePrivateKey | None = None
+) -> Path:
+    """Write a key and its certificate, signed by itself if nobody else is to."""
+    key, subject = ec.generate_private_key(ec.SECP256R1()), _name("scripted API server")
+    made = _signed(subject, key.public_key(), issuer or subject, authority or key)
     (directory / "tls.key").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     path = directory / "tls.crt"
     path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
     return path
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _signed(
+    subject: x509.Name, key: ec.EllipticCurvePublicKey, issuer: x509.Name, authority: ec.EllipticCurvePrivateKey
+) -> x509.Certificate:
+    now = dt.datetime.now(dt.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(minutes=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(authority, hashes.SHA256())
+    )

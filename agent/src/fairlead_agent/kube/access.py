@@ -76,6 +76,8 @@ class TrustSource:
                 # Not `create_default_context`: without a CA it would trust the system's.
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.minimum_version = ssl.TLSVersion.TLSv1_2
+                # As kubectl has it: what stands in the file is trusted, also an intermediate CA without its root.
+                context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
                 # Certificates are ASCII; what people write between them need not be.
                 context.load_verify_locations(cadata=content.decode("ascii", "ignore"))
                 self._context, self._content = context, content

@@ -189,6 +189,15 @@ async def test_server_with_a_strangers_certificate_is_not_talked_to(tmp_path: Pa
         assert stranger.asked == []
 
 
+async def test_intermediate_ca_is_trusted_without_its_root(tmp_path: Path) -> None:
+    """As kubectl does with what a cluster's CA file has, and nobody but that CA."""
+    async with scripted_api_server(tmp_path) as server:
+        server.renew_certificate_by_intermediate()
+        server.answers = [says(200, FOUND)]
+        async with KubeClient(server.access, patience_seconds=20.0) as client:
+            await client.get(CONFIG_MAPS, "shop", "a")
+
+
 async def test_ca_of_the_cluster_is_changed_under_the_client(tmp_path: Path) -> None:
     """Both are trusted for a while, as documented, or the new one appears in the file only when it is needed."""
     async with scripted_api_server(tmp_path) as server:
