@@ -76,6 +76,17 @@ class DriftReports:
         """How many objects differ, or did, in all environments together."""
         return sum(entry.newest.total for entry in self._entries.values())
 
+    @property
+    def acknowledged_environments(self) -> set[EnvironmentKey]:
+        """Those whose newest report the relay has."""
+        return {environment for environment, entry in self._entries.items() if entry.is_acknowledged}
+
+    def forget(self, environment: EnvironmentKey) -> None:
+        """Keep nothing of an environment that is gone."""
+        self._entries.pop(environment, None)
+        self._waiting.pop(environment, None)
+        self._in_flight.pop(environment, None)
+
     # The link's side.
 
     def opened(self, welcome: Welcome, send: Callable[[Message], None]) -> None:

@@ -151,9 +151,15 @@ class DriftWatcher:
                 await self._leave_gone()
 
     async def _leave_gone(self) -> None:
-        """Watch and count nothing of an environment whose inventory somebody took away."""
+        """Watch and count nothing of an environment whose inventory somebody took away, once that was told."""
         watched = {environment: task for environment, task in self._tasks.items() if not task.done()}
+        told = self._means.reports.acknowledged_environments
         listed = set(await self._patiently(self._inventory.environments))
+        for environment in told - listed - watched.keys() - self._held.keys():
+            task = self._tasks.get(environment)
+            if task is None or task.done():  # else a job came and went meanwhile
+                self._tasks.pop(environment, None)
+                self._means.reports.forget(environment)
         for environment, task in watched.items():
             # Another task is that of a job which came and went meanwhile.
             if environment not in listed and self._tasks.get(environment) is task:

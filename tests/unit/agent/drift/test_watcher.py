@@ -11,12 +11,15 @@ import structlog
 
 from fairlead_agent.drift import watcher
 from fairlead_agent.drift.environment import EnvironmentDrift
+from fairlead_agent.drift.reports import DriftReports
 from fairlead_agent.drift.watcher import DriftWatcher
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.shared_watches import SharedWatches
 from fairlead_agent.policy import DriftRule, Policy
 from fairlead_agent.ports import EnvironmentKey
 from fairlead_shared.drift import DriftMode
+from fairlead_shared.frames import DriftAck, DriftReport, Message, Welcome
+from tests.polling import eventually
 
 SHOP = EnvironmentKey("acme", "shop", "staging")
 
@@ -34,6 +37,7 @@ class _Writing(DriftWatcher):
             watches=SharedWatches(cast("KubeClient", None)),
             inventory=SimpleNamespace(environments=environments),
             logger=None,
+            reports=DriftReports(lambda: 1000.0, structlog.get_logger()),
         )
         super().__init__(cast("Any", means), rules)
         self.begun = asyncio.Semaphore(0)
@@ -181,6 +185,48 @@ async def test_an_environment_whose_inventory_is_gone_is_taken_up_anew(monkeypat
         assert (drift.uncut, drift.begun.locked()) == (0, True)
         drift.inventories.clear()
         await drift.begun.acquire()
+    running.cancel()
+    await asyncio.wait([running])
+
+
+class _Telling(_Writing):
+    """One that finds nothing to watch, and tells so."""
+
+    async def _watch(self, environment: EnvironmentKey) -> None:
+        self._tell_unwatched(environment, "nothing was deployed")
+        self.begun.release()
+
+
+async def test_an_environment_that_is_gone_is_forgotten_once_that_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short-lived environments would add up; until the relay has the last report, it is to be sent again."""
+    monkeypatch.setattr(watcher, "POLICY_SECONDS", 0.0)
+    monkeypatch.setattr(watcher, "REFUSED_AGAIN_SECONDS", 0.0)
+    drift = _Telling(SimpleNamespace(current=Policy()))
+    reports, sent = drift._means.reports, list[Message]()
+    numbers = {"version": 1, "heartbeat_seconds": 10, "reconnect_window_seconds": 1}
+    welcome = Welcome.model_validate({**numbers, "session_id": "s", "relay_version": "0", "store_epoch": "e"})
+    reports.opened(welcome, sent.append)
+
+    def told(store_epoch: str) -> list[Message]:
+        """Return what another store is told."""
+        sent.clear()
+        reports.opened(welcome.model_copy(update={"store_epoch": store_epoch}), sent.append)
+        return sent
+
+    async def is_forgotten() -> bool:
+        return not reports.acknowledged_environments
+
+    running = asyncio.create_task(drift.run())
+    async with asyncio.timeout(60):
+        await drift.begun.acquire()
+        drift.inventories.clear()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        (report,) = told("second")
+        assert isinstance(report, DriftReport)
+        reports.acknowledged(DriftAck(environment=report.environment, revision=report.revision))
+        await eventually(is_forgotten, "the environment to be forgotten")
+        assert (told("third"), drift._tasks) == ([], {})
     running.cancel()
     await asyncio.wait([running])
 
