@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 import sys
 import time
@@ -293,8 +294,9 @@ class Fuzzer:
         holder, key = self._random.choice(places)
         holder[key] = self._random.choice(
             [
-                0, 1, -1, 2, 3, 2**31, 2**32, 2**53, 2**63, 10**30, 0.5, 1e308, "", "a", "b", _SHA256, "x" * 5000, None,
-                True, [], {}, [[]] * 3, {"kind": "hello"}, "continue", "abandon", "\ud7ff", [holder[key]], holder[key],
+                0, 1, -1, 2, 3, 2**31, 2**32, 2**53, 2**62, 2**63 - 1, 2**63, 10**30, 0.5, 1e308, math.inf,
+                "", "a", "b", _SHA256, "x" * 5000, None, True, [], {}, [[]] * 3, {"kind": "hello"},
+                "continue", "abandon", "\ud7ff", [holder[key]], holder[key],
             ]
         )  # fmt: skip
         return json.dumps(value).encode()

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fairlead_shared.bounds import Count, EpochSeconds
 from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import FieldChange
 
@@ -23,9 +24,6 @@ MAX_DRIFT_MANAGERS = 5
 MAX_UNSEEN = 20
 MAX_OBJECT_BYTES = 8 * 1024
 """Of one listed object as JSON, kept by whoever makes the report: a hundred of them stay far below a frame."""
-
-_Moment = Annotated[float, Field(ge=0, le=253_402_300_799)]
-"""Seconds since the epoch, as far as there are dates: the other end writes it as one."""
 
 
 class DriftMode(StrEnum):
@@ -71,17 +69,17 @@ class DriftedObject(_Part):
     object: ObjectRef
     drift: DriftKind
     status: DriftStatus
-    since: _Moment
+    since: EpochSeconds
     """When it began: by the API server's clock if it says so, else when the agent saw it."""
     managers: Annotated[tuple[Annotated[str, Field(max_length=128)], ...], Field(max_length=MAX_DRIFT_MANAGERS)] = ()
     """Field managers that own what differs, the one that wrote last first; empty where nothing tells."""
     fields: Annotated[tuple[FieldChange, ...], Field(max_length=MAX_DRIFTED_FIELDS)] = ()
     """What differs: `before` is what was deployed, `after` what is there. Values of Secrets are never told."""
-    fields_left_out: int = Field(default=0, ge=0)
+    fields_left_out: Count = 0
     """How many more there are."""
-    corrections: int = Field(default=0, ge=0)
+    corrections: Count = 0
     """How often it was put right since it was last calm."""
-    next_attempt_at: _Moment | None = None
+    next_attempt_at: EpochSeconds | None = None
     """When it will be put right next; None if it will not be."""
     reason: Annotated[str, Field(max_length=1024)] = ""
     """Why it is not put right, or what is wrong with it, in one sentence; empty where the rest says all."""

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from fairlead_shared.bounds import Attempt, Count, EpochSeconds, Natural, Positive
 from fairlead_shared.drift import MAX_DRIFTED_OBJECTS, MAX_UNSEEN, DriftedObject, DriftMode, UnseenKind
 from fairlead_shared.envelope import Envelope
 from fairlead_shared.errors import ErrorCode, FrameInvalid, ReceivedCode
@@ -44,6 +45,7 @@ _Text = Annotated[str, Field(max_length=4096)]
 _Pem = Annotated[str, Field(max_length=65_536)]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Version = Annotated[int, Field(ge=0, le=65_535)]
+_Transfer = Annotated[int, Field(ge=1, le=2**32 - 1)]
 
 
 class _Message(BaseModel):
@@ -126,7 +128,7 @@ class Challenge(_Message):
 
     kind: Literal["challenge"] = "challenge"
     nonce: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    at: float
+    at: EpochSeconds
     """The relay's clock, seconds since the epoch: a skewed one can be named."""
 
 
@@ -153,10 +155,10 @@ class HelloJob(_Message):
     """A job as its agent has it."""
 
     job_id: _Name
-    attempt: int = Field(ge=1)
-    token: int = Field(ge=1)
+    attempt: Attempt
+    token: Positive
     """Fencing token."""
-    last_seq: int = Field(ge=0)
+    last_seq: Natural
     """Highest progress number recorded by the agent; 0 if its spool is gone."""
 
 
@@ -188,7 +190,7 @@ class JobVerdict(_Message):
     job_id: _Name
     verdict: Literal["continue", "cancel", "supersede", "abandon"]
     """`abandon`: this attempt is not (or no longer) yours; stop without another write and forget it."""
-    acknowledged_seq: int = Field(ge=0)
+    acknowledged_seq: Natural
     """Highest progress number stored; the agent goes on after it."""
 
 
@@ -209,7 +211,7 @@ class Welcome(_Message):
     heartbeat_seconds: float = Field(gt=0, le=300)
     reconnect_window_seconds: float = Field(ge=1, le=600)
     """Upper bound of the backoff, sized to the relay's fleet."""
-    at: float | None = None
+    at: EpochSeconds | None = None
     """The relay's clock, seconds since the epoch: a skewed one can be named."""
     jobs: tuple[JobVerdict, ...] = Field(default=(), max_length=1000)
 
@@ -218,7 +220,7 @@ class HeartbeatJob(_Message):
     """A lease to renew."""
 
     job_id: _Name
-    token: int = Field(ge=1)
+    token: Positive
 
 
 class Heartbeat(_Message):
@@ -229,7 +231,7 @@ class Heartbeat(_Message):
     """
 
     kind: Literal["heartbeat"] = "heartbeat"
-    number: int = Field(ge=1)
+    number: Positive
     jobs: tuple[HeartbeatJob, ...] = Field(default=(), max_length=1000)
 
 
@@ -241,8 +243,8 @@ class HeartbeatAck(_Message):
     """
 
     kind: Literal["heartbeat_ack"] = "heartbeat_ack"
-    number: int = Field(ge=1)
-    lease_seconds: float = Field(gt=0)
+    number: Positive
+    lease_seconds: float = Field(gt=0, le=86_400)
     renewed: tuple[_Name, ...] = Field(default=(), max_length=1000)
 
 
@@ -255,21 +257,21 @@ class JobOffer(_Message):
 
     kind: Literal["job_offer"] = "job_offer"
     job_id: _Name
-    attempt: int = Field(ge=1)
-    token: int = Field(ge=1)
+    attempt: Attempt
+    token: Positive
     job_kind: Annotated[str, Field(max_length=63)]
     """A JobKind, or a kind of the future, to be refused by name."""
-    lease_seconds: float = Field(gt=0)
-    deadline: float
+    lease_seconds: float = Field(gt=0, le=86_400)
+    deadline: EpochSeconds
     """Seconds since the epoch."""
     statement: Envelope | None = None
     """For kinds that change something."""
-    bundle_bytes: int = Field(default=0, ge=0)
+    bundle_bytes: Natural = 0
     environment: tuple[_Name, _Name, _Name] | None = None
     """(organization, application, environment), for kinds that only read."""
     wait_seconds: float = Field(default=600, gt=0, le=86_400)
     """How long the bundle's objects may take to become healthy."""
-    acknowledged_seq: int = Field(default=0, ge=0)
+    acknowledged_seq: Natural = 0
     """Highest progress number stored by the relay, from earlier attempts; the agent numbers on after it."""
 
 
@@ -282,8 +284,8 @@ class JobAccept(_Message):
 
     kind: Literal["job_accept"] = "job_accept"
     job_id: _Name
-    attempt: int = Field(ge=1)
-    token: int = Field(ge=1)
+    attempt: Attempt
+    token: Positive
 
 
 class JobRefuse(_Message):
@@ -295,8 +297,8 @@ class JobRefuse(_Message):
 
     kind: Literal["job_refuse"] = "job_refuse"
     job_id: _Name
-    attempt: int = Field(ge=1)
-    token: int = Field(ge=1)
+    attempt: Attempt
+    token: Positive
     code: ReceivedCode
     message: _Text
     temporary: bool
@@ -312,7 +314,7 @@ class JobCancel(_Message):
 
     kind: Literal["job_cancel"] = "job_cancel"
     job_id: _Name
-    token: int = Field(ge=1)
+    token: Positive
     superseded: bool
     """True when a newer deployment takes its place."""
 
@@ -326,8 +328,8 @@ class Progress(_Message):
 
     kind: Literal["progress"] = "progress"
     job_id: _Name
-    token: int = Field(ge=1)
-    seq: int = Field(ge=1)
+    token: Positive
+    seq: Positive
     event: ProgressEvent
 
 
@@ -340,7 +342,7 @@ class Ack(_Message):
 
     kind: Literal["ack"] = "ack"
     job_id: _Name
-    seq: int = Field(ge=0)
+    seq: Natural
 
 
 class BulkRequest(_Message):
@@ -351,12 +353,12 @@ class BulkRequest(_Message):
     """
 
     kind: Literal["bulk_request"] = "bulk_request"
-    transfer: int = Field(ge=1, le=2**32 - 1)
+    transfer: _Transfer
     """Chosen by the receiver, unique in the connection."""
     sha256: _Sha256
-    offset: int = Field(default=0, ge=0)
+    offset: Natural = 0
     """First byte wanted; > 0 resumes."""
-    credit: int = Field(ge=0)
+    credit: Natural
     """Bytes the sender may send now."""
 
 
@@ -368,8 +370,8 @@ class BulkCredit(_Message):
     """
 
     kind: Literal["bulk_credit"] = "bulk_credit"
-    transfer: int = Field(ge=1, le=2**32 - 1)
-    credit: int = Field(ge=1)
+    transfer: _Transfer
+    credit: Positive
 
 
 class BulkEnd(_Message):
@@ -380,8 +382,8 @@ class BulkEnd(_Message):
     """
 
     kind: Literal["bulk_end"] = "bulk_end"
-    transfer: int = Field(ge=1, le=2**32 - 1)
-    size: int = Field(ge=0)
+    transfer: _Transfer
+    size: Natural
     """Bytes of the whole content."""
 
 
@@ -393,7 +395,7 @@ class BulkRefuse(_Message):
     """
 
     kind: Literal["bulk_refuse"] = "bulk_refuse"
-    transfer: int = Field(ge=1, le=2**32 - 1)
+    transfer: _Transfer
     code: ReceivedCode
     message: _Text = ""
 
@@ -455,17 +457,17 @@ class DriftReport(_Message):
     kind: Literal["drift_report"] = "drift_report"
     environment: tuple[_Name, _Name, _Name]
     """(organization, application, environment)."""
-    revision: int = Field(ge=1, le=2**63 - 1)
+    revision: Positive
     """Grows with each report of an agent, also when its process starts anew."""
     mode: DriftMode
-    at: float
+    at: EpochSeconds
     """Seconds since the epoch, by the agent's clock."""
     bundle_sha256: _Sha256 | Literal[""] = ""
     """Of the deployment that it is compared with; empty if there is none."""
     objects: tuple[DriftedObject, ...] = Field(default=(), max_length=MAX_DRIFTED_OBJECTS)
     total: int = Field(default=0, ge=0, le=2**31 - 1)
     """Objects that differ or were put right, of which `objects` are the first."""
-    watches: int = Field(default=0, ge=0)
+    watches: Count = 0
     """How many the agent has open for this, for all environments together."""
     unseen: tuple[UnseenKind, ...] = Field(default=(), max_length=MAX_UNSEEN)
     reason: _Text = ""
@@ -481,7 +483,7 @@ class DriftAck(_Message):
 
     kind: Literal["drift_ack"] = "drift_ack"
     environment: tuple[_Name, _Name, _Name]
-    revision: int = Field(ge=1)
+    revision: Positive
 
 
 class GoAway(_Message):
@@ -540,8 +542,8 @@ class Chunk(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    transfer: int = Field(ge=1, le=2**32 - 1)
-    offset: int = Field(ge=0, le=2**63)
+    transfer: _Transfer
+    offset: int = Field(ge=0, lt=2**63)
     payload: bytes = Field(max_length=MAX_CHUNK_BYTES)
 
 
@@ -592,6 +594,6 @@ def _decode_chunk(content: bytes) -> Chunk:
         raise FrameInvalid(ErrorCode.MALFORMED, "a bulk chunk is shorter than its header")
     _, transfer, offset = _CHUNK_HEADER.unpack_from(content)
     payload = content[_CHUNK_HEADER.size :]
-    if not transfer or offset > 2**62 or len(payload) > MAX_CHUNK_BYTES:
+    if not transfer or offset >= 2**63 or len(payload) > MAX_CHUNK_BYTES:
         raise FrameInvalid(ErrorCode.MALFORMED, "a bulk chunk has numbers out of range")
     return Chunk(transfer=transfer, offset=offset, payload=payload)

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fairlead_shared.bounds import Count, EpochSeconds
 from fairlead_shared.errors import ReceivedCode
 from fairlead_shared.objects import ObjectRef
 
@@ -73,7 +74,7 @@ class _Event(BaseModel):
 
     key: str = Field(max_length=700)
     """Names the fact, unique within the job."""
-    at: float
+    at: EpochSeconds
     """Seconds since the epoch, by the agent's clock."""
 
 
@@ -143,7 +144,7 @@ class PlannedEvent(_Event):
     detail: _Text = ""
     fields: Annotated[tuple[FieldChange, ...], Field(max_length=MAX_FIELDS)] = ()
     """For `changed`: what would differ from the live object."""
-    fields_left_out: int = Field(default=0, ge=0)
+    fields_left_out: Count = 0
     """How many more there are."""
 
 
@@ -155,7 +156,7 @@ class ResultEvent(_Event):
     code: ReceivedCode | None = None
     cause: _Text = ""
     """One sentence; empty on success."""
-    counts: dict[Action, int] = Field(default_factory=dict)
+    counts: dict[Action, Count] = Field(default_factory=dict)
 
 
 ProgressEvent = Annotated[

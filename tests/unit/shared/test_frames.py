@@ -6,11 +6,14 @@ import base64
 import contextlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from fairlead_shared.errors import ErrorCode, FrameInvalid
 from fairlead_shared.frames import (
@@ -106,6 +109,37 @@ def test_what_a_store_cannot_hold_is_no_report(number: dict[str, int]) -> None:
     sample = next(sample for sample in SAMPLES if sample["kind"] == "drift_report")
     with pytest.raises(FrameInvalid, match=next(iter(number))):
         decode_frame(json.dumps({**sample, **number}).encode())
+
+
+def numbers(schema: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401  (JSON)
+    """Yield each number in a JSON schema."""
+    if isinstance(schema, dict):
+        if schema.get("type") in ("integer", "number"):
+            yield schema
+        for part in schema.values():
+            yield from numbers(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from numbers(part)
+
+
+@pytest.mark.parametrize("message", MESSAGE_TYPES, ids=lambda message: message.__name__)
+def test_every_number_has_bounds_that_a_store_can_hold(message: type[BaseModel]) -> None:
+    """A peer that says more, or no number at all, is told so: neither SQL nor JSON could keep it."""
+    for number in numbers(message.model_json_schema()):
+        assert number.get("minimum", number.get("exclusiveMinimum", -1)) >= 0, number
+        assert number["maximum"] < 2**63, number
+
+
+@pytest.mark.parametrize("raw", [b"9223372036854775808", b"Infinity", b"NaN", b"1e400", b"9" * 4000, b"-1"])
+@pytest.mark.parametrize("field", ["token", "attempt", "deadline", "acknowledged_seq", "lease_seconds"])
+def test_number_out_of_bounds_is_malformed(field: str, raw: bytes) -> None:
+    """Not an error of whatever meets it later."""
+    sample = next(sample for sample in SAMPLES if sample["kind"] == "job_offer")
+    marked = json.dumps({**sample, field: "HERE"}).encode()
+    with pytest.raises(FrameInvalid, match=field) as caught:
+        decode_frame(marked.replace(b'"HERE"', raw))
+    assert caught.value.code is ErrorCode.MALFORMED
 
 
 def test_samples_cover_every_kind() -> None:
