@@ -253,8 +253,8 @@ async def test_a_charts_hooks_run_as_helm_runs_them(
             "web": "",
             "seed": "hook: runs only when there was one before",
             "migrate": "hook: runs only when there was one before",
-            "backup": "hook: runs only at deletion",
-            "goodbye": "hook: runs only at deletion",
+            "backup": "hook: runs only before deletion",
+            "goodbye": "hook: runs only after deletion",
         }
         result, story = await place.deploy(bundle, wait_seconds=120.0)
         assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")

@@ -311,6 +311,8 @@ class DeletionPlan(_Record):
     namespaces: tuple[str, ...] = ()
     objects: tuple[str, ...] = ()
     """What would be deleted in the cluster, as `Kind namespace/name`."""
+    hooks: tuple[str, ...] = ()
+    """What would run, as `Kind namespace/name: before deletion`."""
     unfinished_deployments: tuple[str, ...] = ()
     """Deployments that would end for it."""
     kept: str = ""

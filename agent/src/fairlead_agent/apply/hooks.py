@@ -226,12 +226,13 @@ class BundleHooks:
         left_out = f"{', '.join(hook.left_out)} is nothing that Fairlead does" if hook.left_out else ""
         if moments:
             told = [told_moment(one, self.occasion) for one in Moment if one in moments]
-            when = " and ".join([*told, *(["at deletion"] if self.is_for_deletion(place) else [])])
+            when = " and ".join(told) + (f", and {_told_deletion(hook)}" if self.is_for_deletion(place) else "")
             weight = f", weight {hook.weight}" if hook.weight else ""
             return f"hook: runs {when}{weight}" + (f"; {left_out}" if left_out else "")
         if self.of_deletion:
             return "hook: ran before deletion, in an earlier try"
         others = [said for one, said in _OCCASIONS.items() if hook.moments[one]]
+        others += [_told_deletion(hook)] if self.is_for_deletion(place) else []
         return f"hook: runs only {' or '.join(others)}" if others else f"hook, left out: {left_out}"
 
 
@@ -239,7 +240,6 @@ _OCCASIONS = {
     Occasion.FIRST: "in a first deployment",
     Occasion.AGAIN: "when there was one before",
     Occasion.ROLLBACK: "in a rollback",
-    Occasion.DELETION: "at deletion",
 }
 
 
@@ -248,6 +248,12 @@ def told_moment(moment: Moment, occasion: Occasion) -> str:
     if moment is Moment.FAILURE:
         return "on failure"
     return str(moment) if occasion in DEPLOYMENTS else f"{moment} deletion"
+
+
+def _told_deletion(hook: Hook) -> str:
+    """Say at which moments of a deletion a hook runs; the relay looks for these words (docs/protocol.md)."""
+    moments = hook.moments[Occasion.DELETION]
+    return f"{' and '.join(one for one in Moment if one in moments)} deletion"
 
 
 def is_hook(manifest: Manifest) -> bool:

@@ -126,14 +126,15 @@ def delete(
     where = (address.application, address.environment)
     with connect() as client:
         plan = client.deletion_plan(*where)
-        if not _is_confirmed(terminal, plan, typed, is_orphaned=is_orphaned):
+        runs_hooks = not skips_hooks and not is_orphaned
+        if not _is_confirmed(terminal, plan, typed, is_orphaned=is_orphaned, runs_hooks=runs_hooks):
             terminal.fail("that is not its name; nothing was deleted")
             return ExitCode.ERROR
         if is_orphaned:
             client.orphan_environment(*where, plan.confirmation)
             terminal.say(f"environment {address} is forgotten; what it made is still in cluster {plan.cluster}")
             return ExitCode.OK
-        job = client.delete_environment(*where, plan.confirmation, runs_hooks=not skips_hooks)
+        job = client.delete_environment(*where, plan.confirmation, runs_hooks=runs_hooks)
         if is_watched:
             return watch_job(client, terminal, job, f"deletion of {address}")
     terminal.show(job, [Column("Job", lambda row: row.id), Column("State", lambda row: row.state)], lambda row: row.id)
@@ -141,12 +142,16 @@ def delete(
     return ExitCode.OK
 
 
-def _is_confirmed(terminal: Terminal, plan: DeletionPlan, typed: str | None, *, is_orphaned: bool) -> bool:
+def _is_confirmed(
+    terminal: Terminal, plan: DeletionPlan, typed: str | None, *, is_orphaned: bool, runs_hooks: bool
+) -> bool:
     """Show what would happen, and have the environment's name typed, unless a script named it."""
     if typed is None:
         terminal.say(f"{plan.confirmation} in cluster {plan.cluster}:")
         for ref in plan.objects:
             terminal.say(f"  {'stays' if is_orphaned else 'deleted'}: {ref}")
+        for hook in plan.hooks:
+            terminal.say(f"  {'runs' if runs_hooks else 'does not run'}: {hook}")
         for deployment in plan.unfinished_deployments:
             terminal.say(f"  ended: deployment {deployment}")
         if plan.kept and not is_orphaned:

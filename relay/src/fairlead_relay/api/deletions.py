@@ -22,6 +22,7 @@ from fairlead_relay.planning.deployments import Place
 from fairlead_relay.store.applications import find_environment
 from fairlead_relay.store.deletions import (
     forget_environment,
+    reported_hooks,
     reported_objects,
     unfinished_deployments,
     used_namespaces,
@@ -52,6 +53,8 @@ class DeletionPlan(Shown):
     """Every namespace that its deployments were signed for."""
     objects: list[str]
     """What the last deployment that succeeded made or found, as `Kind namespace/name`."""
+    hooks: list[str]
+    """What the last deployment that succeeded left to run, as `Kind namespace/name: before deletion`."""
     unfinished_deployments: list[str]
     """Deployments that end as superseded for it."""
     kept: str
@@ -84,6 +87,7 @@ async def plan(
             cluster=found.cluster,
             namespaces=sorted(used_namespaces(connection, place)),
             objects=sorted(map(str, reported_objects(connection, place, MAX_OBJECTS))),
+            hooks=[f"{ref}: {when}" for ref, when in reported_hooks(connection, place, MAX_OBJECTS)],
             unfinished_deployments=unfinished_deployments(connection, place),
             kept=NOTE,
         )

@@ -9,6 +9,9 @@ does.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, select, update
@@ -57,6 +60,8 @@ _STATEMENTS: Final = (
     .order_by(deployments.c.sequence.desc())
     .limit(_LOOKED_AT)
 )
+_AT_DELETION: Final = re.compile(r"^hook: runs .*?\b((?:before|after|before and after|at) deletion)\b")
+"""Source: docs/protocol.md, "Hooks"."""
 _MADE: Final = frozenset({Action.CREATED, Action.CHANGED, Action.UNCHANGED, Action.RECREATED})
 
 
@@ -91,17 +96,29 @@ def used_namespaces(connection: Connection, place: EnvironmentNames) -> set[str]
 
 def reported_objects(connection: Connection, place: EnvironmentNames, limit: int) -> list[ObjectRef]:
     """Return the objects that the last deployment which succeeded made or found, as its agent reported."""
+    made = (ref for ref, action, _ in _reported(connection, place) if action in _MADE)
+    return list(islice(dict.fromkeys(made), limit))
+
+
+def reported_hooks(connection: Connection, place: EnvironmentNames, limit: int) -> list[tuple[ObjectRef, str]]:
+    """
+    Return the hooks that the last deployment which succeeded left for a deletion, as its agent reported.
+
+    Returns: Each with when it runs, such as `before deletion`; `at deletion` where an older agent said no more.
+    """
+    told = ((ref, _AT_DELETION.search(detail)) for ref, _, detail in _reported(connection, place))
+    return list(islice(dict.fromkeys((ref, found[1]) for ref, found in told if found), limit))
+
+
+def _reported(connection: Connection, place: EnvironmentNames) -> Iterator[tuple[ObjectRef, str, str]]:
+    """Yield each object of which the last deployment which succeeded reported something, with action and detail."""
     current = current_deployment(connection, *place)
-    if current is None:
-        return []
-    found: dict[ObjectRef, None] = {}
-    scope, after = Scope(place[0], job_id=current.job.id), 0
-    while len(found) < limit and (records := read_events(connection, scope, after, 500)):
+    scope, after = Scope(place[0], job_id=None if current is None else current.job.id), 0
+    while current is not None and (records := read_events(connection, scope, after, 500)):
         after = records[-1].position
         for event in map(json.loads, (record.event for record in records)):
-            if event["type"] == "object" and event["action"] in _MADE:
-                found.setdefault(ObjectRef(**event["object"]))
-    return list(found)[:limit]
+            if event["type"] == "object":
+                yield ObjectRef(**event["object"]), event["action"], event.get("detail", "")
 
 
 def _of(place: EnvironmentNames) -> dict[str, str]:

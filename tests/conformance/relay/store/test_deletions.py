@@ -12,6 +12,7 @@ from fairlead_relay.store import Store
 from fairlead_relay.store.applications import create_environment, find_environment, list_environments
 from fairlead_relay.store.deletions import (
     forget_environment,
+    reported_hooks,
     reported_objects,
     unfinished_deployments,
     used_namespaces,
@@ -108,3 +109,28 @@ async def test_the_plan_is_what_agents_reported_and_signers_named(store: Store) 
     assert await store.read(lambda c: reported_objects(c, PLACE, 9)) == refs[:2]
     assert await store.read(lambda c: reported_objects(c, PLACE, 1)) == refs[:1]
     assert await store.read(lambda c: used_namespaces(c, PLACE)) == {"shop"}
+
+
+async def test_the_plan_names_each_hook_that_was_left_for_the_deletion(store: Store) -> None:
+    """With its moment, in the words in which agents tell it; an older one knows no moment."""
+    assert await store.read(lambda c: reported_hooks(c, PLACE, 9)) == []
+    agent = await connected(store)
+    await store.write(lambda c: deploy(c, bundle=BUNDLES[0]))
+    job = await agent.take()
+    refs = [ObjectRef(api_version="batch/v1", kind="Job", namespace="shop", name=name) for name in "abcdef"]
+    details = (
+        "hook: runs only before deletion",
+        "hook: runs before, and after deletion, weight 3",
+        "hook: runs only in a first deployment or before and after deletion",
+        "hook: runs only at deletion",
+        "hook: runs only in a rollback",
+        "changed before deletion",
+    )
+    told = (
+        ObjectEvent(key=f"object/{ref}", at=START, object=ref, action=Action.SKIPPED, detail=detail)
+        for ref, detail in zip(refs, details, strict=True)
+    )
+    await agent.report(job, *told, result())
+    moments = ["before deletion", "after deletion", "before and after deletion", "at deletion"]
+    assert await store.read(lambda c: reported_hooks(c, PLACE, 9)) == list(zip(refs, moments, strict=False))
+    assert await store.read(lambda c: reported_hooks(c, PLACE, 1)) == [(refs[0], moments[0])]

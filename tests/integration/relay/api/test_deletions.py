@@ -29,7 +29,7 @@ async def test_an_environment_is_destroyed_and_gone(tenant: Tenant) -> None:
     waiting = await asyncio.to_thread(deploy, tenant.deployer, tenant.environment, bundle)
     plan = await ask(tenant, "GET", f"{tenant.environment}/deletion")
     assert (plan["confirmation"], plan["namespaces"], plan["objects"]) == ("shop/staging", ["shop"], [])
-    assert plan["unfinished_deployments"] == [waiting["id"]]
+    assert (plan["hooks"], plan["unfinished_deployments"]) == ([], [waiting["id"]])
     job = await ask(tenant, "DELETE", tenant.environment, CONFIRMED, 202)
     assert (job["kind"], job["state"]) == ("destroy", "queued")
     assert (await ask(tenant, "DELETE", tenant.environment, CONFIRMED, 202))["id"] == job["id"]

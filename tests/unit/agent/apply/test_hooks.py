@@ -212,9 +212,10 @@ def test_stages_order_hooks_around_what_is_kept() -> None:
         ({f"{HELM}hook": "pre-install"}, "hook: runs only in a first deployment"),
         ({f"{HELM}hook": "post-install,post-rollback"}, "hook: runs only in a first deployment or in a rollback"),
         ({f"{HELM}hook": "test"}, "hook, left out: test is nothing that Fairlead does"),
-        ({f"{HELM}hook": "pre-delete"}, "hook: runs only at deletion"),
-        ({f"{HELM}hook": "pre-install,post-delete"}, "hook: runs only in a first deployment or at deletion"),
-        ({f"{HELM}hook": "pre-upgrade,post-delete"}, "hook: runs before and at deletion"),
+        ({f"{HELM}hook": "pre-delete"}, "hook: runs only before deletion"),
+        ({"fairlead.dev/hook": "after-delete,before-delete"}, "hook: runs only before and after deletion"),
+        ({f"{HELM}hook": "pre-install,post-delete"}, "hook: runs only in a first deployment or after deletion"),
+        ({f"{HELM}hook": "pre-upgrade,post-delete"}, "hook: runs before, and after deletion"),
     ],
 )
 def test_what_is_done_with_a_hook_is_said(annotations: dict[str, str], note: str) -> None:

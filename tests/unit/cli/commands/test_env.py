@@ -61,6 +61,7 @@ PLAN = {
     "cluster": "prod",
     "namespaces": ["shop"],
     "objects": ["ConfigMap shop/web"],
+    "hooks": ["Job shop/backup: before deletion"],
     "unfinished_deployments": ["01k9x0q6v3t1m8c5n7b2d4f6gh"],
     "kept": "Namespaces stay.",
 }
@@ -79,7 +80,13 @@ def test_deletion_shows_the_plan_and_wants_the_name_typed(fairlead: Fairlead, do
     """Anything else deletes nothing."""
     result = fairlead("env", "delete", "shop/staging", stdin="shop/staging\n")
     assert (result.exit_code, "job1" in result.stdout) == (0, True)
-    for said in ("deleted: ConfigMap shop/web", "ended: deployment 01k9x0q6v3t1m8c5n7b2d4f6gh", "Namespaces stay."):
+    runs = "  runs: Job shop/backup: before deletion"
+    for said in (
+        "deleted: ConfigMap shop/web",
+        runs,
+        "ended: deployment 01k9x0q6v3t1m8c5n7b2d4f6gh",
+        "Namespaces stay.",
+    ):
         assert said in result.stderr
     assert doomed.bodies(f"DELETE {ENVIRONMENT}") == [{"confirmation": "shop/staging"}]
     refused = fairlead("env", "delete", "shop/staging", stdin="yes\n")
@@ -92,6 +99,8 @@ def test_hooks_are_left_out_on_request(fairlead: Fairlead, doomed: ScriptedRelay
     """In the body, where a relay that does not know them refuses."""
     assert fairlead("env", "delete", "shop/staging", "--yes", "shop/staging", "--no-hooks").exit_code == 0
     assert doomed.bodies(f"DELETE {ENVIRONMENT}") == [{"confirmation": "shop/staging", "hooks": False}]
+    asked = fairlead("env", "delete", "shop/staging", "--no-hooks", stdin="shop/staging\n")
+    assert "  does not run: Job shop/backup: before deletion" in asked.stderr
 
 
 def test_scripts_name_it_again_and_watch(fairlead: Fairlead, doomed: ScriptedRelay) -> None:
