@@ -23,9 +23,9 @@ from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.shared_watches import SharedWatches
 from fairlead_agent.kube.state import StateObjects
 from fairlead_agent.policy import Policy
-from fairlead_agent.ports import DeployPlan, DeployResult, DeployWork, EnvironmentKey
+from fairlead_agent.ports import DeployPlan, DeployResult, DeployWork, Ended, EnvironmentKey
 from fairlead_shared.bundle import make_bundle
-from fairlead_shared.progress import ProgressEvent
+from fairlead_shared.progress import ProgressEvent, ResultEvent
 from fairlead_shared.statement import Consent, DeploymentStatement, Strategy
 from tests.cluster.access import socket_factory
 from tests.cluster.cluster import Cluster
@@ -60,6 +60,10 @@ class Checkpoint:
     async def load_plan(self) -> DeployPlan | None:
         """Return the plan kept."""
         return self.plan
+
+    def ending(self, result: DeployResult) -> Ended:
+        """Return what the mark of the first attempt is to hold."""
+        return Ended(1, ResultEvent(key="result", at=0, outcome=result.outcome, counts=result.counts))
 
 
 @dataclass(slots=True)

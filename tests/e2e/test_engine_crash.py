@@ -205,6 +205,9 @@ async def test_killed_at_any_write_it_ends_as_if_undisturbed(
             inventory = await place.owned()
             assert all(owned.uid for owned in inventory.objects)
             assert all(mark.finished for mark in inventory.marks)
+            held = inventory.marks[-1].result_of(1)
+            assert held is not None
+            assert sum(held.counts.values()) == len(story.actions()), "the mark holds what the killed process told"
             told = retold if outcome is None else story
             return await state(place), story.actions(), told.actions(), {str(owned.ref) for owned in inventory.objects}
 

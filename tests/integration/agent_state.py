@@ -6,9 +6,10 @@ import asyncio
 import copy
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
+from fairlead_agent.apply.inventory import InventoryStore
 from fairlead_agent.errors import AlreadyExists, Conflict, KubeError, NotFound
 from fairlead_agent.ports import (
     CheckpointPort,
@@ -22,7 +23,14 @@ from fairlead_agent.ports import (
 )
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.objects import ObjectRef
-from fairlead_shared.progress import Action, HealthEvent, HealthStatus, ObjectEvent, Outcome, PlannedEvent
+from fairlead_shared.progress import (
+    Action,
+    HealthEvent,
+    HealthStatus,
+    ObjectEvent,
+    Outcome,
+    PlannedEvent,
+)
 
 
 class MemoryState:
@@ -32,6 +40,12 @@ class MemoryState:
         self.objects: dict[tuple[StateKind, str], dict[str, Any]] = {}
         self.failures: list[KubeError] = []
         """Raised by the next writes, one each."""
+        self.writes = 0
+        self.hangs_at: tuple[int, bool] | None = None
+        """Number of a write that is never answered, as if the process ended there; and whether it is carried out."""
+        self.hung = asyncio.Event()
+        self.unanswered: KubeError | None = None
+        """Raised by the next write, which is carried out."""
         self._versions = itertools.count(1)
 
     async def read(self, kind: StateKind, name: str) -> dict[str, Any] | None:
@@ -57,7 +71,7 @@ class MemoryState:
         name = manifest["metadata"]["name"]
         if (kind, name) in self.objects:
             raise AlreadyExists(name)
-        return self._store(kind, name, manifest)
+        return await self._store(kind, name, manifest)
 
     async def update(self, kind: StateKind, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Replace an object."""
@@ -68,7 +82,7 @@ class MemoryState:
             raise NotFound(name)
         if live["metadata"]["resourceVersion"] != manifest["metadata"].get("resourceVersion"):
             raise Conflict(name)
-        return self._store(kind, name, manifest)
+        return await self._store(kind, name, manifest)
 
     async def delete(self, kind: StateKind, name: str, resource_version: str = "") -> None:
         """Delete an object."""
@@ -77,6 +91,7 @@ class MemoryState:
         if live is not None and resource_version not in ("", live["metadata"]["resourceVersion"]):
             raise Conflict(name)
         self.objects.pop((kind, name), None)
+        await self._after_write()
 
     def names(self, kind: StateKind) -> list[str]:
         """Return the names of all objects of a kind, sorted."""
@@ -86,25 +101,40 @@ class MemoryState:
         await asyncio.sleep(0)
         if self.failures:
             raise self.failures.pop(0)
+        self.writes += 1
+        await self._hang(carried_out=False)
 
-    def _store(self, kind: StateKind, name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    async def _after_write(self) -> None:
+        await self._hang(carried_out=True)
+        if self.unanswered is not None:
+            error, self.unanswered = self.unanswered, None
+            raise error
+
+    async def _hang(self, *, carried_out: bool) -> None:
+        if self.hangs_at == (self.writes, carried_out):
+            self.hung.set()
+            await asyncio.Event().wait()
+
+    async def _store(self, kind: StateKind, name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
         stored = copy.deepcopy(dict(manifest))
         stored["metadata"]["resourceVersion"] = str(next(self._versions))
         self.objects[kind, name] = stored
+        await self._after_write()
         return copy.deepcopy(stored)
 
 
 @dataclass
 class MemoryEngine:
     """
-    Implements ports.Engine, ports.HealthPort and ports.ReplayPort over a set of names.
+    Implements ports.Engine and ports.HealthPort over a set of names.
 
     Each object of a bundle is "written" once: a second write of the same deployment would show in `writes`.
     """
 
     writes: list[tuple[str, str]] = field(default_factory=list)
     """(deployment id, object) in the order of writing."""
-    marked: dict[EnvironmentKey, tuple[ReplayMark, ...]] = field(default_factory=dict)
+    inventory: InventoryStore = field(default_factory=lambda: InventoryStore(MemoryState()))
+    """Where deployments are marked."""
     pause_before: int | None = None
     """Index of the object before which to wait for `go_on`."""
     paused: asyncio.Event = field(default_factory=asyncio.Event)
@@ -138,9 +168,9 @@ class MemoryEngine:
         deployment = work.statement.deployment_id
         refs = [ObjectRef.of(manifest) for manifest in work.bundle.objects()]
         if await checkpoint.load_plan() is None:
-            if all(mark.deployment_id != deployment for mark in self.marked.get(work.environment, ())):
-                self._mark(work, finished=False)
             await checkpoint.save_plan(DeployPlan(bundle_sha256=work.bundle.sha256, actions="c" * len(refs)))
+        mark = ReplayMark(deployment, finished=False, not_before=work.statement.not_before)
+        await self.inventory.change(work.environment, lambda now: now.begun(mark))
         for number, ref in enumerate(refs):
             if number == self.fail_before:
                 self.fail_before = None
@@ -152,8 +182,13 @@ class MemoryEngine:
                 self.writes.append((deployment, str(ref)))
             key = f"object/{ref}/created"
             await report(ObjectEvent(key=key, at=0, object=ref, action=Action.CREATED))
-        self._mark(work, finished=True)
-        return DeployResult(Outcome.SUCCEEDED, counts={Action.CREATED: len(refs)})
+        result = DeployResult(Outcome.SUCCEEDED, counts={Action.CREATED: len(refs)})
+        ended = checkpoint.ending(result)
+        try:
+            await self.inventory.change(work.environment, lambda now: now.ended(deployment, ended))
+        except KubeError as error:
+            return DeployResult(Outcome.FAILED, error.code, f"it could not be marked: {error}", result.counts)
+        return result
 
     async def check(self, environment: EnvironmentKey) -> list[HealthEvent]:
         """Say that two objects are healthy and degraded."""
@@ -163,22 +198,3 @@ class MemoryEngine:
             HealthEvent(key="health/1", at=0, object=healthy, status=HealthStatus.HEALTHY),
             HealthEvent(key="health/2", at=0, object=degraded, status=HealthStatus.DEGRADED, cause="it crashes"),
         ]
-
-    async def marks(self, environment: EnvironmentKey) -> tuple[ReplayMark, ...]:
-        """Return what the environment remembers."""
-        return self.marked.get(environment, ())
-
-    async def finish(self, environment: EnvironmentKey, deployment_id: str, attempt: int, *, succeeded: bool) -> None:
-        """Note how an attempt ended."""
-
-        def ended(mark: ReplayMark) -> ReplayMark:
-            return replace(mark, finished=True) if succeeded else replace(mark, ended_attempt=attempt)
-
-        self.marked[environment] = tuple(
-            ended(mark) if mark.deployment_id == deployment_id else mark for mark in self.marked.get(environment, ())
-        )
-
-    def _mark(self, work: DeployWork, *, finished: bool) -> None:
-        mark = ReplayMark(work.statement.deployment_id, finished=finished, not_before=work.statement.not_before)
-        others = tuple(m for m in self.marked.get(work.environment, ()) if m.deployment_id != mark.deployment_id)
-        self.marked[work.environment] = (*others, mark)

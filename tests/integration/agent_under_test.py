@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 from pydantic import SecretStr
 
+from fairlead_agent.apply.inventory import InventoryStore
 from fairlead_agent.bundle_cache import BundleCache
 from fairlead_agent.checkpoint import CheckpointStore
 from fairlead_agent.drift.reports import DriftReports
@@ -22,7 +23,7 @@ from fairlead_agent.link import Link
 from fairlead_agent.logs import Logger
 from fairlead_agent.metrics import Metrics
 from fairlead_agent.policy_file import PolicyFile
-from fairlead_agent.ports import EnvironmentKey, Identity
+from fairlead_agent.ports import EnvironmentKey, Identity, StateKind
 from fairlead_agent.runner import Runner
 from fairlead_agent.settings import Settings
 from fairlead_agent.transport_choice import Transport, TransportChoice
@@ -100,6 +101,10 @@ class AgentUnderTest:
         """Where journals and bundles are."""
         return self.directory / "spool"
 
+    def checkpoints(self) -> list[str]:
+        """Return the names of the jobs' checkpoints."""
+        return [name for name in self.state.names(StateKind.CONFIG_MAP) if name.startswith("fairlead-job-")]
+
     async def start(self) -> None:
         """Start it; returns once stored jobs were resumed."""
         settings = Settings(
@@ -120,6 +125,7 @@ class AgentUnderTest:
         self.link = Link(settings, self.identities, self.drift, "v1.37.2", logger, clock=self.clock)
         if self.only is not None:
             self.link._approach.choice = Only(self.only)
+        self.engine.inventory = InventoryStore(self.state)
         workshop = Workshop(
             policy=PolicyFile(self.policy_file, logger),
             identities=self.identities,
@@ -127,7 +133,7 @@ class AgentUnderTest:
             bundles=BundleCache(self.spool / "bundles", self.link),
             engine=self.engine,
             health=self.engine,
-            replay=self.engine,
+            replay=self.engine.inventory,
             drift=self,
             courier=self.link,
             clock=time.time,

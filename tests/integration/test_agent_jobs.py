@@ -25,6 +25,7 @@ from tests.integration.scripted_relay import ScriptedRelay, StoredJob
 from tests.polling import eventually
 
 JOB = "job0000000000000001"
+ENVIRONMENT = EnvironmentKey("acme", "shop", "staging")
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ async def until_forgotten(agent: AgentUnderTest) -> None:
     """Wait until neither checkpoint nor journal is left."""
 
     async def gone() -> bool:
-        return not agent.state.names(StateKind.CONFIG_MAP) and not list((agent.spool / "events").iterdir())
+        return not agent.checkpoints() and not list((agent.spool / "events").iterdir())
 
     await eventually(gone, "checkpoint and journal to be deleted")
 
@@ -77,7 +78,7 @@ async def test_deploy_runs_from_offer_to_result(relay: ScriptedRelay, agent: Age
     assert_complete(job, 5)
     await until_forgotten(agent)
     assert [name for _, name in agent.engine.writes] == [f"ConfigMap shop/part-{n:05d}" for n in range(5)]
-    assert agent.let_go == [EnvironmentKey("acme", "shop", "staging"), None], "its writes are no drift"
+    assert agent.let_go == [ENVIRONMENT, None], "its writes are no drift"
 
 
 async def test_thousands_of_events_pass_the_window(relay: ScriptedRelay, agent: AgentUnderTest) -> None:
@@ -112,15 +113,14 @@ async def test_events_leave_before_the_result_is_stored(
     agent.engine.pause_before = 1
     job = relay.deploy(JOB, bundle_of(3))
     await agent.engine.paused.wait()
-    agent.state.failures += [Unreachable("https://api", "refused")] * 100
+    agent.state.hangs_at = (agent.state.writes + 1, False)
     agent.engine.go_on.set()
 
     async def arrived() -> bool:
         return job.keys() == expected_keys(3)[:-1]
 
-    await eventually(arrived, "all but the result, which cannot be stored")
-    agent.state.failures.clear()
-    await relay.until_result(JOB)
+    await eventually(arrived, "all but the result, which is not stored yet")
+    assert agent.state.hung.is_set()
 
 
 async def test_lost_connections_lose_and_repeat_nothing(relay: ScriptedRelay, agent: AgentUnderTest) -> None:
@@ -208,10 +208,9 @@ async def test_restart_while_the_relay_is_away(relay: ScriptedRelay, agent: Agen
     await agent.start()
 
     async def decided() -> bool:
-        stored = agent.state.objects.get((StateKind.CONFIG_MAP, f"fairlead-job-{JOB}"))
-        return stored is not None and "result" in stored["data"]
+        return any(mark.result is not None for mark in await agent.engine.inventory.marks(ENVIRONMENT))
 
-    await eventually(decided, "the result in the checkpoint")
+    await eventually(decided, "the result in the mark")
     await agent.stop()
     await relay.start()
     await agent.start()
@@ -232,7 +231,7 @@ async def test_cancel_ends_with_a_result(relay: ScriptedRelay, agent: AgentUnder
     assert result.outcome is (Outcome.SUPERSEDED if superseded else Outcome.CANCELLED)
     assert result.code is ErrorCode.CANCELLED
     assert len(agent.engine.writes) == 2
-    assert all(mark.ended_attempt == 1 for marks in agent.engine.marked.values() for mark in marks)
+    assert [mark.ended_attempt for mark in await agent.engine.inventory.marks(ENVIRONMENT)] == [1]
     await until_forgotten(agent)
 
 
@@ -328,10 +327,15 @@ async def test_too_many_or_too_large_jobs_are_refused_for_now(
     """More than the agent's limits is handed back, to be offered again."""
     monkeypatch.setattr(runner, "MAX_RUNNING", 4)
     agent.engine.pause_before = 0
-    for number in range(1, 6):
-        relay.deploy(f"job000000000000000{number}", bundle_of(number))
-        if number == 1:
-            await agent.engine.paused.wait()
+    for number in range(1, 5):
+        job = relay.deploy(f"job000000000000000{number}", bundle_of(number))
+
+        async def accepted(job: StoredJob = job) -> bool:
+            return job.accepted
+
+        await eventually(accepted, f"job {number} to be accepted")
+    await agent.engine.paused.wait()
+    relay.deploy("job0000000000000005", bundle_of(5))
     refusal = await relay.until_refused("job0000000000000005")
     assert (refusal.code, refusal.temporary) == (ErrorCode.OVERLOADED, True)
     monkeypatch.setattr(runner, "MAX_RUNNING", 16)
@@ -465,7 +469,7 @@ async def test_a_plan_changes_nothing_and_is_good_for_nothing_else(relay: Script
     steps = ["step/verify/started", "step/verify/finished", "step/fetch/started", "step/fetch/finished"]
     assert job.keys() == [*steps, *(f"planned/ConfigMap shop/part-{number:05d}" for number in range(2)), "result"]
     await until_forgotten(agent)
-    assert (agent.engine.writes, agent.engine.marked, agent.state.names(StateKind.CONFIG_MAP)) == ([], {}, [])
+    assert (agent.engine.writes, agent.state.names(StateKind.CONFIG_MAP)) == ([], [])
     for number, kind, statement in (
         (2, "deploy", signed),
         (3, "plan", relay.statement(bundle, "d0000000000000000000000002")),
@@ -524,11 +528,12 @@ async def test_missing_right_refuses_with_the_rule(relay: ScriptedRelay, agent: 
 async def test_result_waits_for_the_api_server(relay: ScriptedRelay, agent: AgentUnderTest) -> None:
     """A result is stored before it is told, however long that takes."""
     agent.engine.pause_before = 0
-    relay.deploy(JOB, bundle_of(1))
+    agent.engine.fail_before = 1
+    relay.deploy(JOB, bundle_of(2))
     await agent.engine.paused.wait()
     agent.state.failures.append(Unreachable("https://api", "refused"))
     agent.engine.go_on.set()
-    assert (await relay.until_result(JOB)).outcome is Outcome.SUCCEEDED
+    assert (await relay.until_result(JOB)).counts == {Action.CREATED: 1}
     assert agent.state.failures == []
 
 

@@ -2,8 +2,8 @@
 Checkpoints: what a job needs to go on after the agent's pod is gone, one ConfigMap per job in the agent's namespace.
 
 `fairlead-job-<job id>` holds the offer (with the signed statement), the plan once the engine made it, and the result
-once it is decided. It is made before the job is accepted and deleted after the relay has stored the result. Nothing
-in it is secret.
+once it is decided, unless the mark of the deployment holds that. It is made before the job is accepted and deleted
+after the relay has stored the result. Nothing in it is secret.
 """
 
 from __future__ import annotations

@@ -1,17 +1,18 @@
 """
 Execution: carries one job from its checkpoint to its result, and reports every step through the job's journal.
 
-The result is decided once: it is stored in the checkpoint before it is reported, so that a restart cannot change its
-mind. A killed execution starts again from the checkpoint; events it reported before are dropped by their keys.
+The result is decided once: it is kept before it is reported, so that a restart cannot change its mind, by the mark of
+its deployment, or in the checkpoint where there is no mark to hold it. A killed execution starts again from the
+checkpoint; events it reported before are dropped by their keys.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import partial
 from typing import Literal
 
 from fairlead_agent.bundle_cache import BundleCache
@@ -30,12 +31,21 @@ from fairlead_agent.ports import (
     DeployResult,
     DeployWork,
     DriftPort,
+    Ended,
     Engine,
     EnvironmentKey,
     HealthPort,
+    ReplayMark,
     ReplayPort,
 )
-from fairlead_agent.verification import Verified, check_kind, check_readable, check_replay, verify_statement
+from fairlead_agent.verification import (
+    Verified,
+    check_kind,
+    check_readable,
+    check_replay,
+    read_statement,
+    verify_statement,
+)
 from fairlead_shared.bundle import Bundle
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import JobOffer
@@ -106,7 +116,7 @@ class Execution:
         self._workshop = workshop
         self._decided = checkpoint.result is not None
         self._statement: DeploymentStatement | None = None
-        """Once verified."""
+        """Once verified, by an earlier process where the job is resumed."""
         self._logger = workshop.logger.bind(job=self.job_id)
 
     @property
@@ -161,34 +171,38 @@ class Execution:
         """
         result = self.checkpoint.result
         if result is None:
+            self._statement = self._accepted_before()
             decided = await self._decide(failure)
-            result = ResultEvent(
-                key="result",
-                at=self._workshop.clock(),
-                outcome=decided.outcome,
-                code=decided.code,
-                cause=decided.cause[:4096],
-                counts=decided.counts,
-            )
             self._decided = True
-            self.checkpoint = replace(self.checkpoint, result=result)
             if self._is_stored:
-                # What a lost node takes with it is derived again until the result is stored: all is on its way by then.
-                self._workshop.courier.events_ready(self.job_id, at_once=True)
-                succeeded = result.outcome is Outcome.SUCCEEDED
-                await self._persist(partial(self._close_deployment, succeeded=succeeded), "job.result_not_stored")
+                result = await self._keep(self.ending(decided))
+            else:
+                result = self._event(decided)
         await self._persist(lambda: self._report(result), "job.result_not_recorded")
         self.is_reported = True
         self._workshop.metrics.job_ended(self.offer.job_kind, result.outcome)
         self._logger.info("job.ended", outcome=result.outcome, code=result.code, cause=result.cause)
 
-    async def _close_deployment(self, *, succeeded: bool) -> None:
-        """Store the result, after the mark that bars this attempt, or the whole statement, from being carried out."""
-        if self._statement is not None:
-            environment = EnvironmentKey.of(self._statement)
-            deployment_id, attempt = self._statement.deployment_id, self.offer.attempt
-            await self._workshop.replay.finish(environment, deployment_id, attempt, succeeded=succeeded)
-        await self._workshop.checkpoints.save(self.checkpoint)
+    async def _keep(self, ended: Ended) -> ResultEvent:
+        """Have the result kept. Returns: What was kept: an earlier one, if its mark was written and nobody knew."""
+        kept = ended.result
+        self.checkpoint = replace(self.checkpoint, result=kept)
+
+        async def keep() -> None:
+            """With the mark that bars this attempt, or the whole statement, from being carried out, if there is one."""
+            nonlocal kept
+            held = None
+            if self._statement is not None:
+                environment, deployment_id = EnvironmentKey.of(self._statement), self._statement.deployment_id
+                held = await self._workshop.replay.finish(environment, deployment_id, ended)
+            if held is None:
+                await self._workshop.checkpoints.save(self.checkpoint)
+            else:
+                kept = held
+
+        await self._persist(keep, "job.result_not_stored")
+        self.checkpoint = replace(self.checkpoint, result=kept)
+        return kept
 
     # The engine's CheckpointPort.
 
@@ -201,11 +215,24 @@ class Execution:
         """Return the plan an earlier attempt stored."""
         return self.checkpoint.plan
 
+    def ending(self, result: DeployResult) -> Ended:
+        """Return what the mark is to hold of a job that ends so; what was reported is sent on its way before."""
+        # What a lost node takes with it is derived again until the result is kept.
+        self._workshop.courier.events_ready(self.job_id, at_once=True)
+        return Ended(self.offer.attempt, self._event(result))
+
     # Inside.
 
     @property
     def _is_stored(self) -> bool:
         return self.offer.job_kind in {JobKind.DEPLOY, JobKind.DESTROY}
+
+    def _accepted_before(self) -> DeploymentStatement | None:
+        """Return the statement of a resumed job, which was verified then; None of a new one, or where it is damaged."""
+        envelope = self.offer.statement if self.is_resumed and self._is_stored else None
+        with contextlib.suppress(OfferRefused):
+            return None if envelope is None else read_statement(envelope)
+        return None
 
     async def _decide(self, failure: AgentError | None) -> DeployResult:
         """Carry the job out and say how it ended, whatever happens."""
@@ -248,6 +275,16 @@ class Execution:
             return DeployResult(Outcome.SUPERSEDED, ErrorCode.CANCELLED, "a newer deployment took its place")
         return DeployResult(Outcome.CANCELLED, ErrorCode.CANCELLED, "it was cancelled")
 
+    def _event(self, decided: DeployResult) -> ResultEvent:
+        return ResultEvent(
+            key="result",
+            at=self._workshop.clock(),
+            outcome=decided.outcome,
+            code=decided.code,
+            cause=decided.cause[:4096],
+            counts=decided.counts,
+        )
+
     def _defect(self) -> DeployResult:
         return DeployResult(Outcome.FAILED, ErrorCode.INTERNAL, f"a defect in the agent; its log has job {self.job_id}")
 
@@ -266,20 +303,32 @@ class Execution:
         return await self._workshop.engine.plan(await self._work(verified.statement), self._report)
 
     async def _deploy(self) -> DeployResult:
+        if self._statement is not None:
+            own, _ = await self._marks(self._statement)
+            told = None if own is None else own.result_of(self.offer.attempt)
+            if told is not None:
+                return DeployResult(told.outcome, told.code, told.cause, told.counts)
         verified = await self._verify()
         self._statement = verified.statement
         environment = EnvironmentKey.of(verified.statement)
         async with self._workshop.turns.setdefault(environment, asyncio.Lock()):
-            if self.is_resumed and self.checkpoint.plan is None:
-                # A former leader's late creation of a checkpoint whose job has ended must not carry it out again.
-                # One that was begun has its plan.
-                marks = await self._workshop.replay.marks(environment)
-                check_replay(verified.statement, marks, self.offer.attempt)
+            if self.is_resumed:
+                # Its checkpoint may have outlived its job: as a former leader's late creation, or where it could not
+                # be deleted. What has its plan and was the last to begin goes on.
+                own, marks = await self._marks(verified.statement)
+                is_last = own is not None and own is marks[-1] and own.ended_attempt <= self.offer.attempt
+                if self.checkpoint.plan is None or not is_last:
+                    check_replay(verified.statement, marks, self.offer.attempt)
             work = await self._work(verified.statement)
             async with self._workshop.drift.held(environment) as digests:
                 result = await self._workshop.engine.run(work, self._report, self)
                 digests.update(result.digests)
                 return result
+
+    async def _marks(self, statement: DeploymentStatement) -> tuple[ReplayMark | None, Sequence[ReplayMark]]:
+        """Return the mark of a deployment, None if it was not begun, and all marks of its environment."""
+        marks = await self._workshop.replay.marks(EnvironmentKey.of(statement))
+        return next((mark for mark in marks if mark.deployment_id == statement.deployment_id), None), marks
 
     async def _work(self, statement: DeploymentStatement) -> DeployWork:
         """Gather what the engine works with. Raises: BundleUnavailable."""

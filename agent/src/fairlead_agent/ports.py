@@ -21,7 +21,7 @@ from fairlead_agent.policy import Policy
 from fairlead_shared.bundle import Bundle
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.objects import ObjectRef
-from fairlead_shared.progress import Action, HealthEvent, Outcome, ProgressEvent
+from fairlead_shared.progress import Action, HealthEvent, Outcome, ProgressEvent, ResultEvent
 from fairlead_shared.statement import DeploymentStatement
 
 Report = Callable[[ProgressEvent], Awaitable[None]]
@@ -108,6 +108,14 @@ class DeployPlan(BaseModel):
     """`MOMENT/PLACE` → the hook of that place in the bundle, once it was begun."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an attempt of a job ended, for the mark of its deployment."""
+
+    attempt: int
+    result: ResultEvent
+
+
 class CheckpointPort(Protocol):
     """Where a job's plan survives the agent's pod. Belongs to one job."""
 
@@ -116,6 +124,9 @@ class CheckpointPort(Protocol):
 
     async def load_plan(self) -> DeployPlan | None:
         """Return the plan an earlier attempt saved, None if there is none."""
+
+    def ending(self, result: DeployResult) -> Ended:
+        """Return what the mark is to hold of a job that ends so; what was reported is sent on its way before."""
 
 
 class Contents(Protocol):
@@ -216,7 +227,18 @@ class ReplayMark:
     not_before: int = 0
     """The statement's; what is older than the newest mark is refused. Ids follow each client's own clock."""
     ended_attempt: int = 0
-    """The last attempt that ended otherwise (failed, cancelled, superseded): only a later one may go on. 0: none."""
+    """The last attempt that ended: of what was not carried out, only a later one may go on. 0: none."""
+    result: ResultEvent | None = None
+    """
+    How that attempt ended, until another deployment is begun.
+
+    None, too, where an agent of the version before noted it.
+    """
+
+    def result_of(self, attempt: int) -> ResultEvent | None:
+        """Return how an attempt ended, None if that is not known; of what was carried out, none is a later one."""
+        is_it = attempt == self.ended_attempt or (self.finished and attempt > self.ended_attempt)
+        return self.result if is_it else None
 
 
 class ReplayPort(Protocol):
@@ -225,8 +247,12 @@ class ReplayPort(Protocol):
     async def marks(self, environment: EnvironmentKey) -> tuple[ReplayMark, ...]:
         """Return the marks, oldest first. The engine adds one before its first write, finishes it with its result."""
 
-    async def finish(self, environment: EnvironmentKey, deployment_id: str, attempt: int, *, succeeded: bool) -> None:
-        """Note how an attempt of a begun deployment ended; none begun is fine."""
+    async def finish(self, environment: EnvironmentKey, deployment_id: str, ended: Ended) -> ResultEvent | None:
+        """
+        Note how an attempt of a begun deployment ended, unless that is known already.
+
+        Returns: How it ended, as the mark holds it; None if none does: not begun, or another one was begun since.
+        """
 
 
 class DriftPort(Protocol):

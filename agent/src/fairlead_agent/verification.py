@@ -56,10 +56,7 @@ def verify_statement(
     """
     if envelope is None:
         raise OfferRefused(ErrorCode.SIGNATURE, "the job has no signed statement")
-    try:
-        unverified = DeploymentStatement.from_bytes(envelope.payload_bytes())
-    except (StatementInvalid, EnvelopeInvalid) as error:
-        raise OfferRefused(ErrorCode.SIGNATURE, str(error)) from None
+    unverified = read_statement(envelope)
     # A lie about the type to get a lower threshold is caught by the binding, which names the type too.
     threshold = policy.threshold(unverified.environment_type)
     if threshold is None:
@@ -73,6 +70,18 @@ def verify_statement(
     _check_addressee(statement, identity)
     _check_binding(statement, policy)
     return Verified(statement, signers)
+
+
+def read_statement(envelope: Envelope) -> DeploymentStatement:
+    """
+    Return what an envelope states, whoever signed it.
+
+    Raises: OfferRefused: it is no statement; permanent.
+    """
+    try:
+        return DeploymentStatement.from_bytes(envelope.payload_bytes())
+    except (StatementInvalid, EnvelopeInvalid) as error:
+        raise OfferRefused(ErrorCode.SIGNATURE, str(error)) from None
 
 
 def check_kind(kind: str, statement: DeploymentStatement) -> None:

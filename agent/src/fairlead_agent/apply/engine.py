@@ -113,7 +113,7 @@ class DeployEngine:
         else:
             result = DeployResult(Outcome.SUCCEEDED, counts=deployment.counts())
             try:
-                await deployment.finish()
+                await deployment.finish(result)
             except KubeError as error:
                 cause = f"everything was applied, but the inventory could not be kept: {error}"
                 return DeployResult(Outcome.FAILED, error.code, cause, result.counts)
@@ -207,14 +207,16 @@ class _Deployment:
         written = {} if self._writer is None else self._writer.written
         return {self._wanted.refs[place].identity: one.digest for place, one in written.items() if one.digest}
 
-    async def finish(self) -> None:
+    async def finish(self, result: DeployResult) -> None:
         """Keep in the inventory that it succeeded, with the UIDs of what it made, and what is to run at deletion."""
         statement = self._work.statement
         kept = await self._inventory.keep_hooks(self._work.environment, self._to_keep)
+        ended = self._checkpoint.ending(result)
+        mark = replace(self._begun, finished=True, ended_attempt=ended.attempt, result=ended.result)
         await self._inventory.change(
             self._work.environment,
             lambda inventory: replace(
-                inventory.owns(self._made()).marked(self._mark(finished=True)),
+                inventory.owns(self._made()).marked(mark),
                 bundle_sha256=statement.bundle_sha256,
                 environment_type=statement.environment_type,
                 namespaces=statement.namespaces,
@@ -318,7 +320,7 @@ class _Deployment:
                 inventory.owns(self._recovered.objects).without(again).owns(intended),
                 # What is deployed now is not what ran before a deletion that came to no end.
                 is_being_deleted=inventory.is_being_deleted and self._work.statement.destroys,
-            ).begun(self._mark(finished=False))
+            ).begun(self._begun)
 
         await self._inventory.change(self._work.environment, list_intended, salvages=True)
 
@@ -508,9 +510,10 @@ class _Deployment:
             await self.report_step("failed", cause)
             raise _Failed(step, errors[0].code, cause)
 
-    def _mark(self, *, finished: bool) -> ReplayMark:
+    @property
+    def _begun(self) -> ReplayMark:
         statement = self._work.statement
-        return ReplayMark(statement.deployment_id, finished, statement.not_before)
+        return ReplayMark(statement.deployment_id, finished=False, not_before=statement.not_before)
 
 
 def _call_as_planned(proof: Proof, saved: DeployPlan) -> None:

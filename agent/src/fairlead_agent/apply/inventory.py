@@ -22,9 +22,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from fairlead_agent.errors import AlreadyExists, Conflict, NotFound, Unexpected
-from fairlead_agent.ports import EnvironmentKey, OwnedObject, ReplayMark, StateKind, StatePort
+from fairlead_agent.ports import Ended, EnvironmentKey, OwnedObject, ReplayMark, StateKind, StatePort
 from fairlead_shared.bundle import Bundle, BundleHash, read_bundle
 from fairlead_shared.errors import BundleInvalid
+from fairlead_shared.progress import Outcome, ResultEvent
 from fairlead_shared.statement import EMPTY_BUNDLE
 
 OWNER_LABEL = "fairlead.dev/owner"
@@ -95,13 +96,27 @@ class Inventory:
         return self if known else self.marked(mark)
 
     def marked(self, mark: ReplayMark) -> Inventory:
-        """Return it with a mark added, or replaced where the deployment has one."""
+        """Return it with a mark added, or replaced where the deployment has one; only the newest holds a result."""
         others = [known for known in self.marks if known.deployment_id != mark.deployment_id]
         place = next(
             (at for at, known in enumerate(self.marks) if known.deployment_id == mark.deployment_id), len(others)
         )
         others.insert(place, mark)
-        return replace(self, marks=tuple(others[-_MARKS:]))
+        *earlier, newest = others[-_MARKS:]
+        told = (one if one.result is None else replace(one, result=None) for one in earlier)
+        return replace(self, marks=(*told, newest))
+
+    def mark_of(self, deployment_id: str) -> ReplayMark | None:
+        """Return the mark of a deployment, None if it was not begun."""
+        return next((mark for mark in self.marks if mark.deployment_id == deployment_id), None)
+
+    def ended(self, deployment_id: str, ended: Ended) -> Inventory:
+        """Return it with how an attempt of a begun deployment ended, unless that is known already."""
+        mark = self.mark_of(deployment_id)
+        if mark is None or mark.ended_attempt >= ended.attempt or mark.result_of(ended.attempt) is not None:
+            return self
+        finished = mark.finished or ended.result.outcome is Outcome.SUCCEEDED
+        return self.marked(replace(mark, finished=finished, ended_attempt=ended.attempt, result=ended.result))
 
 
 def replace_uid(owned: OwnedObject, uid: str) -> OwnedObject:
@@ -248,19 +263,17 @@ class InventoryStore:
             self._considered.add(environment)
         return stored.inventory.marks
 
-    async def finish(self, environment: EnvironmentKey, deployment_id: str, attempt: int, *, succeeded: bool) -> None:
-        """Note how an attempt of a begun deployment ended; none begun is fine."""
+    async def finish(self, environment: EnvironmentKey, deployment_id: str, ended: Ended) -> ResultEvent | None:
+        """
+        Note how an attempt of a begun deployment ended, unless that is known already.
 
-        def decide(inventory: Inventory) -> Inventory:
-            begun = next((mark for mark in inventory.marks if mark.deployment_id == deployment_id), None)
-            if begun is None:
-                return inventory
-            ended = replace(begun, finished=True) if succeeded else replace(begun, ended_attempt=attempt)
-            return inventory.marked(ended)
-
-        stored = self._kept.get(environment) or await self._read(environment)
-        if any(mark.deployment_id == deployment_id for mark in stored.inventory.marks):
-            await self.change(environment, decide)
+        Returns: How it ended, as the mark holds it; None if none does: not begun, or another one was begun since.
+        """
+        inventory = (self._kept.get(environment) or await self._read(environment)).inventory
+        if inventory.ended(deployment_id, ended) != inventory:
+            inventory = await self.change(environment, lambda now: now.ended(deployment_id, ended))
+        mark = inventory.mark_of(deployment_id)
+        return None if mark is None else mark.result_of(ended.attempt)
 
     async def keep_hooks(self, environment: EnvironmentKey, bundle: Bundle) -> KeptHooks:
         """
@@ -351,6 +364,8 @@ class InventoryStore:
                 {mark.deployment_id: mark.ended_attempt for mark in after.marks if mark.ended_attempt}
             ),
         }
+        if after.marks and (result := after.marks[-1].result) is not None:
+            kept["result"] = result.model_dump_json(exclude_none=True)
         if after.deletion_hooks is not None:
             kept["deletion_hooks"] = json.dumps(asdict(after.deletion_hooks))
         if after.is_being_deleted:
@@ -399,10 +414,13 @@ class InventoryStore:
 
 def _marks(kept: Mapping[str, str]) -> tuple[ReplayMark, ...]:
     ended = json.loads(kept.get("ended_attempts", "{}"))
-    return tuple(
+    marks = [
         ReplayMark(**mark, ended_attempt=ended.get(mark["deployment_id"], 0))
         for mark in json.loads(kept.get("marks", "[]"))
-    )
+    ]
+    if "result" in kept:
+        marks[-1] = replace(marks[-1], result=ResultEvent.model_validate_json(kept["result"]))
+    return tuple(marks)
 
 
 def _kept_hooks(kept: Mapping[str, str]) -> KeptHooks | None:

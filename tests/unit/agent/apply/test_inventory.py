@@ -9,9 +9,10 @@ import pytest
 
 from fairlead_agent.apply.inventory import NO_HOOKS, Inventory, InventoryStore, KeptHooks
 from fairlead_agent.errors import AlreadyExists, Conflict, NotFound, Unexpected
-from fairlead_agent.ports import EnvironmentKey, OwnedObject, ReplayMark, StateKind
+from fairlead_agent.ports import Ended, EnvironmentKey, OwnedObject, ReplayMark, StateKind
 from fairlead_shared.bundle import make_bundle
 from fairlead_shared.objects import ObjectRef
+from fairlead_shared.progress import Outcome, ResultEvent
 from fairlead_shared.statement import EMPTY_BUNDLE
 
 KEY = EnvironmentKey("acme", "shop", "staging")
@@ -92,6 +93,15 @@ class MemoryState:
 def owned(name: str, uid: str = "") -> OwnedObject:
     """Return an entry for a ConfigMap."""
     return OwnedObject(ref=ObjectRef(api_version="v1", kind="ConfigMap", namespace="shop", name=name), uid=uid)
+
+
+def ended(attempt: int, outcome: Outcome = Outcome.SUCCEEDED, cause: str = "") -> Ended:
+    """Return how an attempt ended."""
+    return Ended(attempt, ResultEvent(key="result", at=1, outcome=outcome, cause=cause))
+
+
+async def _finish(store: InventoryStore) -> None:
+    await store.finish(KEY, "01", ended(1))
 
 
 MANY = [owned(f"{'x' * 200}{number}", uid=f"uid-{number}") for number in range(1600)]
@@ -215,16 +225,69 @@ async def test_begun_deployment_is_finished_once_known() -> None:
     state = MemoryState()
     store = InventoryStore(state)
     await store.change(KEY, lambda old: old.marked(ReplayMark("01", finished=False, not_before=7)))
-    await store.finish(KEY, "02", 1, succeeded=True)
-    await store.finish(KEY, "01", 2, succeeded=False)
-    assert await store.marks(KEY) == (ReplayMark("01", finished=False, not_before=7, ended_attempt=2),)
+    assert await store.finish(KEY, "02", ended(1)) is None
+    failed = ended(2, Outcome.FAILED)
+    assert await store.finish(KEY, "01", failed) == failed.result
+    assert await store.marks(KEY) == (
+        ReplayMark("01", finished=False, not_before=7, ended_attempt=2, result=failed.result),
+    )
     # A version that knows nothing of attempts reads the rest.
     assert json.loads(state.objects[HEAD]["data"]["marks"]) == [
         {"deployment_id": "01", "finished": False, "not_before": 7}
     ]
     await store.change(KEY, lambda old: old.begun(ReplayMark("01", finished=False, not_before=7)))
-    await store.finish(KEY, "01", 3, succeeded=True)
-    assert await store.marks(KEY) == (ReplayMark("01", finished=True, not_before=7, ended_attempt=2),)
+    await store.finish(KEY, "01", ended(3))
+    assert await store.marks(KEY) == (
+        ReplayMark("01", finished=True, not_before=7, ended_attempt=3, result=ended(3).result),
+    )
+
+
+async def test_how_an_attempt_ended_is_noted_once() -> None:
+    """What is said later of the same attempt, or of an earlier one, changes nothing; a later attempt does."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    await store.change(KEY, lambda old: old.begun(ReplayMark("01", finished=False)))
+    failed, done = ended(2, Outcome.FAILED), ended(3)
+    await store.finish(KEY, "01", failed)
+    writes = state.writes
+    assert await store.finish(KEY, "01", ended(2)) == failed.result
+    assert await store.finish(KEY, "01", ended(1)) is None
+    assert state.writes == writes
+    assert await store.finish(KEY, "01", done) == done.result
+    # The job went on under the number of a later attempt, when it had succeeded already.
+    assert await InventoryStore(state).finish(KEY, "01", ended(4, Outcome.CANCELLED)) == done.result
+    assert await store.finish(KEY, "01", failed) is None
+    assert state.writes == writes + 1
+
+
+async def test_only_the_newest_deployment_has_its_result_in_the_inventory() -> None:
+    """It is held for a job whose end nobody may have heard of; that of another shows that somebody has."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    await store.change(KEY, lambda old: old.begun(ReplayMark("01", finished=False)))
+    await store.finish(KEY, "01", ended(1))
+    await store.change(KEY, lambda old: old.begun(ReplayMark("02", finished=False)))
+    assert await store.marks(KEY) == (
+        ReplayMark("01", finished=True, ended_attempt=1),
+        ReplayMark("02", finished=False),
+    )
+    assert "result" not in state.objects[HEAD]["data"]
+    assert await store.finish(KEY, "01", ended(1)) is None
+    long = ended(1, Outcome.FAILED, "€" * 4096)
+    assert await store.finish(KEY, "02", long) == long.result
+    assert len(state.objects[HEAD]["data"]["result"].encode()) < 16 * 1024
+
+
+async def test_what_an_agent_of_the_version_before_noted_has_no_result() -> None:
+    """It knows of none, and drops what it does not know with its next change."""
+    state = MemoryState()
+    store = InventoryStore(state)
+    await store.change(KEY, lambda old: old.begun(ReplayMark("01", finished=False)))
+    await store.finish(KEY, "01", ended(1, Outcome.FAILED))
+    del state.objects[HEAD]["data"]["result"]
+    assert await store.marks(KEY) == (ReplayMark("01", finished=False, ended_attempt=1),)
+    # Its job goes on here, from its checkpoint, to an end that the mark does not hold.
+    assert await store.finish(KEY, "01", ended(1, Outcome.FAILED)) is None
 
 
 async def test_job_reads_its_inventory_once() -> None:
@@ -235,7 +298,7 @@ async def test_job_reads_its_inventory_once() -> None:
     assert await store.salvage(KEY) == (Inventory(), False)
     await store.change(KEY, lambda old: old.owns([owned("a")]).begun(ReplayMark("01", finished=False)))
     await store.change(KEY, lambda old: old.owns([owned("a", "1")]))
-    await store.finish(KEY, "01", 1, succeeded=True)
+    await store.finish(KEY, "01", ended(1))
     left = await store.left(KEY)
     assert (state.reads, state.writes) == (1, 3)
     assert left == await InventoryStore(state).load(KEY)
@@ -254,8 +317,8 @@ async def test_job_of_an_environment_without_inventory_reads_none() -> None:
     await store.change(KEY, lambda old: old.begun(ReplayMark("02", finished=False)))
     assert state.reads == reads
     assert [mark.deployment_id for mark in await store.marks(other)] == ["01"]
-    await InventoryStore(state).finish(KEY, "02", 1, succeeded=True)
-    assert await store.marks(KEY) == (ReplayMark("02", finished=True),)
+    await InventoryStore(state).finish(KEY, "02", ended(1))
+    assert await store.marks(KEY) == (ReplayMark("02", finished=True, ended_attempt=1, result=ended(1).result),)
 
 
 async def test_inventory_that_a_former_leader_made_late_is_met_by_the_first_change() -> None:
@@ -309,7 +372,7 @@ async def test_what_was_read_while_it_changed_is_not_what_was_left(asked: str) -
     state = MemoryState()
     store = InventoryStore(state)
     await store.change(KEY, lambda old: old.begun(ReplayMark("01", finished=False)))
-    state.after_read = lambda: store.finish(KEY, "01", 1, succeeded=True)
+    state.after_read = lambda: _finish(store)
     await (store.marks(KEY) if asked == "marks" else store.salvage(KEY))
     assert await store.left(KEY) == await InventoryStore(state).load(KEY)
 
