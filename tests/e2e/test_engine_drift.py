@@ -18,7 +18,8 @@ from fairlead_agent.drift.reports import DriftReports
 from fairlead_agent.drift.sources import MOST_WATCHES
 from fairlead_agent.drift.watcher import DriftWatcher
 from fairlead_agent.kube.access import ClusterAccess
-from fairlead_agent.kube.client import KubeClient
+from fairlead_agent.kube.client import Applied, KubeClient
+from fairlead_agent.kube.resources import Resource
 from fairlead_agent.kube.transport import SocketFactory
 from fairlead_agent.policy import Policy
 from fairlead_agent.ports import DeployWork
@@ -287,8 +288,10 @@ async def test_what_is_gone_or_somebody_elses_is_told(
         await place.kubectl("delete", "configmap", "lost", *where)
         one = await drift.until_object(lambda one: (one.object.name, one.status) == ("lost", DriftStatus.CORRECTED))
         assert (one.drift, one.corrections) == (DriftKind.MISSING, 1)
-        made = (await place.live("configmap", "lost"))["metadata"]["uid"]
-        assert made != first
+        metadata = (await place.live("configmap", "lost"))["metadata"]
+        assert (made := metadata["uid"]) != first
+        owning = [(entry["manager"], entry["operation"]) for entry in metadata["managedFields"]]
+        assert owning == [("fairlead", "Apply")]
         owned = {owned.ref.name: owned.uid for owned in (await place.owned()).objects}
         assert owned["lost"] == made
         await place.kubectl("label", "configmap", "bare", *where, "fairlead.dev/owner-")
@@ -300,6 +303,29 @@ async def test_what_is_gone_or_somebody_elses_is_told(
         # The next correction of an object that was made anew is not held to be another's.
         await drift.deploy(config_map("lost", a="2"))
         assert (await place.live("configmap", "lost"))["metadata"]["uid"] == made
+
+
+async def test_what_others_make_at_that_moment_is_not_merged_into(
+    control_plane: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An apply would add our labels and values to it; what is missing is made only while it is."""
+    async with world(control_plane, tmp_path) as place, watching(place, mode="correct") as drift:
+        await drift.deploy(config_map("lost", a="1"))
+        others = {**config_map("lost", b="2"), "metadata": {"name": "lost", "namespace": place.namespace}}
+        apply, made = place.client.apply, list[str]()
+
+        async def apply_late(resource: Resource, manifest: Any, **how: bool) -> Applied:  # noqa: ANN401  (JSON)
+            if not how.get("dry_run") and not made:
+                made.append(manifest["metadata"]["name"])
+                await place.create(others)
+            return await apply(resource, manifest, **how)
+
+        monkeypatch.setattr(place.client, "apply", apply_late)
+        await place.kubectl("delete", "configmap", "lost", "-n", place.namespace)
+        one = await drift.until_object(lambda one: one.drift is DriftKind.UNOWNED)
+        assert (one.object.name, one.status, made) == ("lost", DriftStatus.DRIFTED, ["lost"])
+        live = await place.live("configmap", "lost")
+        assert (live["data"], live["metadata"].get("labels")) == ({"b": "2"}, None)
 
 
 def a_hook() -> dict[str, Any]:

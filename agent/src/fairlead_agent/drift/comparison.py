@@ -26,6 +26,8 @@ from fairlead_shared.progress import FieldChange
 
 _MANAGER_CHARACTERS: Final = 128
 """As many as the API server takes."""
+_NO_VERSION = "1"
+"""etcd begins with it, before its first write."""
 _REASON_CHARACTERS: Final = 1024
 
 
@@ -101,6 +103,9 @@ def _of_missing(manifest: dict[str, Any], *, is_job: bool) -> Comparison:
         return Comparison(None)
     if is_job:
         return Comparison(Found(DriftKind.MISSING, reason="it is not made again, since it would run again"))
+    # No object is ever at this version, so that it is made only while there is none: what somebody else makes
+    # meanwhile is a conflict, and not merged into.
+    manifest["metadata"]["resourceVersion"] = _NO_VERSION
     return Comparison(Found(DriftKind.MISSING, may_be_corrected=True), manifest=manifest)
 
 
