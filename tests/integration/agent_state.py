@@ -53,12 +53,12 @@ class MemoryState:
         await asyncio.sleep(0)
         return copy.deepcopy(self.objects.get((kind, name)))
 
-    async def select(self, kind: StateKind, label_selector: str) -> list[dict[str, Any]]:
+    async def select(self, kind: StateKind, label_selector: str, *, names_only: bool = False) -> list[dict[str, Any]]:
         """Return copies of the objects with one label."""
         await asyncio.sleep(0)
         label, wanted, value = label_selector.partition("=")
         return [
-            copy.deepcopy(found)
+            copy.deepcopy({"metadata": found["metadata"]} if names_only else found)
             for (of_kind, _), found in self.objects.items()
             if of_kind is kind
             and label in (labels := found["metadata"].get("labels", {}))

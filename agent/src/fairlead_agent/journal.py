@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from fairlead_agent.errors import JournalFull
 from fairlead_shared.progress import ProgressEvent
@@ -33,7 +33,8 @@ MAX_JOB_BYTES = 64 * 1024 * 1024
 _COMPACT_BYTES = 4 * 1024 * 1024
 """Acknowledged bytes worth a rewrite of the file."""
 _SUFFIX = ".events"
-_EVENT: TypeAdapter[ProgressEvent] = TypeAdapter(ProgressEvent)
+_EVENT: TypeAdapter[ProgressEvent] = TypeAdapter(ProgressEvent, config=ConfigDict(cache_strings="keys"))
+"""Of strings read, pydantic remembers the keys only: no two events have the same."""
 
 
 class Journal:

@@ -60,7 +60,8 @@ class EnvironmentKey:
         return f"{self.organization}/{self.application}/{self.environment}"
 
 
-@pydantic_dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="ignore"))
+# Of strings read, pydantic remembers the keys only: it would keep thousands of names and UIDs that nobody else has.
+@pydantic_dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="ignore", cache_strings="keys"))
 class OwnedObject:
     """An object that an environment owns, as its inventory lists it."""
 
@@ -285,8 +286,8 @@ class StatePort(Protocol):
     async def read(self, kind: StateKind, name: str) -> dict[str, Any] | None:
         """Return the object; None if there is none."""
 
-    async def select(self, kind: StateKind, label_selector: str) -> list[dict[str, Any]]:
-        """Return all objects with these labels."""
+    async def select(self, kind: StateKind, label_selector: str, *, names_only: bool = False) -> list[dict[str, Any]]:
+        """Return all objects with these labels; where names are enough, without their data."""
 
     async def create(self, kind: StateKind, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Create an object. Raises: AlreadyExists: somebody was faster."""

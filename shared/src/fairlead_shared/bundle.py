@@ -10,6 +10,7 @@ wherever a bundle is read. This module reads no files and knows no YAML.
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -86,15 +87,16 @@ def read_bundle(content: bytes, expected: BundleHash | None = None) -> Bundle:
         raise BundleInvalid(reason, code=ErrorCode.BUNDLE_UNAVAILABLE)
     if not content.endswith(b"\n"):
         raise BundleInvalid("the last line is cut off")
-    lines = content[:-1].split(b"\n")
-    count = _read_header(lines[0])
-    if count != len(lines) - 1:
-        raise BundleInvalid(f"the header announces {count} objects, {len(lines) - 1} follow", line=1)
+    lines = io.BytesIO(content)  # one at a time: an agent is to have little memory for thousands
+    count, following = _read_header(lines.readline()), content.count(b"\n") - 1
+    if count != following:
+        raise BundleInvalid(f"the header announces {count} objects, {following} follow", line=1)
     _check_size(len(content), count)
-    refs = [_read_line(line, number) for number, line in enumerate(lines[1:], start=2)]
-    if sorted(refs, key=lambda ref: ref.identity) != refs:
-        raise BundleInvalid("objects are not in canonical order")
-    _refuse_duplicates(refs)
+    refs = (_read_line(line.removesuffix(b"\n"), number) for number, line in enumerate(lines, start=2))
+    for one, other in itertools.pairwise(refs):
+        if one.identity >= other.identity:
+            _refuse_duplicates([one, other])
+            raise BundleInvalid("objects are not in canonical order")
     return Bundle(content, address)
 
 

@@ -36,6 +36,17 @@ def test_events_are_numbered_after_the_base(path: Path) -> None:
     assert keys(journal, 10, 13) == ["-", "step/1", "result", "-"]
 
 
+def test_what_was_read_is_kept_by_nobody_else(path: Path) -> None:
+    """Pydantic would remember 16,384 strings that it read, whoever needs them."""
+    journal = Journal(path, 0)
+    journal.append(step(1))
+    one, other = journal.event(1), journal.event(1)
+    assert one == other
+    assert one is not None
+    assert other is not None
+    assert one.key is not other.key
+
+
 def test_known_key_is_dropped(path: Path) -> None:
     """The second event of a key is not recorded, also after the file is opened again."""
     journal = Journal(path, 0)

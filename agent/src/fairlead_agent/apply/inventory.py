@@ -15,7 +15,7 @@ import hashlib
 import json
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -81,8 +81,11 @@ class Inventory:
         """Return it with objects added, or their UIDs filled in; a known UID is not forgotten for an unknown one."""
         known = {owned.ref.identity: owned for owned in self.objects}
         for owned in objects:
-            before = known.get(owned.ref.identity)
-            known[owned.ref.identity] = owned if owned.uid or before is None else replace_uid(owned, before.uid)
+            identity = owned.ref.identity
+            before = known.get(identity)
+            after = owned if owned.uid or before is None else replace_uid(owned, before.uid)
+            if after != before:  # else the one that is there stays: of thousands, two would be a few MiB
+                known[identity] = after
         return replace(self, objects=tuple(known[identity] for identity in sorted(known)))
 
     def without(self, objects: Iterable[OwnedObject]) -> Inventory:
@@ -333,16 +336,16 @@ class InventoryStore:
         if kept.get("environment") != str(environment):
             raise Unexpected(200, f"ConfigMap {_head_name(environment)} is not the inventory of {environment}")
         shards = tuple(json.loads(kept.get("shards", "[]")))
-        lines = kept.get("objects", "").splitlines()
+        objects = _objects_of(kept)
         missing = ""
         for name in shards:
             shard = await self._state.read(StateKind.CONFIG_MAP, name)
             if shard is None:
                 missing = name
             else:
-                lines += shard["data"]["objects"].splitlines()
+                objects += _objects_of(shard["data"])
         inventory = Inventory(
-            objects=tuple(_OWNED.validate_json(line) for line in lines),
+            objects=tuple(objects),
             marks=_marks(kept),
             bundle_sha256=kept.get("bundle_sha256", ""),
             environment_type=kept.get("environment_type", ""),
@@ -353,7 +356,7 @@ class InventoryStore:
         return _Stored(inventory, head["metadata"]["resourceVersion"], shards, missing)
 
     async def _write(self, environment: EnvironmentKey, before: _Stored, after: Inventory) -> _Stored:
-        parts = list(_parts([_OWNED.dump_json(owned).decode() for owned in after.objects]))
+        parts = list(_parts(_OWNED.dump_json(owned).decode() for owned in after.objects))
         kept = {
             "environment": str(environment),
             "bundle_sha256": after.bundle_sha256,
@@ -374,7 +377,8 @@ class InventoryStore:
         if len(parts) <= 1:
             kept["objects"] = "".join(parts)
         else:
-            shards = [await self._write_part(environment, "objects", part) for part in parts]
+            there = () if before.missing else before.shards
+            shards = [await self._write_part(environment, "objects", part, there) for part in parts]
             kept["shards"] = json.dumps(shards)
         metadata: dict[str, Any] = {
             "name": _head_name(environment),
@@ -394,22 +398,29 @@ class InventoryStore:
             await self._remove_parts(environment, keep=[_head_name(environment), *shards, hooks])
         return _Stored(after, head["metadata"]["resourceVersion"], tuple(shards))
 
-    async def _write_part(self, environment: EnvironmentKey, key: str, part: str) -> str:
+    async def _write_part(self, environment: EnvironmentKey, key: str, part: str, there: Collection[str] = ()) -> str:
         name = f"{_head_name(environment)}-{hashlib.sha256(part.encode()).hexdigest()[:12]}-{self._salt}"
+        if name in there:
+            return name  # named by its content and by this store: it is the same
         metadata = {"name": name, "labels": {INVENTORY_LABEL: environment.owner}}
         try:
             await self._state.create(StateKind.CONFIG_MAP, {"metadata": metadata, "data": {key: part}})
         except AlreadyExists:
-            return name  # named by its content and by this store: it is the same
+            return name  # as above
         return name
 
     async def _remove_parts(self, environment: EnvironmentKey, keep: Sequence[str]) -> None:
-        for shard in await self._state.select(StateKind.CONFIG_MAP, f"{INVENTORY_LABEL}={environment.owner}"):
-            if shard["metadata"]["name"] not in keep:
-                metadata = shard["metadata"]
+        selector = f"{INVENTORY_LABEL}={environment.owner}"
+        for shard in await self._state.select(StateKind.CONFIG_MAP, selector, names_only=True):
+            metadata = shard["metadata"]
+            if metadata["name"] not in keep:
                 # A part that changed since is another store's to remove.
                 with contextlib.suppress(Conflict):
                     await self._state.delete(StateKind.CONFIG_MAP, metadata["name"], metadata["resourceVersion"])
+
+
+def _objects_of(kept: Mapping[str, str]) -> list[OwnedObject]:
+    return [_OWNED.validate_json(line) for line in kept.get("objects", "").splitlines()]
 
 
 def _marks(kept: Mapping[str, str]) -> tuple[ReplayMark, ...]:
@@ -436,7 +447,7 @@ def _head_name(environment: EnvironmentKey) -> str:
     return f"fairlead-environment-{environment.owner}"
 
 
-def _parts(lines: Sequence[str]) -> Iterable[str]:
+def _parts(lines: Iterable[str]) -> Iterable[str]:
     """Join lines into texts of limited size."""
     part: list[str] = []
     size = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Final
 
 DELAYS_SECONDS: Final = (10.0, 30.0, 120.0, 600.0, 1800.0)
@@ -21,52 +22,52 @@ FIGHT_SECONDS: Final = 600.0
 """So many corrections of the same field within this time are a fight: somebody writes it again each time."""
 
 
+@dataclass(frozen=True, slots=True)
 class Corrections:
     """
-    What was done about one object.
+    What was done about one object; nothing is the same for all of thousands.
 
-    Times are monotonic seconds. Small, since each watched object has one.
+    Times are monotonic seconds.
     """
 
-    __slots__ = ("_attempts", "_fields", "_last_at", "count", "is_fought")
-
-    def __init__(self) -> None:
-        self.count = 0
-        """Corrections made."""
-        self.is_fought = False
-        """Whether the same field had to be corrected again and again."""
-        self._attempts = 0
-        self._last_at = float("-inf")
-        self._fields: tuple[tuple[float, frozenset[str]], ...] = ()
+    count: int = 0
+    """Corrections made."""
+    is_fought: bool = False
+    """Whether the same field had to be corrected again and again."""
+    attempts: int = 0
+    """Those that came to nothing included."""
+    last_at: float = float("-inf")
+    fields: tuple[tuple[float, frozenset[str]], ...] = ()
+    """The last corrections: when, and what."""
 
     @property
     def next_at(self) -> float:
         """When the next may be made."""
-        if not self._attempts:
-            return self._last_at
-        return self._last_at + DELAYS_SECONDS[min(self._attempts, len(DELAYS_SECONDS)) - 1]
+        if not self.attempts:
+            return self.last_at
+        return self.last_at + DELAYS_SECONDS[min(self.attempts, len(DELAYS_SECONDS)) - 1]
 
     @property
     def calm_at(self) -> float:
         """When all this will be history, if nothing is corrected until then."""
-        return self._last_at + CALM_SECONDS
+        return self.last_at + CALM_SECONDS
 
-    def made(self, at: float, fields: Iterable[str]) -> None:
+    def made(self, at: float, fields: Iterable[str]) -> Corrections:
         """
-        Take note of a correction.
+        Return it with a correction.
 
         Args:
             at: When.
             fields: Pointers of what was corrected; empty for an object that was made again.
         """
-        self.failed(at)
-        self.count += 1
-        self._fields = (*self._fields, (at, frozenset(fields) or frozenset({""})))[-FIGHT_CORRECTIONS:]
-        recent = [corrected for when, corrected in self._fields if when >= at - FIGHT_SECONDS]
-        counted = Counter(field for corrected in recent for field in corrected)
-        self.is_fought = self.is_fought or any(count >= FIGHT_CORRECTIONS for count in counted.values())
+        made = (*self.fields, (at, frozenset(fields) or frozenset({""})))[-FIGHT_CORRECTIONS:]
+        counted = Counter(field for when, corrected in made if when >= at - FIGHT_SECONDS for field in corrected)
+        is_fought = self.is_fought or any(count >= FIGHT_CORRECTIONS for count in counted.values())
+        return replace(self.failed(at), count=self.count + 1, is_fought=is_fought, fields=made)
 
-    def failed(self, at: float) -> None:
-        """Take note of an attempt that came to nothing: the next waits as after a correction."""
-        self._attempts += 1
-        self._last_at = at
+    def failed(self, at: float) -> Corrections:
+        """Return it with an attempt that came to nothing: the next waits as after a correction."""
+        return replace(self, attempts=self.attempts + 1, last_at=at)
+
+
+NOTHING_DONE: Final = Corrections()

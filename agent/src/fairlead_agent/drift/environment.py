@@ -20,7 +20,7 @@ from fairlead_agent.apply.inventory import Inventory, InventoryStore
 from fairlead_agent.apply.live import digest_of
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.drift.comparison import Comparison, Found, compare
-from fairlead_agent.drift.corrections import Corrections
+from fairlead_agent.drift.corrections import NOTHING_DONE, Corrections
 from fairlead_agent.drift.reports import DriftReports, fitted
 from fairlead_agent.drift.sources import Sources
 from fairlead_agent.errors import BundleUnavailable, Conflict, KubeError, MissingRight, NotFound, UnknownKind
@@ -151,7 +151,7 @@ class _Watched:
     """When that began, seconds since the epoch."""
     failure: str = ""
     """Why the last correction came to nothing."""
-    corrections: Corrections = field(default_factory=Corrections)
+    corrections: Corrections = NOTHING_DONE
 
 
 class EnvironmentDrift:
@@ -267,6 +267,10 @@ class EnvironmentDrift:
         if one.is_there or seen is None or seen.digest != one.clean:
             known = FOUGHT_DEBOUNCE_SECONDS if one.corrections.is_fought else DRIFTED_DEBOUNCE_SECONDS
             self._mark(place, known if one.is_there else DEBOUNCE_SECONDS)
+            return
+        one.clean = seen.digest  # of thousands, the same bytes are in memory once
+        if one.uid == seen.uid:
+            one.uid = seen.uid
 
     def _is_unseen(self, source: Source) -> bool:
         return self._sources.is_left_out(source) or self._sources.denied(source) is not None
@@ -348,7 +352,7 @@ class EnvironmentDrift:
             one.clean = comparison.digest
             one.is_there = False
             if not one.corrections.count or one.corrections.calm_at <= self._means.monotonic():
-                one.found, one.corrections, one.failure = None, Corrections(), ""
+                one.found, one.corrections, one.failure = None, NOTHING_DONE, ""
             return
         if not one.is_there or one.found is None or one.found.fields != found.fields:
             pointers = [change.pointer for change in found.fields]
@@ -379,13 +383,13 @@ class EnvironmentDrift:
             self._mark(place, DEBOUNCE_SECONDS)
             return
         except KubeError as error:
-            one.corrections.failed(self._means.monotonic())
+            one.corrections = one.corrections.failed(self._means.monotonic())
             one.failure = f"it could not be put right: {_with_rule(error)}"
             self._mark(place, max(one.corrections.next_at - self._means.monotonic(), 0.0))
             self._logger.warning("drift.not_corrected", object=str(one.ref), error=str(error))
             return
         one.clean, one.is_there, one.failure = digest_of(applied.manifest), False, ""
-        one.corrections.made(self._means.monotonic(), (change.pointer for change in found.fields))
+        one.corrections = one.corrections.made(self._means.monotonic(), (change.pointer for change in found.fields))
         self._means.corrected()
         self._logger.warning("drift.corrected", object=str(one.ref), fought=one.corrections.is_fought)
 

@@ -24,13 +24,17 @@ class StateObjects:
         """Return the object; None if there is none."""
         return await self._client.find(_RESOURCES[kind], self._namespace, name)
 
-    async def select(self, kind: StateKind, label_selector: str) -> list[dict[str, Any]]:
-        """Return all objects with these labels."""
+    async def select(self, kind: StateKind, label_selector: str, *, names_only: bool = False) -> list[dict[str, Any]]:
+        """Return all objects with these labels; where names are enough, without their data."""
         found: list[dict[str, Any]] = []
         token = ""
         while True:
             page = await self._client.page(
-                _RESOURCES[kind], self._namespace, token=token, label_selector=label_selector
+                _RESOURCES[kind],
+                self._namespace,
+                token=token,
+                label_selector=label_selector,
+                names_only=names_only,
             )
             found += page.items
             token = page.token

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Generic, TypeVar
@@ -285,7 +286,7 @@ class Watch(Generic[T]):
 
 def _key(item: Mapping[str, Any]) -> Key:
     metadata = item["metadata"]
-    return metadata.get("namespace", ""), metadata["name"]
+    return sys.intern(metadata.get("namespace", "")), metadata["name"]
 
 
 def _pause(failures: int) -> float:

@@ -1,6 +1,9 @@
 """The Kubernetes client against an API server that is overloaded, restarting, or no longer knows its token."""
 
 import asyncio
+import ctypes
+import gc
+import ssl
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -362,3 +365,53 @@ async def test_connection_that_a_large_body_went_through_is_not_kept(tmp_path: P
             manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"x": "x" * size}}
             await client.apply(CONFIG_MAPS, {**manifest, "metadata": {"name": "a", "namespace": "shop"}})
         assert [one.headers.get("Connection") for one in server.asked] == [None, "close", None]
+
+
+async def test_open_watch_keeps_no_buffer_to_write_with(tmp_path: Path) -> None:
+    """A session ticket has OpenSSL take one of 17 KiB until the next write, and a watch makes none."""
+    is_over = asyncio.Event()
+
+    async def follow(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b'{"type":"BOOKMARK"}\n')
+        await is_over.wait()
+        return response
+
+    async with scripted_api_server(tmp_path) as server, client_of(server) as client:
+        server.answers = [follow]
+        watch = client.watch(CONFIG_MAPS, "shop", resource_version="1", server_seconds=60, silence_seconds=60)
+        async with watch as events:
+            await anext(events)
+            connections = [one for one in gc.get_objects() if isinstance(one, ssl.SSLObject) and not one.server_side]
+            before = _allocated_bytes()
+            for one in connections:
+                one.write(b"")  # has a buffer given back, if there is one
+            assert connections
+            assert before - _allocated_bytes() < 8 * 1024
+        is_over.set()
+
+
+class _MallocInfo(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in [
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        ]
+    ]
+
+
+def _allocated_bytes() -> int:
+    """Return what glibc has given out. Source: https://man7.org/linux/man-pages/man3/mallinfo.3.html."""
+    mallinfo = ctypes.CDLL(None).mallinfo2
+    mallinfo.restype = _MallocInfo
+    return int(mallinfo().uordblks)

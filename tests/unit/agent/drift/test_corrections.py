@@ -10,7 +10,7 @@ def test_each_correction_waits_longer_than_the_one_before() -> None:
     corrections, at, made = Corrections(), 1000.0, []
     assert corrections.next_at <= at
     for _ in range(7):
-        corrections.made(at, ["/spec/replicas"])
+        corrections = corrections.made(at, ["/spec/replicas"])
         made.append(at - 1000)
         at = corrections.next_at
     assert made == [0, 10, 40, 160, 760, 2560, 4360]
@@ -21,12 +21,12 @@ def test_each_correction_waits_longer_than_the_one_before() -> None:
 def test_the_same_field_three_times_in_ten_minutes_is_a_fight() -> None:
     """With others beside it or not; and it stays one until all this is history."""
     corrections = Corrections()
-    corrections.made(0, ["/spec/replicas"])
-    corrections.made(10, ["/spec/replicas", "/data/a"])
+    corrections = corrections.made(0, ["/spec/replicas"])
+    corrections = corrections.made(10, ["/spec/replicas", "/data/a"])
     assert not corrections.is_fought
-    corrections.made(40, ["/data/b", "/spec/replicas"])
+    corrections = corrections.made(40, ["/data/b", "/spec/replicas"])
     assert corrections.is_fought
-    corrections.made(10_000, ["/data/c"])
+    corrections = corrections.made(10_000, ["/data/c"])
     assert corrections.is_fought
 
 
@@ -41,7 +41,7 @@ def test_other_fields_or_longer_apart_are_no_fight(corrected: list[tuple[float, 
     """Three people may change three things, and one person one thing now and then."""
     corrections = Corrections()
     for at, fields in corrected:
-        corrections.made(at, fields)
+        corrections = corrections.made(at, fields)
     assert not corrections.is_fought
 
 
@@ -49,7 +49,7 @@ def test_an_object_that_is_deleted_again_and_again_is_a_fight() -> None:
     """Made again, it has no fields that differ."""
     corrections = Corrections()
     for at in (0, 10, 40):
-        corrections.made(at, [])
+        corrections = corrections.made(at, [])
     assert corrections.is_fought
 
 
@@ -57,13 +57,13 @@ def test_an_attempt_that_failed_waits_and_is_no_correction() -> None:
     """A refused write is not tried again at once, and nobody is said to fight."""
     corrections = Corrections()
     for at in (0, 10, 40):
-        corrections.failed(at)
+        corrections = corrections.failed(at)
     assert (corrections.count, corrections.is_fought, corrections.next_at) == (0, False, 160)
 
 
 def test_an_hour_without_a_correction_is_calm() -> None:
     """Counted from the last one."""
     corrections = Corrections()
-    corrections.made(0, ["/a"])
-    corrections.made(10, ["/a"])
+    corrections = corrections.made(0, ["/a"])
+    corrections = corrections.made(10, ["/a"])
     assert corrections.calm_at == 10 + CALM_SECONDS
