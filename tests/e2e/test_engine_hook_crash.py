@@ -61,6 +61,8 @@ class Runner:
         """Name → UIDs."""
         self.failing: set[str] = set()
         """Names of those that are to fail."""
+        self.endless: set[str] = set()
+        """Names of those that are not to end."""
         self._client = client
         self._namespace = namespace
 
@@ -74,6 +76,8 @@ class Runner:
             while await changed.wait():
                 changed.clear()
                 for metadata in list(watch.objects.values()):
+                    if metadata["name"] in self.endless:
+                        continue
                     if metadata["uid"] not in self.ran[metadata["name"]] and "deletionTimestamp" not in metadata:
                         self.ran[metadata["name"]].add(metadata["uid"])
                         path, at = jobs.path(self._namespace, metadata["name"]), metadata["creationTimestamp"]
@@ -229,6 +233,33 @@ async def test_a_deletion_that_failed_goes_on_behind_what_ran_before_it(control_
         assert [await destroyed(""), await destroyed("")] == [(2, 3), (2, 3)]
         assert (await place.owned()).objects == ()
         assert await place.live("configmap", "seed") == await place.live("job", "goodbye") == {}
+
+
+async def test_a_cancelled_deletion_goes_on_behind_what_ran_before_it(control_plane: Cluster, tmp_path: Path) -> None:
+    """As one that failed: what it deleted is as gone, and a backup of it would be of nothing."""
+    async with (
+        world(control_plane, tmp_path, rules=[*APPLICATION_RULES, STATUS_RULE]) as place,
+        running(place) as runner,
+    ):
+        assert (await place.deploy(deleted(0), wait_seconds=60.0))[0].outcome is Outcome.SUCCEEDED
+        runner.endless = {"goodbye"}
+        first, story = place.work([], wait_seconds=3600, strategy=Strategy.DESTROY), Story()
+        deleting = asyncio.create_task(place.engine().run(first, story.report, Checkpoint()))
+
+        async def is_waiting() -> bool:
+            return any(event.object.name == "goodbye" for event in story.of("health"))
+
+        await eventually(is_waiting, "the deletion to wait for the hook after it")
+        deleting.cancel()
+        await asyncio.wait([deleting], timeout=PATIENCE_SECONDS)
+        assert deleting.cancelled()
+        runner.endless = set()
+        result, story = await place.destroy(wait_seconds=60.0)
+        assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
+        (told,) = (event.detail for event in story.of("object") if event.action == "skipped")
+        assert told == "hook: ran before deletion, in an earlier try"
+        assert len(runner.ran["backup"]) == 1
+        assert (await place.owned()).objects == ()
 
 
 async def test_a_deletion_runs_what_succeeded_last_brought(control_plane: Cluster, tmp_path: Path) -> None:
@@ -391,6 +422,36 @@ async def test_a_deletion_killed_when_its_namespaces_are_gone_ends_well(control_
             MortalClient.fate, NamespaceClient.dies = Fate(), False
             result = await place.engine().run(work, Story().report, checkpoint)
         assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
+        assert {name: len(uids) for name, uids in runner.ran.items()} == {"before": 1, "after": 1}
+        assert (await place.owned()).objects == ()
+
+
+async def test_a_deletion_is_repeated_when_the_namespace_of_its_hooks_is_gone(
+    control_plane: Cluster, tmp_path: Path
+) -> None:
+    """By a job that knows nothing of the first: what runs after it is named and left out, as it never can again."""
+    rules = [*MAKER_RULES, STATUS_RULE]
+    async with world(control_plane, tmp_path, cluster_rules=rules, client_type=NamespaceClient) as place:
+        inner = f"{place.namespace}-inner"
+        place.policy = Policy.model_validate({"clusterScoped": [{"group": "", "kind": "Namespace", "names": [inner]}]})
+        both = (place.namespace, inner)
+        founding = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": inner, "namespace": None}}
+        hooks = [in_namespace(hook(name, f"{name}-delete"), inner) for name in ("before", "after")]
+        MortalClient.fate = Fate()
+        async with running(place, inner) as runner:
+            deployed, _ = await place.deploy([founding, *hooks], wait_seconds=60.0, namespaces=both)
+            assert (deployed.outcome, deployed.cause) == (Outcome.SUCCEEDED, "")
+            work = place.work([], wait_seconds=60.0, namespaces=both, strategy=Strategy.DESTROY)
+            NamespaceClient.dies = True
+            assert await live_or_die(place, work, Story(), Checkpoint()) is None
+            MortalClient.fate, NamespaceClient.dies = Fate(), False
+            result, story = await place.destroy(wait_seconds=60.0, namespaces=both)
+        assert (result.outcome, result.cause) == (Outcome.SUCCEEDED, "")
+        (warning,) = (one for one in story.of("finding") if one.object is not None)
+        assert (warning.severity, warning.object.name) == ("warning", "after")
+        assert warning.message.startswith(f"it does not run: namespace {inner} is "), warning.message
+        told = [(event.action, event.detail) for event in story.of("object") if event.object.name == "after"]
+        assert told[0] == ("skipped", warning.message)
         assert {name: len(uids) for name, uids in runner.ran.items()} == {"before": 1, "after": 1}
         assert (await place.owned()).objects == ()
 

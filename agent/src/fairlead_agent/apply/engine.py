@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from fairlead_agent.apply.deletion import hooks_of_deletion, hooks_to_keep
+from fairlead_agent.apply.deletion import homeless_hooks, hooks_of_deletion, hooks_to_keep
 from fairlead_agent.apply.findings import Finding, and_others, folded
 from fairlead_agent.apply.graph import Graph
 from fairlead_agent.apply.hook_runs import HookFailure, HookRuns, ended_hooks, occasion_of
@@ -137,6 +137,8 @@ class _Proved:
     proof: Proof
     graph: Graph
     prune: tuple[OwnedObject, ...]
+    homeless: Mapping[int, str]
+    """Hooks that cannot run, each with why."""
 
 
 class _Deployment:
@@ -249,7 +251,12 @@ class _Deployment:
         occasion = Occasion(saved.occasion) if saved and saved.occasion else occasion_of(self._work, inventory)
         hooks = BundleHooks(self._wanted.hooks, occasion)
         ended = ended_hooks(hooks, saved.hooks if saved else {})
-        preflight = Preflight(self._client, self._work, self._wanted, hooks, self._recent, ended=ended)
+        homeless: dict[int, str] = {}
+        if hooks.of_deletion:
+            homeless, found = await homeless_hooks(self._client, inventory, hooks, self._wanted, ended)
+            findings = [*findings, *found]
+        without_proof = ended | homeless.keys()
+        preflight = Preflight(self._client, self._work, self._wanted, hooks, self._recent, ended=without_proof)
         proof, graph = await preflight.run()
         leaving = prunable(inventory, self._wanted)
         known = {owned.ref.identity for owned in leaving}
@@ -262,7 +269,7 @@ class _Deployment:
             _call_as_planned(proof, saved)
         counted = Counter(planned.action for place, planned in proof.planned.items() if place not in hooks)
         told = [f"{count} {action}" for action, count in sorted(counted.items())]
-        if running := sum(hooks.runs(place) for place in hooks):
+        if running := sum(hooks.runs(place) for place in hooks if place not in homeless):
             told.append(f"{running} hook{'s' if running > 1 else ''}")
         told += [f"{len(leaving)} to prune"] if leaving else []
         told += (
@@ -272,7 +279,7 @@ class _Deployment:
         )
         told += [preflight.untried] if preflight.untried else []
         await self.report_step("finished", ", ".join(told) or "nothing to do")
-        return _Proved(preflight, hooks, proof, graph, (*leaving, *gone))
+        return _Proved(preflight, hooks, proof, graph, (*leaving, *gone), homeless)
 
     def _ready_hooks(self, proved: _Proved, saved: DeployPlan | None) -> HookRuns | None:
         """Return what runs the hooks, None if there are none; where an earlier process had begun, it goes on there."""
@@ -291,6 +298,7 @@ class _Deployment:
             report=self._report,
             clock=self._clock,
             save=partial(self._save_plan, proved),
+            left_out=proved.homeless,
         )
         if saved is not None and saved.run:
             runs.run, runs.records, runs.is_resumed = saved.run, dict(saved.hooks), True
@@ -339,8 +347,8 @@ class _Deployment:
         await self.report_step("started")
         proof = proved.proof
         for place in proved.hooks:
-            if not proved.hooks.runs(place):
-                await self._tell_left_out(place, proved.hooks)
+            if place in proved.homeless or not proved.hooks.runs(place):
+                await self._tell_left_out(place, proved.homeless.get(place) or proved.hooks.note(place))
         until_ready = partial(self._until_ready, proof.resources)
         writer = self._writer = Writer(
             self._client, self._wanted, proof.resources, until_ready, self._report, self._clock
@@ -371,10 +379,9 @@ class _Deployment:
             await self.report_step("failed", cause)
             raise _Failed(Step.APPLY, ErrorCode.UNHEALTHY, cause)
 
-    async def _tell_left_out(self, place: int, hooks: BundleHooks) -> None:
+    async def _tell_left_out(self, place: int, why: str) -> None:
         """Name a hook for which nothing is done."""
-        ref, note = self._wanted.refs[place], hooks.note(place)
-        await self._report(object_event(ref, Action.SKIPPED, self._clock(), note=note))
+        await self._report(object_event(self._wanted.refs[place], Action.SKIPPED, self._clock(), note=why))
 
     async def _run_hooks(self, moment: Moment) -> None:
         """Run the hooks of a moment within the present step. Raises: _Failed: one failed."""

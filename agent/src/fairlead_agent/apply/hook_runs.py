@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -88,6 +88,8 @@ class HookRuns:
     clock: Clock
     save: Callable[[], Awaitable[None]]
     """Stores the plan, with `run` and `records`."""
+    left_out: Collection[int] = ()
+    """Hooks that cannot run."""
     run: str = field(default_factory=lambda: secrets.token_hex(8))
     """Names this try; the same after a crash."""
     records: dict[str, HookRun] = field(default_factory=dict)
@@ -107,8 +109,8 @@ class HookRuns:
         Returns: None once all ended well; else why not, all of it reported. What comes after is not run then.
         Raises: KubeError: the API server is away.
         """
-        groups = self.hooks.groups(moment)
-        if not groups:
+        groups = [[place for place in group if place not in self.left_out] for group in self.hooks.groups(moment)]
+        if not any(groups):
             return None
         failure: HookFailure | None = None
         for group in groups:
