@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +102,23 @@ async def test_secrets_of_a_plan_stay_in_the_cluster(control_plane: Cluster, tmp
         }
 
 
-def mutation(name: str, namespace: str) -> list[dict[str, Any]]:
-    """Return an admission policy that writes a label into each ConfigMap of a namespace, as a webhook would."""
+LABELLING = {
+    "patchType": "ApplyConfiguration",
+    "applyConfiguration": {"expression": 'Object{metadata: Object.metadata{labels: {"injected": "yes"}}}'},
+}
+UNLABELLING = {
+    "patchType": "JSONPatch",
+    "jsonPatch": {
+        "expression": '[JSONPatch{op: "remove", path: "/metadata/labels/" + jsonpatch.escapeKey("fairlead.dev/owner")}]'
+    },
+}
+
+
+def mutation(name: str, namespace: str, mutated: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return an admission policy that mutates each ConfigMap and Deployment of a namespace, as a webhook would."""
     version = f"admissionregistration.k8s.io/{KUBERNETES.mutating_policies}"
-    expression = 'Object{metadata: Object.metadata{labels: {"injected": "yes"}}}'
-    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE", "UPDATE"]}
+    of_both = {"apiGroups": ["", "apps"], "apiVersions": ["v1"], "resources": ["configmaps", "deployments"]}
+    rule = {**of_both, "operations": ["CREATE", "UPDATE"]}
     here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
     return [
         {
@@ -115,7 +129,7 @@ def mutation(name: str, namespace: str) -> list[dict[str, Any]]:
                 "matchConstraints": {"resourceRules": [rule], "namespaceSelector": here},
                 "failurePolicy": "Fail",
                 "reinvocationPolicy": "Never",
-                "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}],
+                "mutations": [mutated],
             },
         },
         {
@@ -127,32 +141,50 @@ def mutation(name: str, namespace: str) -> list[dict[str, Any]]:
     ]
 
 
+@asynccontextmanager
+async def mutating(place: World, mutated: dict[str, Any], labels: dict[str, str]) -> AsyncIterator[None]:
+    """Have an admission policy mutate what is made in a world, which leaves these labels of an owned ConfigMap."""
+    await place.create(*mutation(place.namespace, place.namespace, mutated))
+    try:
+
+        async def mutates() -> bool:
+            probe = in_namespace(config_map("probe"), place.namespace)
+            probe["metadata"]["labels"] = {"fairlead.dev/owner": "us"}
+            text = await place.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(probe))
+            return (json.loads(text)["metadata"].get("labels") or {}) == labels
+
+        await eventually(mutates, "the admission policy to take effect")
+        yield
+    finally:
+        names = (f"{kind}/{place.namespace}" for kind in ("mutatingadmissionpolicybinding", "mutatingadmissionpolicy"))
+        await place.kubectl("delete", *names)
+
+
 async def test_defaults_and_what_admission_writes_are_no_changes(control_plane: Cluster, tmp_path: Path) -> None:
     """A Service and a Deployment full of defaults, and a label that admission adds, show nothing in the next plan."""
-    async with world(control_plane, tmp_path) as place:
-        await place.create(*mutation(place.namespace, place.namespace))
-        try:
+    labels = {"fairlead.dev/owner": "us", "injected": "yes"}
+    async with world(control_plane, tmp_path) as place, mutating(place, LABELLING, labels):
+        manifests = [config_map("settings", colour="blue"), deployment("web"), service("web")]
+        await place.deploy(manifests)
+        assert (await place.live("configmap", "settings"))["metadata"]["labels"]["injected"] == "yes"
+        _, story = await place.plan(manifests)
+        assert set(story.actions().values()) == {"unchanged"}
+        _, story = await place.plan([config_map("settings", colour="red"), *manifests[1:]])
+        settings = f"ConfigMap {place.namespace}/settings"
+        assert story.fields() == {f"{settings} /data/colour": ('"blue"', '"red"')}
 
-            async def mutates() -> bool:
-                probe = json.dumps(in_namespace(config_map("probe"), place.namespace))
-                return "injected" in await place.kubectl(
-                    "create", "--dry-run=server", "-o", "json", "-f", "-", stdin=probe
-                )
 
-            await eventually(mutates, "the admission policy to take effect")
-            manifests = [config_map("settings", colour="blue"), deployment("web"), service("web")]
-            await place.deploy(manifests)
-            assert (await place.live("configmap", "settings"))["metadata"]["labels"]["injected"] == "yes"
-            _, story = await place.plan(manifests)
-            assert set(story.actions().values()) == {"unchanged"}
-            _, story = await place.plan([config_map("settings", colour="red"), *manifests[1:]])
-            settings = f"ConfigMap {place.namespace}/settings"
-            assert story.fields() == {f"{settings} /data/colour": ('"blue"', '"red"')}
-        finally:
-            names = (
-                f"{kind}/{place.namespace}" for kind in ("mutatingadmissionpolicybinding", "mutatingadmissionpolicy")
-            )
-            await place.kubectl("delete", *names)
+async def test_a_label_that_admission_takes_off_is_told_before_the_first_write(
+    control_plane: Cluster, tmp_path: Path
+) -> None:
+    """What is watched would be called missing at the end of its time; what is not would stay for ever."""
+    async with world(control_plane, tmp_path) as place, mutating(place, UNLABELLING, {}):
+        result, story = await place.deploy([config_map("settings"), deployment("web")])
+        gone = "something in the cluster, such as a webhook, takes the label fairlead.dev/owner off"
+        cause = f"Deployment {place.namespace}/web: its health could not be watched: {gone}"
+        assert (result.code, result.cause) == (ErrorCode.CONFLICT, cause)
+        assert {one.object.name: one.severity for one in story.of("finding")} == {"settings": "warning", "web": "error"}
+        assert await place.live("configmap", "settings") == await place.live("deployment", "web") == {}
 
 
 async def test_what_was_changed_by_hand_shows_as_a_change(control_plane: Cluster, tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ from typing import Any
 from fairlead_agent.apply.field_changes import field_changes
 from fairlead_agent.apply.findings import Finding
 from fairlead_agent.apply.ignored import left_to_others
+from fairlead_agent.apply.inventory import OWNER_LABEL
 from fairlead_agent.apply.live import Live, LiveObjects, digest_of, live_of
 from fairlead_agent.apply.makers import Maker, is_manager_of, managers_of
 from fairlead_agent.apply.ownership import judge
 from fairlead_agent.apply.recreation import is_immutable_alone, judge_recreation, under_another_name
 from fairlead_agent.errors import Conflict, FieldConflict, InvalidObject, NotFound, StaleFields
+from fairlead_agent.health.targets import is_watched
 from fairlead_agent.kube.client import Applied, KubeClient
 from fairlead_agent.kube.resources import Resource
 from fairlead_agent.ports import DeployWork
@@ -96,7 +98,7 @@ class ObjectPlanner:
         except (FieldConflict, InvalidObject) as error:
             return await self._plan_refused(error, resource, ref, manifest, whole)
         planned, findings = (_CREATED, []) if applied.created else await self._plan_change(applied, resource, ref)
-        return planned, _warnings(applied.warnings, ref) + findings
+        return planned, _warnings(applied.warnings, ref) + _unlabelled(applied.manifest, resource, ref) + findings
 
     async def outcome(self, resource: Resource, ref: ObjectRef, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """
@@ -139,7 +141,7 @@ class ObjectPlanner:
             with contextlib.suppress(NotFound, Conflict):
                 await self._client.delete(resource, ref.namespace, ref.name, uid=uid, dry_run=True)
         applied = await self._client.apply(resource, probe, dry_run=True)
-        return planned, _warnings(applied.warnings, ref)
+        return planned, _warnings(applied.warnings, ref) + _unlabelled(applied.manifest, resource, ref)
 
     async def _plan_change(
         self, applied: Applied, resource: Resource, ref: ObjectRef
@@ -221,6 +223,18 @@ class ObjectPlanner:
         findings, is_allowed = judge_recreation(error, ref, self._work, standing, whole)
         uid = standing["metadata"]["uid"]
         return (Planned(Action.RECREATED, write=True, uid=uid) if is_allowed else None), findings
+
+
+def _unlabelled(manifest: Mapping[str, Any], resource: Resource, ref: ObjectRef) -> list[Finding]:
+    """Return what follows if the API server gives an object back without our label; empty if it has it."""
+    if OWNER_LABEL in (manifest["metadata"].get("labels") or {}):
+        return []
+    gone = f"something in the cluster, such as a webhook, takes the label {OWNER_LABEL} off"
+    remedy = "have it leave labels of fairlead.dev alone"
+    if is_watched(resource):
+        return [Finding(ErrorCode.CONFLICT, f"its health could not be watched: {gone}", ref, remedy=remedy)]
+    message = f"it will not be known as the environment's, nor ever be pruned: {gone}"
+    return [Finding(ErrorCode.WARNING, message, ref, remedy=remedy, severity="warning")]
 
 
 def _warnings(texts: Iterable[str], ref: ObjectRef) -> list[Finding]:
