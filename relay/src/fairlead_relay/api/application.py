@@ -76,20 +76,21 @@ def make_routes() -> FastAPI:
         max_body_size=MAX_BODY_BYTES,
     )
     problems.install(app)
+    # A request is compared with the routes in their order: what is asked for most comes first.
     for module in (
-        service,
+        streams,
+        deployments,
+        bundles,
+        jobs,
+        applications,
+        clusters,
+        agents,
+        deletions,
+        drift,
         organizations,
         audit,
         tokens,
-        clusters,
-        agents,
-        applications,
-        bundles,
-        deployments,
-        deletions,
-        drift,
-        jobs,
-        streams,
+        service,
     ):
         app.include_router(module.router)
     document.publish(app, "/v1/openapi.json")
