@@ -143,9 +143,9 @@ async def _counted(metrics: Metrics, lines: AsyncIterator[str]) -> AsyncIterator
 
 async def follow_records(
     services: Services, scope: Scope, after: int, *, follow: bool
-) -> AsyncIterator[EventRecord | _Sign]:
+) -> AsyncIterator[list[EventRecord] | _Sign]:
     """
-    Yield the records of a scope in order, each once.
+    Yield the records of a scope in order, each once; those together that are there together.
 
     Args:
         services: The relay's parts.
@@ -163,36 +163,43 @@ async def follow_records(
                     yield stored
                     if stored is _Sign.END:
                         return
-                    after = stored.position
+                    after = stored[-1].position
                 if not follow:
                     return
                 async for heard_now in _hear(heard, stopping):
                     if isinstance(heard_now, _Sign):
                         yield heard_now
-                    elif heard_now.position > after:
-                        after = heard_now.position
-                        yield heard_now
-                        if heard_now.final and scope != Scope(scope.organization):
+                        continue
+                    new: list[EventRecord] = []
+                    for record in heard_now:
+                        if record.position > after:
+                            after = record.position
+                            new.append(record)
+                    if new:
+                        yield new
+                        if new[-1].final and scope != Scope(scope.organization):
                             yield _Sign.END
                             return
     finally:
         stopping.cancel()
 
 
-async def _stored(services: Services, scope: Scope, after: int) -> AsyncIterator[EventRecord | Literal[_Sign.END]]:
+async def _stored(
+    services: Services, scope: Scope, after: int
+) -> AsyncIterator[list[EventRecord] | Literal[_Sign.END]]:
     """Yield what is stored, then END if nothing can follow it."""
     while True:
         records, is_over = await services.store.read(partial(_read, scope=scope, after=after))
-        for record in records:
-            after = record.position
-            yield record
+        if records:
+            after = records[-1].position
+            yield records
         if is_over:
             yield _Sign.END
         if len(records) < _READ_RECORDS:
             return
 
 
-async def _hear(heard: Subscription, stopping: asyncio.Task[Literal[True]]) -> AsyncIterator[EventRecord | _Sign]:
+async def _hear(heard: Subscription, stopping: asyncio.Task[Literal[True]]) -> AsyncIterator[list[EventRecord] | _Sign]:
     """Yield what a subscription hears, until it lagged or the relay stops."""
     while True:
         next_notice = asyncio.ensure_future(heard.get())
@@ -208,8 +215,9 @@ async def _hear(heard: Subscription, stopping: asyncio.Task[Literal[True]]) -> A
             next_notice.cancel()
         if notice is LAGGED:
             return
-        if isinstance(notice, EventRecord):
-            yield notice
+        records = [one for one in (notice, *heard.take_more()) if isinstance(one, EventRecord)]
+        if records:
+            yield records
 
 
 def _read(connection: Connection, *, scope: Scope, after: int) -> tuple[list[EventRecord], bool]:
@@ -226,19 +234,19 @@ def _read(connection: Connection, *, scope: Scope, after: int) -> tuple[list[Eve
     return records, job.state in FINAL_STATES
 
 
-async def _as_sse(records: AsyncIterator[EventRecord | _Sign]) -> AsyncIterator[str]:
+async def _as_sse(records: AsyncIterator[list[EventRecord] | _Sign]) -> AsyncIterator[str]:
     # The first bytes leave at once, so that a client knows it is connected.
     yield ": connected\n\n"
-    async for record in records:
-        if isinstance(record, EventRecord):
-            yield f"id: {record.position}\ndata: {record.to_json()}\n\n"
-        elif record is _Sign.END:
+    async for found in records:
+        if isinstance(found, list):
+            yield "".join(f"id: {record.position}\ndata: {record.to_json()}\n\n" for record in found)
+        elif found is _Sign.END:
             yield "event: end\ndata: {}\n\n"
         else:
             yield ": ping\n\n"
 
 
-async def _as_ndjson(records: AsyncIterator[EventRecord | _Sign]) -> AsyncIterator[str]:
-    async for record in records:
-        if isinstance(record, EventRecord):
-            yield record.to_json() + "\n"
+async def _as_ndjson(records: AsyncIterator[list[EventRecord] | _Sign]) -> AsyncIterator[str]:
+    async for found in records:
+        if isinstance(found, list):
+            yield "".join(record.to_json() + "\n" for record in found)

@@ -86,6 +86,15 @@ class Subscription:
             self._filled.clear()
         return LAGGED if notice is None else notice
 
+    def take_more(self) -> list[Notice]:
+        """Return what waits, too, in order; nothing before a LAGGED."""
+        if self._lagged:
+            return []
+        more = list(self._waiting)
+        self._waiting.clear()
+        self._filled.clear()
+        return more
+
 
 class LocalBus:
     """Publish and subscribe within one event loop."""
