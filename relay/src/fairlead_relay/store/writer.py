@@ -60,6 +60,7 @@ _NEXT_SAVEPOINT: Final = {
     "sqlite": ("RELEASE SAVEPOINT one_write", "SAVEPOINT one_write"),
     "postgresql": ("RELEASE SAVEPOINT one_write; SAVEPOINT one_write",),  # one round trip
 }
+"""Between two writes."""
 
 READERS: Final = 4
 """Reads are short and the machine has few cores; more would only queue inside the database."""
@@ -254,9 +255,7 @@ class Store:
                 if connection.dialect.name == "postgresql":
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
                 outbox(connection).clear()
-                connection.exec_driver_sql("SAVEPOINT one_write")
-                for writes in _gathered(batch):
-                    _run_in_savepoint(connection, writes)
+                _run_each(connection, _gathered(batch))
                 notices = list(outbox(connection))
                 if notices and connection.dialect.name == "postgresql":
                     before = announce(connection, self.sender, notices)
@@ -316,28 +315,29 @@ def _gathered(batch: Sequence[_Write]) -> list[list[_Write]]:
     return list(groups.values())
 
 
-def _run_in_savepoint(connection: Connection, writes: list[_Write]) -> None:
-    """Run writes so that their failure undoes their own changes and notices only; then set the next savepoint."""
-    told = len(outbox(connection))
-    try:
-        _run(connection, writes)
-    except Exception as error:
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
-            raise
-        failed = translate(error) if isinstance(error, SQLAlchemyError) else error
-        if isinstance(failed, StoreDamaged):
-            raise failed from error  # nothing of this commit is to be written
-        del outbox(connection)[told:]
-        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_write")
-        if len(writes) > 1:
-            # One of them spoils it for all: each alone.
-            for write in writes:
-                _run_in_savepoint(connection, [write])
-        else:
-            writes[0].error = failed
-    else:
-        for statement in _NEXT_SAVEPOINT[connection.dialect.name]:
+def _run_each(connection: Connection, groups: Sequence[list[_Write]]) -> None:
+    """Run groups of writes one after the other, so that the failure of one undoes its own changes and notices only."""
+    for number, writes in enumerate(groups):
+        for statement in ("SAVEPOINT one_write",) if number == 0 else _NEXT_SAVEPOINT[connection.dialect.name]:
             connection.exec_driver_sql(statement)
+        told = len(outbox(connection))
+        try:
+            _run(connection, writes)
+        except Exception as error:
+            if isinstance(error, DBAPIError) and error.connection_invalidated:
+                raise
+            failed = translate(error) if isinstance(error, SQLAlchemyError) else error
+            if isinstance(failed, StoreDamaged):
+                raise failed from error  # nothing of this commit is to be written
+            del outbox(connection)[told:]
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_write")
+            if len(writes) > 1:
+                # One of them spoils it for all: each alone.
+                _run_each(connection, [[write] for write in writes])
+            else:
+                writes[0].error = failed
+    # It is missing if the library rolled back by itself, as SQLite's does when the disk is full.
+    connection.exec_driver_sql("RELEASE SAVEPOINT one_write")
 
 
 def _run(connection: Connection, writes: list[_Write]) -> None:
