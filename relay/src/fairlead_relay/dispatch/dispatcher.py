@@ -467,19 +467,20 @@ def _serve(connection: Connection, targets: Sequence[LeaseTo], most: int, now: f
         there = work.get((to.organization, to.cluster))
         if there is not None and there.stopping:
             found.stopping = stopping_jobs(connection, to.session_id)
-        if there is not None and there.queued:
+        takes = 0 if there is None else min(there.queued, to.job_limit - there.held)
+        if takes > 0:
             found.is_served = False
-            unserved.append((to, found, there.queued))
+            unserved.append((to, found, takes))
     while unserved and most > 0:
-        to, found, queued = unserved.popleft()
+        to, found, takes = unserved.popleft()
         job = lease_next(connection, to, now)
         if job is not None:
             found.leased.append(job)
             most -= 1
-        if job is None or queued == 1:
+        if job is None or takes == 1:
             found.is_served = True
         else:
-            unserved.append((to, found, queued - 1))
+            unserved.append((to, found, takes - 1))
     return rounds
 
 

@@ -380,21 +380,25 @@ class ClusterWork:
 
     queued: int
     """Jobs that are due, some of them perhaps behind others of their environment."""
+    held: int
+    """Jobs that some session holds; they count towards `LeaseTo.job_limit`."""
     stopping: int
     """Jobs that are to be told to stop."""
 
 
+_IS_WITH_SOME_SESSION: Final = is_one_of(jobs.c.state, HELD_STATES)
 _WORK: Final = (
     select(
         jobs.c.organization,
         jobs.c.cluster,
-        func.sum(case((_IS_QUEUED, 1), else_=0)),
-        func.sum(case((_IS_QUEUED, 0), else_=1)),
+        func.sum(case((_IS_DUE, 1), else_=0)),
+        func.sum(case((_IS_WITH_SOME_SESSION, 1), else_=0)),
+        func.sum(case((jobs.c.state == str(JobState.CANCELLING), 1), else_=0)),
     )
     .where(
         tuple_(jobs.c.organization, jobs.c.cluster).in_(bindparam("of_clusters", expanding=True)),
         jobs.c.finished_at.is_(None),
-        or_(_IS_DUE, jobs.c.state == str(JobState.CANCELLING)),
+        or_(_IS_DUE, _IS_WITH_SOME_SESSION),
     )
     .group_by(jobs.c.organization, jobs.c.cluster)
 )

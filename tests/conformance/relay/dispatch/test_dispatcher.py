@@ -9,6 +9,7 @@ import pytest
 import structlog
 from sqlalchemy import Connection
 
+import fairlead_relay.dispatch.dispatcher as dispatcher_module
 from fairlead_relay.bus import LocalBus
 from fairlead_relay.dispatch import Dispatcher, DispatchLimits
 from fairlead_relay.errors import SessionReplaced, StoreUnavailable
@@ -16,6 +17,7 @@ from fairlead_relay.store import Store
 from fairlead_relay.store.applications import Environment, create_application, create_environment
 from fairlead_relay.store.clusters import create_cluster, enrol_agent, find_cluster
 from fairlead_relay.store.jobs import enqueue_job, find_job, stop_job
+from fairlead_relay.store.leases import LeasedJob, LeaseTo, lease_next
 from fairlead_relay.store.organizations import ensure_organization
 from fairlead_relay.store.relays import beat
 from fairlead_shared.errors import ErrorCode, QueueFull
@@ -564,3 +566,26 @@ async def test_a_relay_that_stops_in_order_is_missed_by_nobody(
     await stops.disconnect(await connect(stops, Link()))
     await stops.stop()
     assert "relay-1" not in await store.write(lambda c: beat(c, "relay-2"))
+
+
+async def test_an_agent_that_holds_as_much_as_it_may_costs_no_attempt_to_lease(
+    make_dispatcher: MakeDispatcher, make_store: MakeStore, bus: LocalBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each wakes for all that happens in its cluster, with a long queue behind it."""
+    store = await make_store(bus)
+    await store.write(lambda c: seed(c, ("one",), ("a", "b", "c")))
+    for name in "abc":
+        await store.write(lambda c, e=f"one-{name}": deploy(c, e))
+    attempts: list[LeaseTo] = []
+
+    def counted(connection: Connection, to: LeaseTo, now: float) -> LeasedJob | None:
+        attempts.append(to)
+        return lease_next(connection, to, now)
+
+    monkeypatch.setattr(dispatcher_module, "lease_next", counted)
+    dispatcher = await make_dispatcher(store, bus, limits=replace(LIMITS, jobs_per_agent=2))
+    await connect(dispatcher, link := Link())
+    await eventually(_answer(lambda: len(link.offers) == 2), "as many offers as it may hold")
+    await dispatcher.sweep()
+    await dispatcher.serve_due()
+    assert len(attempts) == 2

@@ -340,7 +340,7 @@ async def test_clusters_with_work_are_those_whose_connected_agent_could_take_som
 
 
 async def test_work_is_found_for_many_clusters_at_once(make_store: MakeStore) -> None:
-    """What is due and what must stop, each counted; clusters without either are missing."""
+    """What is due, what is held and what must stop, each counted; clusters without any are missing."""
     store = await make_store(LocalBus())
     await store.write(lambda c: seed(c, ("one", "two", "three"), ("a", "b")))
     clusters = [(ORGANIZATION, name) for name in ("one", "two", "three", "nowhere")]
@@ -348,17 +348,17 @@ async def test_work_is_found_for_many_clusters_at_once(make_store: MakeStore) ->
     for name in ("one-a", "one-b", "two-a"):
         await store.write(lambda c, e=name: deploy(c, e))
     assert await store.read(lambda c: find_work(c, clusters, START)) == {
-        (ORGANIZATION, "one"): ClusterWork(2, 0),
-        (ORGANIZATION, "two"): ClusterWork(1, 0),
+        (ORGANIZATION, "one"): ClusterWork(2, 0, 0),
+        (ORGANIZATION, "two"): ClusterWork(1, 0, 0),
     }
     one, two = await connected(store), await connected(store, "two")
     job, put_off = await one.take(), await two.lease()
     assert put_off is not None
     await store.write(lambda c: stop_job(c, ORGANIZATION, job.id, "cancel", START))
     await store.write(lambda c: hand_back_job(c, two.holding(put_off.job), 5, "busy", START))
-    assert await store.read(lambda c: find_work(c, clusters, START + 4)) == {(ORGANIZATION, "one"): ClusterWork(1, 1)}
+    assert await store.read(lambda c: find_work(c, clusters, START + 4)) == {(ORGANIZATION, "one"): ClusterWork(1, 1, 1)}
     assert await store.read(lambda c: find_work(c, clusters[1:2], START + 5)) == {
-        (ORGANIZATION, "two"): ClusterWork(1, 0)
+        (ORGANIZATION, "two"): ClusterWork(1, 0, 0)
     }
 
 
