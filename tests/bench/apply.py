@@ -25,7 +25,7 @@ from tests.bench.figures import Figure, Peer, median, spread
 from tests.bench.flux import PROGRAM as FLUX
 from tests.bench.flux import KustomizeController
 from tests.bench.processes import MIB, Memory, cpu_seconds_of, joining, memory_of, working_set_of
-from tests.bench.raw_requests import AT_ONCE, apply_raw
+from tests.bench.raw_requests import AT_ONCE, apply_raw, wait_raw
 from tests.bench.workplace import Workplace
 from tests.cluster.binaries import binary
 from tests.e2e.chart_rights import apply_chart_rights
@@ -229,12 +229,13 @@ class Comparison:
 
 
 def _nothing_taken() -> dict[str, Taken]:
-    return {way: Taken() for way in ("fairlead", "kubectl", "dry-run", "write", "flux")}
+    return {way: Taken() for way in ("fairlead", "kubectl", "dry-run", "write", "raw wait", "flux")}
 
 
 def _figures(taken: Comparison) -> list[Figure]:
     create, unchanged, size = taken.create, taken.unchanged, taken.size
     passes = [dry + write for dry, write in zip(create["dry-run"].seconds, create["write"].seconds, strict=True)]
+    waited = [both + wait for both, wait in zip(passes, create["raw wait"].seconds, strict=True)]
     counted = {
         (case, way): taken[way].counted
         for case, taken in (("create", create), ("unchanged", unchanged))
@@ -247,11 +248,10 @@ def _figures(taken: Comparison) -> list[Figure]:
     return [
         _seconds(size, "create, command to command", create["fairlead"].seconds, kubectl, create["kubectl"].seconds,
                  _TARGET_CREATE, note=_parts(create["fairlead"])),
-        _seconds(size, "create, the agent's part", inside, f"raw dry-run pass + write pass, {AT_ONCE} at once", passes,
-                 _TARGET_TWO_PASSES, note="fetch, preflight, apply and wait, without command, relay and link"),
-        _seconds(size, "create, the agent's part without its wait for health", unwaited,
-                 f"raw dry-run pass + write pass, {AT_ONCE} at once", passes, _TARGET_TWO_PASSES,
-                 note="fetch, preflight and apply: the passes do not wait either"),
+        _seconds(size, "create, the agent's part", unwaited, f"raw dry-run pass + write pass, {AT_ONCE} at once", passes,
+                 _TARGET_TWO_PASSES, note="fetch, preflight and apply, without command, relay and link"),
+        _seconds(size, "create, the agent's part and its wait for health", inside,
+                 "the same passes and a watch until the controllers have answered", waited, _TARGET_TWO_PASSES),
         _seconds(size, "unchanged, command to command", unchanged["fairlead"].seconds, kubectl,
                  unchanged["kubectl"].seconds, _TARGET_UNCHANGED_COMMAND, note=_parts(unchanged["fairlead"])),
         _seconds(size, "unchanged, the agent's part", same_inside, f"one raw write pass, {AT_ONCE} at once",
@@ -399,6 +399,7 @@ def _raw(ground: Ground, number: int, taken: dict[str, Taken]) -> None:
     manifests = ground.manifests("raw", number)
     for way, dry_run in (("dry-run", True), ("write", False)):
         taken[way].seconds.append(apply_raw(ground.cluster, ground.token, manifests, dry_run=dry_run))
+    taken["raw wait"].seconds.append(wait_raw(ground.cluster, ground.token, manifests))
 
 
 @contextmanager
