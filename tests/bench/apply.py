@@ -244,12 +244,12 @@ def _figures(taken: Comparison) -> list[Figure]:
     inside = [sum(parts) for parts in zip(*(create["fairlead"].steps[step] for step in _STEPS), strict=True)]
     unwaited = [all_parts - wait for all_parts, wait in zip(inside, create["fairlead"].steps["wait"], strict=True)]
     same_inside = [sum(parts) for parts in zip(*(unchanged["fairlead"].steps[step] for step in _STEPS), strict=True)]
-    kubectl = "kubectl apply --server-side"
+    kubectl, both = "kubectl apply --server-side", f"raw dry-run pass + write pass, {AT_ONCE} at once"
     return [
         _seconds(size, "create, command to command", create["fairlead"].seconds, kubectl, create["kubectl"].seconds,
                  _TARGET_CREATE, note=_parts(create["fairlead"])),
-        _seconds(size, "create, the agent's part", unwaited, f"raw dry-run pass + write pass, {AT_ONCE} at once", passes,
-                 _TARGET_TWO_PASSES, note="fetch, preflight and apply, without command, relay and link"),
+        _seconds(size, "create, the agent's part", unwaited, both, passes, _TARGET_TWO_PASSES,
+                 note="fetch, preflight and apply, without command, relay and link"),
         _seconds(size, "create, the agent's part and its wait for health", inside,
                  "the same passes and a watch until the controllers have answered", waited, _TARGET_TWO_PASSES),
         _seconds(size, "unchanged, command to command", unchanged["fairlead"].seconds, kubectl,

@@ -2,7 +2,7 @@
 The fastest way to apply objects from Python: bare server-side-apply requests, many at once, from one aiohttp session.
 
 No order, no proof, no inventory: what remains is the API server's own time and a thin client's. Dry-runs take the same
-way, so that two passes show what a careful apply costs at least; and one watch waits for what the controllers make of it.
+way, so that two passes show what a careful apply costs at least. One watch waits for what the controllers make of it.
 """
 
 from __future__ import annotations

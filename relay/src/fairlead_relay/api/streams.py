@@ -9,7 +9,7 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from enum import Enum
 from functools import partial
 from http import HTTPStatus
@@ -170,18 +170,25 @@ async def follow_records(
                     if isinstance(heard_now, _Sign):
                         yield heard_now
                         continue
-                    new: list[EventRecord] = []
-                    for record in heard_now:
-                        if record.position > after:
-                            after = record.position
-                            new.append(record)
+                    new = _newer(heard_now, after)
                     if new:
+                        after = new[-1].position
                         yield new
                         if new[-1].final and scope != Scope(scope.organization):
                             yield _Sign.END
                             return
     finally:
         stopping.cancel()
+
+
+def _newer(records: Iterable[EventRecord], after: int) -> list[EventRecord]:
+    """Return those that follow a position, each once."""
+    new: list[EventRecord] = []
+    for record in records:
+        if record.position > after:
+            after = record.position
+            new.append(record)
+    return new
 
 
 async def _stored(

@@ -356,7 +356,9 @@ async def test_work_is_found_for_many_clusters_at_once(make_store: MakeStore) ->
     assert put_off is not None
     await store.write(lambda c: stop_job(c, ORGANIZATION, job.id, "cancel", START))
     await store.write(lambda c: hand_back_job(c, two.holding(put_off.job), 5, "busy", START))
-    assert await store.read(lambda c: find_work(c, clusters, START + 4)) == {(ORGANIZATION, "one"): ClusterWork(1, 1, 1)}
+    assert await store.read(lambda c: find_work(c, clusters, START + 4)) == {
+        (ORGANIZATION, "one"): ClusterWork(1, 1, 1)
+    }
     assert await store.read(lambda c: find_work(c, clusters[1:2], START + 5)) == {
         (ORGANIZATION, "two"): ClusterWork(1, 0, 0)
     }
