@@ -33,10 +33,16 @@ class Graph:
         manifests: The objects.
         stages: When each hook runs, by its place. What is of another stage is no dependency but a namespace or kind:
             either it was there before, or waiting for it would be in vain.
+        refs: The objects' references where they are had: of thousands, to have them twice is a MiB.
     """
 
-    def __init__(self, manifests: Sequence[Manifest], stages: Mapping[int, frozenset[Stage]] | None = None) -> None:
-        self._refs = [ObjectRef.of(manifest) for manifest in manifests]
+    def __init__(
+        self,
+        manifests: Sequence[Manifest],
+        stages: Mapping[int, frozenset[Stage]] | None = None,
+        refs: Sequence[ObjectRef] | None = None,
+    ) -> None:
+        self._refs = refs or [ObjectRef.of(manifest) for manifest in manifests]
         self._stages = stages or {}
         places: dict[Identity, int] = {ref.identity: place for place, ref in enumerate(self._refs)}
         self.mistakes: list[tuple[int, str]] = []

@@ -114,7 +114,7 @@ class Preflight:
         for place in range(len(wanted)):
             if place not in self._hooks or self._hooks.runs(place) or self._hooks.is_for_deletion(place):
                 self._place(place, served, proof)
-        graph = Graph(wanted, self._hooks.stages())
+        graph = Graph(wanted, self._hooks.stages(), wanted.refs)
         proof.findings += graph.findings()
         proof.findings += misread(self._hooks, wanted)
         known = [

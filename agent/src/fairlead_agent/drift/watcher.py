@@ -118,12 +118,7 @@ class DriftWatcher:
     async def held(self, environment: EnvironmentKey) -> AsyncIterator[dict[Identity, bytes]]:
         """Let go of an environment while a job works on it, and learn how it left what it wrote."""
         self._held[environment] += 1
-        watching = self._watching.get(environment)
-        left = self._left[environment] = _Left()
-        if watching is not None:
-            left = self._left[environment] = _Left(watching.bundle_sha256, watching.clean)
-            # Its watches stay open, in its name: to list everything anew after each job would cost as much as a job.
-            self._sources.want(environment, watching.places, _nobody_listens)
+        left = self._left[environment] = self._left_by(environment)
         try:
             await self._let_go(environment)
             yield left.by_job
@@ -132,6 +127,15 @@ class DriftWatcher:
             if not self._held[environment]:
                 del self._held[environment]
                 self._take_up(environment)
+
+    def _left_by(self, environment: EnvironmentKey) -> _Left:
+        """Return what is known before a job. Only that is kept meanwhile: of thousands, the rest is a few MiB."""
+        watching = self._watching.get(environment)
+        if watching is None:
+            return _Left()
+        # Its watches stay open, in its name: to list everything anew after each job would cost as much as a job.
+        self._sources.want(environment, watching.places, _nobody_listens)
+        return _Left(watching.bundle_sha256, watching.clean)
 
     async def _follow_rules(self) -> None:
         """Begin anew wherever the rules that drift goes by are others."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 import structlog
@@ -115,6 +118,19 @@ async def test_a_job_waits_for_a_write_that_two_cancelled_jobs_waited_for() -> N
         await drift.begun.acquire()
     running.cancel()
     await asyncio.wait([running])
+
+
+async def test_what_was_watched_is_not_in_memory_while_a_job_works() -> None:
+    """Only what is known of it: the job needs as much for the same objects."""
+    drift = _Writing(SimpleNamespace(current=Policy()))
+    watching = Mock(bundle_sha256="f" * 64, places=set(), clean={})
+    drift._watching[SHOP] = watching
+    gone = weakref.ref(watching)
+    del watching
+    async with drift.held(SHOP):
+        del drift._watching[SHOP]
+        gc.collect()  # a mock refers to itself
+        assert gone() is None
 
 
 async def test_an_environment_is_watched_again_after_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
