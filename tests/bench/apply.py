@@ -51,7 +51,7 @@ _STEPS: Final = ("fetch", "preflight", "apply", "wait")
 _AS_IN_ITS_IMAGE: Final = (
     "import runpy, sys; sys.modules['rich'] = None; runpy.run_module('fairlead_agent', run_name='__main__')"
 )
-"""The agent, without what only the other members' dependencies would have it import: 3 MiB."""
+"""The agent, without what only the other members' dependencies would have it import: 3 MiB. Run with `-OO`, too."""
 _TARGET_CREATE: Final = 1.25
 _TARGET_TWO_PASSES: Final = 1.3
 _TARGET_UNCHANGED: Final = 1.5
@@ -479,7 +479,7 @@ def make_ground(workplace: Workplace, size: Size) -> Ground:
     )
     home = workplace.folder("home")
     memory_group = cluster.memory_group(installation.agent.rights.namespace)
-    installation.agent.program = tuple(joining(memory_group, [sys.executable, "-c", _AS_IN_ITS_IMAGE]))
+    installation.agent.program = tuple(joining(memory_group, [sys.executable, "-OO", "-c", _AS_IN_ITS_IMAGE]))
     ground = Ground(size, installation, home, cluster.token("default", "raw", hours=_TOKEN_HOURS), memory_group)
     login = [_program("fairlead"), "login", relay.api_url, "--ca-file", str(relay.ca_file)]
     token = relay.token("deployer", installation.organization, f"{_TOKEN_HOURS}h")

@@ -65,6 +65,12 @@ def test_its_modules_are_compiled_for_good(image: UnpackedImage) -> None:
     assert {int.from_bytes(path.read_bytes()[4:8], "little") for path in compiled} == {UNCHECKED_HASH}
 
 
+def test_its_command_says_what_it_is_for(member: Member, image: UnpackedImage) -> None:
+    """Also where the image leaves docstrings out."""
+    said = {"agent": "Run the agent until SIGTERM", "relay": "Run the relay."}[member]
+    assert said in image.run("--help")
+
+
 def test_it_says_what_it_is(member: Member, image: UnpackedImage) -> None:
     """Labels as the OCI names them, and what it was made on."""
     labels = {name.rpartition("image.")[2]: said for name, said in image.configuration["Labels"].items()}

@@ -52,13 +52,16 @@ def _cluster_settings(command: Command) -> Command:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Serve one private Kubernetes cluster from inside it: dial out to a relay, apply what the operator allows.",
+)
 @click.version_option(__version__, prog_name="fairlead-agent")
 def cli() -> None:
-    """Serve one private Kubernetes cluster from inside it: dial out to a relay, apply what the operator allows."""
+    """Implement `fairlead-agent`."""
 
 
-@cli.command()
+@cli.command(help="Run the agent until SIGTERM or SIGINT; jobs under way are resumed at the next start.")
 @_setting("--relay-url", "FAIRLEAD_RELAY_URL", "Address of the relay's agent port, wss://HOST:PORT.")
 @_setting("--policy-file", "FAIRLEAD_POLICY_FILE", "The operator's rules, YAML.", type=click.Path(path_type=Path))
 @_setting(
@@ -83,7 +86,7 @@ def cli() -> None:
 @_setting("--token-hold-seconds", "FAIRLEAD_TOKEN_HOLD_SECONDS", "Wait so long for a new token.", type=float)
 @_cluster_settings
 def run(**values: Any) -> None:  # noqa: ANN401  (click's)
-    """Run the agent until SIGTERM or SIGINT; jobs under way are resumed at the next start."""
+    """Implement `fairlead-agent run`."""
     import uvloop
 
     from fairlead_agent.app import Agent
@@ -101,7 +104,9 @@ def run(**values: Any) -> None:  # noqa: ANN401  (click's)
     logger.info("agent.stopped")
 
 
-@cli.command()
+@cli.command(
+    help="Walk the way to the relay hop by hop and say what fails. Changes nothing; exit code 1 when something fails."
+)
 @_setting("--relay-url", "FAIRLEAD_RELAY_URL", "Address of the relay's agent port, wss://HOST:PORT.")
 @_setting(
     "--enrolment-token-file",
@@ -127,7 +132,7 @@ def run(**values: Any) -> None:  # noqa: ANN401  (click's)
 )
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Form of the findings.")
 def doctor(output: str, rights_file: Path | None, **values: Any) -> None:  # noqa: ANN401  (click's)
-    """Walk the way to the relay hop by hop and say what fails. Changes nothing; exit code 1 when something fails."""
+    """Implement `fairlead-agent doctor`."""
     import uvloop
 
     from fairlead_agent.kube.rights import read_rights
@@ -175,10 +180,12 @@ async def _examine(settings: Settings, rights: tuple[Right, ...]) -> list[Findin
     return [*before, *examination.findings, *granted]
 
 
-@cli.command()
+@cli.command(
+    help="Print the agent's public keys and certificate, for comparison with what the relay shows. Changes nothing."
+)
 @_cluster_settings
 def keys(**values: Any) -> None:  # noqa: ANN401  (click's)
-    """Print the agent's public keys and certificate, for comparison with what the relay shows. Changes nothing."""
+    """Implement `fairlead-agent keys`."""
     import uvloop
 
     from fairlead_agent.settings import read_settings
