@@ -97,7 +97,7 @@ class Watch(Generic[T]):
         """List and follow until cancelled, or until `denied`; a defect is raised, here and to whoever waits."""
         try:
             await self._list_and_follow()
-        except Exception as defect:
+        except Exception as defect:  # raised again: whoever waits would wait for ever
             self._defect = defect
             self._let_go()
             raise

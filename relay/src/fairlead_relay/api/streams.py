@@ -174,7 +174,7 @@ async def follow_records(
                     if new:
                         after = new[-1].position
                         yield new
-                        if new[-1].final and scope != Scope(scope.organization):
+                        if any(record.final for record in new) and scope != Scope(scope.organization):
                             yield _Sign.END
                             return
     finally:

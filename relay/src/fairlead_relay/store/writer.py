@@ -323,7 +323,7 @@ def _run_each(connection: Connection, groups: Sequence[list[_Write]]) -> None:
         told = len(outbox(connection))
         try:
             _run(connection, writes)
-        except Exception as error:
+        except Exception as error:  # whatever a caller's function raises is its caller's, and undone
             if isinstance(error, DBAPIError) and error.connection_invalidated:
                 raise
             failed = translate(error) if isinstance(error, SQLAlchemyError) else error

@@ -236,7 +236,7 @@ async def test_an_environment_that_is_gone_is_forgotten_once_that_was_told(monke
     async with asyncio.timeout(60):
         await drift.begun.acquire()
         drift.inventories.clear()
-        for _ in range(10):
+        for _ in range(10):  # rounds, none of which may forget what was not acknowledged
             await asyncio.sleep(0)
         (report,) = told("second")
         assert isinstance(report, DriftReport)
