@@ -46,11 +46,15 @@ class MemoryState:
         self.hung = asyncio.Event()
         self.unanswered: KubeError | None = None
         """Raised by the next write, which is carried out."""
+        self.unreadable: KubeError | None = None
+        """Raised by every read."""
         self._versions = itertools.count(1)
 
     async def read(self, kind: StateKind, name: str) -> dict[str, Any] | None:
         """Return a copy of the object."""
         await asyncio.sleep(0)
+        if self.unreadable is not None:
+            raise self.unreadable
         return copy.deepcopy(self.objects.get((kind, name)))
 
     async def select(self, kind: StateKind, label_selector: str, *, names_only: bool = False) -> list[dict[str, Any]]:

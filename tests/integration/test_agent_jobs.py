@@ -69,7 +69,7 @@ def assert_complete(job: StoredJob, count: int) -> None:
 
 
 async def test_deploy_runs_from_offer_to_result(relay: ScriptedRelay, agent: AgentUnderTest) -> None:
-    """Accepted after its checkpoint, reported step by step, forgotten after the result is acknowledged."""
+    """Accepted, reported step by step, forgotten after the result is acknowledged."""
     job = relay.deploy(JOB, bundle_of(5))
     result = await relay.until_result(JOB)
     assert result.outcome is Outcome.SUCCEEDED
@@ -513,15 +513,25 @@ async def test_policy_change_holds_for_the_next_offer(relay: ScriptedRelay, agen
     assert (await relay.until_refused("job0000000000000002")).code is ErrorCode.NOT_BOUND
 
 
-async def test_missing_right_refuses_with_the_rule(relay: ScriptedRelay, agent: AgentUnderTest) -> None:
-    """A checkpoint that RBAC forbids is a refusal that holds the missing rule; an absent API server one for now."""
+async def test_own_state_that_may_not_be_written_fails_with_the_rule(
+    relay: ScriptedRelay, agent: AgentUnderTest
+) -> None:
+    """A checkpoint that RBAC forbids ends the job before its first write, and the cause holds the missing rule."""
     agent.state.failures.append(MissingRight("create", "", "configmaps", "fairlead"))
     relay.deploy(JOB, bundle_of(1))
-    refusal = await relay.until_refused(JOB)
-    assert (refusal.code, refusal.temporary) == (ErrorCode.FORBIDDEN, False)
-    assert 'resources: ["configmaps"]' in refusal.message
-    agent.state.failures.append(Unreachable("https://api", "refused"))
-    relay.deploy("job0000000000000002", bundle_of(1))
+    result = await relay.until_result(JOB)
+    assert (result.outcome, result.code) == (Outcome.FAILED, ErrorCode.FORBIDDEN)
+    assert 'resources: ["configmaps"]' in result.cause
+    assert agent.engine.writes == []
+    await until_forgotten(agent)
+
+
+async def test_marks_that_cannot_be_read_refuse_for_now(relay: ScriptedRelay, agent: AgentUnderTest) -> None:
+    """While the API server is away, a job of a known environment waits in the relay's queue."""
+    relay.deploy(JOB, bundle_of(1))
+    await relay.until_result(JOB)
+    agent.state.unreadable = Unreachable("https://api", "refused")
+    relay.deploy("job0000000000000002", bundle_of(2))
     assert (await relay.until_refused("job0000000000000002")).temporary
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fairlead_agent import __version__
-from fairlead_agent.errors import AgentError, EnrolmentRefused, MissingRight, PolicyInvalid, SettingsInvalid
+from fairlead_agent.errors import AgentError, EnrolmentRefused, PolicyInvalid, SettingsInvalid
 
 if TYPE_CHECKING:
     from fairlead_agent.identity_store import Identity
@@ -243,10 +243,8 @@ def main() -> None:
         _fail(str(error), EXIT_USAGE)
     except EnrolmentRefused as error:
         _fail(str(error), EXIT_REFUSED)
-    except MissingRight as error:
-        _fail(f"{error}; the missing rule:\n{error.rule_yaml()}", EXIT_FAILED)
     except AgentError as error:
-        _fail(str(error), EXIT_FAILED)
+        _fail(error.explained(), EXIT_FAILED)
     except OSError as error:
         _fail(f"{error.filename or 'a port or file'}: {error.strerror or error}", EXIT_FAILED)
 

@@ -1,9 +1,9 @@
 """
 Checkpoints: what a job needs to go on after the agent's pod is gone, one ConfigMap per job in the agent's namespace.
 
-`fairlead-job-<job id>` holds the offer (with the signed statement), the plan once the engine made it, and the result
-once it is decided, unless the mark of the deployment holds that. It is made before the job is accepted and deleted
-after the relay has stored the result. Nothing in it is secret.
+`fairlead-job-<job id>` holds the offer (with the signed statement), the plan, and the result once it is decided, unless
+the mark of the deployment holds that. It is made with the plan, before the job's first write, or with a result that
+came before; it is deleted after the relay has stored the result. Nothing in it is secret.
 """
 
 from __future__ import annotations

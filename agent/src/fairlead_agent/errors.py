@@ -46,6 +46,10 @@ from fairlead_shared.errors import ErrorCode
 class AgentError(Exception):
     """Root of this member's errors."""
 
+    def explained(self, *_verbs: str) -> str:
+        """Return what went wrong and, if that is known, what it needs (`MissingRight.rule_yaml` has the verbs)."""
+        return str(self)
+
 
 class KubeError(AgentError):
     """A request to the API server that did not succeed."""
@@ -71,6 +75,9 @@ class MissingRight(KubeError):
         resource = f"{self.resource}.{self.group}" if self.group else self.resource
         where = f"in namespace {self.namespace}" if self.namespace else "in the whole cluster"
         return f"the agent may not {self.verb} {resource} {where}"
+
+    def explained(self, *verbs: str) -> str:  # noqa: D102  (as above)
+        return f"{self}; needs\n{self.rule_yaml(*verbs)}"
 
     def rule_yaml(self, *verbs: str) -> str:
         """Return the rule as YAML, headed by the kind of role it belongs to, with the missing verb or these."""

@@ -17,7 +17,7 @@ from typing import Literal
 
 from fairlead_agent.bundle_cache import BundleCache
 from fairlead_agent.checkpoint import Checkpoint, CheckpointStore
-from fairlead_agent.errors import AgentError, BundleUnavailable, IdentityInvalid, JournalFull, KubeError, OfferRefused
+from fairlead_agent.errors import BundleUnavailable, IdentityInvalid, JournalFull, KubeError, OfferRefused
 from fairlead_agent.exchange import Courier
 from fairlead_agent.identity_store import IdentityStore
 from fairlead_agent.journal import Journal
@@ -97,23 +97,27 @@ class Execution:
     One job in this process.
 
     Args:
-        checkpoint: The job; for kinds that only read it is never stored.
+        checkpoint: The job; stored from its plan on, and never for kinds that only read.
         journal: Its events.
         workshop: Shared means.
+        is_resumed: Whether the checkpoint was found at the start, instead of made for an offer.
     """
 
-    def __init__(self, checkpoint: Checkpoint, journal: Journal, workshop: Workshop) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, journal: Journal, workshop: Workshop, *, is_resumed: bool = False
+    ) -> None:
         self.checkpoint = checkpoint
         self.journal = journal
-        self.accepted = False
+        self.accepted = is_resumed
         """Whether the relay was told, or has known the job since before this process."""
-        self.is_resumed = False
-        """Whether its checkpoint was found at the start, instead of made for an offer."""
         self.stop: Stop | None = None
         self.task: asyncio.Task[None] | None = None
         self.is_reported = False
         """Whether the result is in the journal, as its last event."""
         self._workshop = workshop
+        self._is_resumed = is_resumed
+        self._may_be_kept = is_resumed
+        """Whether a checkpoint of it was found, or a write of one begun."""
         self._decided = checkpoint.result is not None
         self._statement: DeploymentStatement | None = None
         """Once verified, by an earlier process where the job is resumed."""
@@ -147,34 +151,24 @@ class Execution:
         """Go on under a newer offer of the same job. Raises: KubeError: it could not be stored."""
         self.checkpoint = replace(self.checkpoint, offer=offer)
         self.journal.settle(offer.acknowledged_seq)
-        if self._is_stored:
-            await self._workshop.checkpoints.save(self.checkpoint)
-
-    async def store(self) -> None:
-        """Store the checkpoint, before the job is accepted. Raises: KubeError."""
-        if self._is_stored:
-            await self._workshop.checkpoints.save(self.checkpoint)
+        if self._may_be_kept:
+            await self._save()
 
     async def discard(self) -> None:
         """Delete all that is kept of the job, however long the API server takes."""
         self._workshop.courier.end_stream(self.job_id)
-        if self._is_stored:
+        if self._may_be_kept:
             await self._persist(lambda: self._workshop.checkpoints.delete(self.job_id), "checkpoint.not_deleted")
         self.journal.remove()
 
-    async def run(self, failure: AgentError | None = None) -> None:
-        """
-        Carry the job to its result and record it; ends without one when it is to be forgotten, or the process stops.
-
-        Args:
-            failure: What made the job fail before it began, if anything did.
-        """
+    async def run(self) -> None:
+        """Carry the job to its result and record it; ends without one when it is forgotten, or the process stops."""
         result = self.checkpoint.result
         if result is None:
             self._statement = self._accepted_before()
-            decided = await self._decide(failure)
+            decided = await self._decide()
             self._decided = True
-            if self._is_stored:
+            if self._may_change:
                 result = await self._keep(self.ending(decided))
             else:
                 result = self._event(decided)
@@ -196,7 +190,7 @@ class Execution:
                 environment, deployment_id = EnvironmentKey.of(self._statement), self._statement.deployment_id
                 held = await self._workshop.replay.finish(environment, deployment_id, ended)
             if held is None:
-                await self._workshop.checkpoints.save(self.checkpoint)
+                await self._save()
             else:
                 kept = held
 
@@ -209,7 +203,7 @@ class Execution:
     async def save_plan(self, plan: DeployPlan) -> None:
         """Store the plan. Raises: KubeError."""
         self.checkpoint = replace(self.checkpoint, plan=plan)
-        await self._workshop.checkpoints.save(self.checkpoint)
+        await self._save()
 
     async def load_plan(self) -> DeployPlan | None:
         """Return the plan an earlier attempt stored."""
@@ -223,23 +217,26 @@ class Execution:
 
     # Inside.
 
+    async def _save(self) -> None:
+        self._may_be_kept = True
+        await self._workshop.checkpoints.save(self.checkpoint)
+
     @property
-    def _is_stored(self) -> bool:
+    def _may_change(self) -> bool:
+        """Whether it is of a kind that changes an environment, so that its result must outlive this process."""
         return self.offer.job_kind in {JobKind.DEPLOY, JobKind.DESTROY}
 
     def _accepted_before(self) -> DeploymentStatement | None:
         """Return the statement of a resumed job, which was verified then; None of a new one, or where it is damaged."""
-        envelope = self.offer.statement if self.is_resumed and self._is_stored else None
+        envelope = self.offer.statement if self._is_resumed and self._may_change else None
         with contextlib.suppress(OfferRefused):
             return None if envelope is None else read_statement(envelope)
         return None
 
-    async def _decide(self, failure: AgentError | None) -> DeployResult:
+    async def _decide(self) -> DeployResult:
         """Carry the job out and say how it ended, whatever happens."""
         timer = asyncio.timeout(max(0.0, self.offer.deadline - self._workshop.clock()))
         try:
-            if failure is not None:
-                raise failure
             if self.stop is not None:
                 raise asyncio.CancelledError
             async with timer:
@@ -253,7 +250,7 @@ class Execution:
             cause = "the job's deadline passed while it was carried out"
             return DeployResult(Outcome.FAILED, ErrorCode.DEADLINE, cause)
         except (OfferRefused, BundleUnavailable, KubeError) as error:
-            return DeployResult(Outcome.FAILED, error.code, str(error))
+            return DeployResult(Outcome.FAILED, error.code, error.explained())
         except (JournalFull, IdentityInvalid) as error:
             return DeployResult(Outcome.FAILED, ErrorCode.INTERNAL, str(error))
         except OSError as error:
@@ -312,7 +309,7 @@ class Execution:
         self._statement = verified.statement
         environment = EnvironmentKey.of(verified.statement)
         async with self._workshop.turns.setdefault(environment, asyncio.Lock()):
-            if self.is_resumed:
+            if self._is_resumed:
                 # Its checkpoint may have outlived its job: as a former leader's late creation, or where it could not
                 # be deleted. What has its plan and was the last to begin goes on.
                 own, marks = await self._marks(verified.statement)

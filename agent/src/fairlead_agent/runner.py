@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 
 from fairlead_agent.checkpoint import Checkpoint, is_storable
-from fairlead_agent.errors import KubeError, MissingRight, OfferRefused
+from fairlead_agent.errors import KubeError, OfferRefused
 from fairlead_agent.execution import Execution, Stop, Workshop
 from fairlead_agent.journal import Spool
 from fairlead_agent.ports import EnvironmentKey
@@ -156,8 +156,7 @@ class Runner:
     def _resume(self, checkpoint: Checkpoint) -> None:
         offer = checkpoint.offer
         journal = self._spool.open(offer.job_id, None)
-        job = self._jobs[offer.job_id] = Execution(checkpoint, journal, self._workshop)
-        job.accepted = job.is_resumed = True
+        job = self._jobs[offer.job_id] = Execution(checkpoint, journal, self._workshop, is_resumed=True)
         self._logger.info("job.resumed", job=offer.job_id, attempt=offer.attempt, last_seq=journal.last_seq)
         self._begin(job)
 
@@ -181,8 +180,7 @@ class Runner:
         except OfferRefused as error:
             self._refuse(offer, error)
         except KubeError as error:
-            reason = f"{error}\n{error.rule_yaml()}" if isinstance(error, MissingRight) else str(error)
-            self._refuse(offer, OfferRefused(error.code, reason, temporary=error.temporary))
+            self._refuse(offer, OfferRefused(error.code, error.explained(), temporary=error.temporary))
         except OSError as error:
             reason = f"the agent's spool cannot be used: {error.strerror}"
             self._refuse(offer, OfferRefused(ErrorCode.INTERNAL, reason, temporary=True))
@@ -197,6 +195,8 @@ class Runner:
             await self._accept_again(known, offer)
             return
         await self._check(offer)
+        # Right before it counts itself: what came at the same time was considered beside it.
+        self._check_room(offer)
         if self._offers.get(offer.job_id) is not offer:
             # The connection is another by now, and its hello did not list the job: the relay offers it again.
             return
@@ -204,20 +204,9 @@ class Runner:
         journal.settle(offer.acknowledged_seq)
         job = Execution(Checkpoint(offer), journal, self._workshop)
         job.stop = self._early_stops.pop(offer.job_id, None)
-        # From here on every hello lists it.
+        # From here on every hello lists it. It has no checkpoint before its plan has: until then nothing was written,
+        # and an agent that comes back without it is offered it again.
         self._jobs[offer.job_id] = job
-        try:
-            await job.store()
-        except KubeError as error:
-            if self._offers.get(offer.job_id) is offer:
-                del self._jobs[offer.job_id]
-                journal.remove()
-                raise
-            # A hello has listed it meanwhile, so the relay takes it for running: it must end with a result.
-            self._begin(job, error)
-            return
-        if job.stop is Stop.FORGET:
-            return
         self._say_accepted(job, offer)
         self._begin(job)
 
@@ -242,11 +231,6 @@ class Runner:
             raise OfferRefused(ErrorCode.UNSUPPORTED, f"this agent knows no job of kind {offer.job_kind!r}")
         if not is_storable(offer.job_id):
             raise OfferRefused(ErrorCode.MALFORMED, "the job's id cannot stand in an object's name")
-        running = [job.offer for job in self._jobs.values() if not job.is_reported]
-        held_bytes = sum(held.bundle_bytes for held in running)
-        if len(running) >= MAX_RUNNING or (held_bytes and held_bytes + offer.bundle_bytes > MAX_BUNDLE_BYTES):
-            reason = f"{len(running)} jobs are running, with bundles of {held_bytes:,} bytes"
-            raise OfferRefused(ErrorCode.OVERLOADED, reason, temporary=True)
         now = self._workshop.clock()
         if now >= offer.deadline:
             raise OfferRefused(ErrorCode.DEADLINE, "the job's deadline has passed by this agent's clock")
@@ -263,6 +247,13 @@ class Runner:
         marks = await self._workshop.replay.marks(EnvironmentKey.of(statement))
         check_replay(statement, marks, offer.attempt)
 
+    def _check_room(self, offer: JobOffer) -> None:
+        running = [job.offer for job in self._jobs.values() if not job.is_reported]
+        held_bytes = sum(held.bundle_bytes for held in running)
+        if len(running) >= MAX_RUNNING or (held_bytes and held_bytes + offer.bundle_bytes > MAX_BUNDLE_BYTES):
+            reason = f"{len(running)} jobs are running, with bundles of {held_bytes:,} bytes"
+            raise OfferRefused(ErrorCode.OVERLOADED, reason, temporary=True)
+
     def _refuse(self, offer: JobOffer, refusal: OfferRefused) -> None:
         self._workshop.metrics.offer_refused(refusal.code)
         self._logger.warning("offer.refused", job=offer.job_id, code=refusal.code, reason=refusal.reason)
@@ -278,8 +269,8 @@ class Runner:
                 )
             )
 
-    def _begin(self, job: Execution, failure: KubeError | None = None) -> None:
-        job.task = self._start(self._carry_out(job, failure), f"job/{job.job_id}")
+    def _begin(self, job: Execution) -> None:
+        job.task = self._start(self._carry_out(job), f"job/{job.job_id}")
 
     def _start(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         if self._group is None:
@@ -302,9 +293,9 @@ class Runner:
         task = self._last[job_id] = self._start(follow(), f"job/{job_id}/desk")
         task.add_done_callback(forget)
 
-    async def _carry_out(self, job: Execution, failure: KubeError | None) -> None:
+    async def _carry_out(self, job: Execution) -> None:
         try:
-            await job.run(failure)
+            await job.run()
         except asyncio.CancelledError:
             if job.stop is not Stop.FORGET:
                 raise

@@ -277,7 +277,7 @@ class JobOffer(_Message):
 
 class JobAccept(_Message):
     """
-    Agent → relay, after the job's checkpoint is stored.
+    Agent → relay, once its own rules allow the job.
 
     Acknowledged by the next heartbeat's renewal. Key: (job, token).
     """

@@ -108,14 +108,14 @@ class DeployEngine:
         except _Failed as failed:
             result = DeployResult(Outcome.FAILED, failed.code, failed.cause, deployment.counts())
         except KubeError as error:  # the API server is away, or our own state may not be kept
-            await deployment.report_step("failed", str(error))
-            return DeployResult(Outcome.FAILED, error.code, str(error), deployment.counts())
+            await deployment.report_step("failed", error.explained())
+            return DeployResult(Outcome.FAILED, error.code, error.explained(), deployment.counts())
         else:
             result = DeployResult(Outcome.SUCCEEDED, counts=deployment.counts())
             try:
                 await deployment.finish(result)
             except KubeError as error:
-                cause = f"everything was applied, but the inventory could not be kept: {error}"
+                cause = f"everything was applied, but the inventory could not be kept: {error.explained()}"
                 return DeployResult(Outcome.FAILED, error.code, cause, result.counts)
             result = replace(result, digests=deployment.digests())
         return result

@@ -47,7 +47,7 @@ async def plan_deployment(
     try:
         result, detail = await _plan(client, inventory, clock, work, report, recent)
     except KubeError as error:  # the API server is away
-        result, detail = DeployResult(Outcome.FAILED, error.code, str(error)), str(error)
+        result, detail = DeployResult(Outcome.FAILED, error.code, error.explained()), error.explained()
     status = "finished" if result.outcome is Outcome.SUCCEEDED else "failed"
     key = f"step/preflight/{status}"
     await report(StepEvent(key=key, at=clock(), step=Step.PREFLIGHT, status=status, detail=detail[:4096]))

@@ -17,7 +17,7 @@ from fairlead_agent.apply.ignored import left_to_others, owned_length, parts_of
 from fairlead_agent.apply.inventory import ENVIRONMENT_ANNOTATION, OWNER_LABEL
 from fairlead_agent.apply.live import digest_of
 from fairlead_agent.apply.wanted import WantedObjects
-from fairlead_agent.errors import Conflict, KubeError, MissingRight, NotFound
+from fairlead_agent.errors import Conflict, KubeError, NotFound
 from fairlead_agent.kube.client import FIELD_MANAGER, KubeClient
 from fairlead_agent.kube.resources import Resource
 from fairlead_shared.drift import MAX_DRIFT_MANAGERS, MAX_DRIFTED_FIELDS, DriftKind
@@ -90,8 +90,7 @@ async def compare(client: KubeClient, wanted: WantedObjects, place: int, resourc
     except KubeError as error:
         if error.temporary:
             raise
-        reason = f"{error}; needs\n{error.rule_yaml()}" if isinstance(error, MissingRight) else str(error)
-        return Comparison(Found(DriftKind.UNKNOWN, reason=reason[:_REASON_CHARACTERS]))
+        return Comparison(Found(DriftKind.UNKNOWN, reason=error.explained()[:_REASON_CHARACTERS]))
     except SealInvalid as error:
         return Comparison(Found(DriftKind.UNKNOWN, reason=str(error)[:_REASON_CHARACTERS]))
     return Comparison(_of_fields(applied.manifest, live, ignored), digest, manifest)

@@ -23,7 +23,7 @@ from fairlead_agent.drift.comparison import Comparison, Found, compare
 from fairlead_agent.drift.corrections import NOTHING_DONE, Corrections
 from fairlead_agent.drift.reports import DriftReports, fitted
 from fairlead_agent.drift.sources import Sources
-from fairlead_agent.errors import BundleUnavailable, Conflict, KubeError, MissingRight, NotFound, UnknownKind
+from fairlead_agent.errors import BundleUnavailable, Conflict, KubeError, NotFound, UnknownKind
 from fairlead_agent.health.targets import Source, Target
 from fairlead_agent.kube.client import KubeClient
 from fairlead_agent.kube.resources import Resource
@@ -384,7 +384,7 @@ class EnvironmentDrift:
             return
         except KubeError as error:
             one.corrections = one.corrections.failed(self._means.monotonic())
-            one.failure = f"it could not be put right: {_with_rule(error)}"
+            one.failure = f"it could not be put right: {error.explained()}"
             self._mark(place, max(one.corrections.next_at - self._means.monotonic(), 0.0))
             self._logger.warning("drift.not_corrected", object=str(one.ref), error=str(error))
             return
@@ -460,13 +460,8 @@ class EnvironmentDrift:
         if denied is None:
             reason = f"the agent keeps no more than {self._sources.most} watches for drift"
         else:
-            rule = denied.rule_yaml("list", "watch") if isinstance(denied, MissingRight) else ""
-            reason = f"{denied}; needs\n{rule}" if rule else str(denied)
+            reason = denied.explained("list", "watch")
         return UnseenKind(group=resource.group, resource=resource.plural, namespace=namespace, reason=reason[:1024])
-
-
-def _with_rule(error: KubeError) -> str:
-    return f"{error}; needs\n{error.rule_yaml()}" if isinstance(error, MissingRight) else str(error)
 
 
 async def _uncut(writing: Coroutine[Any, Any, None]) -> None:

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from fairlead_agent.errors import MissingRight
 from fairlead_agent.health.followed import Follow, Followed
 from fairlead_agent.health.pods import JOB_FAILURES, Event, Pod, event_of, newest, pod_of, verdict_of_pod
 from fairlead_agent.health.rules import UNOBSERVED
@@ -142,8 +141,7 @@ class Observer:
         resource = target.resource
         watch = self._kinds[target.source]
         if watch.denied is not None:
-            rule = f"; needs\n{watch.denied.rule_yaml()}" if isinstance(watch.denied, MissingRight) else ""
-            return Verdict(HealthStatus.UNKNOWN, f"{watch.denied}{rule}", final=True)
+            return Verdict(HealthStatus.UNKNOWN, watch.denied.explained(), final=True)
         if seen is not None and not is_watched(resource):
             return HEALTHY
         own = _ABSENT if seen is None else seen.verdict

@@ -138,7 +138,7 @@ def _resumed(event: JobEvent) -> Transition:
         *_IS_JOB,
         holder=bindparam("new_session"),
         lease_expires_at=bindparam("new_expiry"),
-        # An agent that lost its connection between the checkpoint and the accept has the job all the same.
+        # An agent that lost its connection before its accept was sent has the job all the same.
         started_at=func.coalesce(jobs.c.started_at, NOW),
         leased_at=None,
         reason="",
@@ -169,7 +169,7 @@ _DISOWN: Final[Mapping[str | None, Transition]] = {
     None: Transition(
         JobEvent.DISOWN,
         *_IS_JOB,
-        # An offer that was lost on its way, or before the checkpoint, began nothing.
+        # An offer that was lost on its way began nothing.
         attempt=case((jobs.c.leased_at.is_not(None), jobs.c.attempt), else_=jobs.c.attempt + 1),
         reason="its agent came back without it",
     ),
