@@ -20,7 +20,7 @@ from fairlead_shared.objects import ObjectRef
 from fairlead_shared.progress import HealthEvent, HealthStatus, Outcome
 from tests.cluster.cluster import Cluster
 from tests.cluster.images import PROBE_IMAGE, load_image, probe_image_tar
-from tests.e2e.engine_world import Checkpoint, Story, World, config_map, deployment, service, world
+from tests.e2e.engine_world import Checkpoint, Story, World, config_map, deployment, secret, service, world
 from tests.polling import eventually
 
 LONG_SECONDS = 300.0
@@ -74,6 +74,22 @@ async def test_crash_loop_names_container_and_exit_code(node: Cluster, tmp_path:
         assert f"Deployment {place.namespace}/web is Degraded: container main of Pod web-" in result.cause
         assert "exit code 1" in result.cause
         assert seconds < LONG_SECONDS / 2
+
+
+async def test_what_a_container_said_is_told_without_values_of_secrets(node: Cluster, tmp_path: Path) -> None:
+    """Neither a deployment's story and result nor a later look at its health quotes one."""
+    password = {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "login", "key": "password"}}}
+    quotes = {"args": ["read", "$(PASSWORD)"], "env": [password], "terminationMessagePolicy": "FallbackToLogsOnError"}
+    async with world(node, tmp_path) as place:
+        story = Story()
+        manifests = [secret("login", password="/hunter2"), serving("web", **quotes)]
+        work = place.work(manifests, wait_seconds=LONG_SECONDS)
+        result = await place.engine().run(work, story.report, Checkpoint())
+        assert "crashed with exit code 1: probe: open ***: no such file or directory" in result.cause
+        checked = await HealthCheck(place.client, place.inventory, time.time).check(place.environment)
+        assert any("probe: open ***: no such file" in event.cause for event in checked), checked
+        told = [event.model_dump(mode="json") for event in [*story.events.values(), *checked]]
+        assert "hunter2" not in json.dumps(told)
 
 
 async def test_image_that_cannot_be_pulled_is_named(node: Cluster, tmp_path: Path) -> None:

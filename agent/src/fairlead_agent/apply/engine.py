@@ -180,6 +180,7 @@ class _Deployment:
         """Go through all stages. Raises: _Failed: one failed. KubeError: the API server is away."""
         saved = await self._checkpoint.load_plan()
         proved = await self._prove(saved)
+        await self._know_secrets(proved)
         self._hook_runs = self._ready_hooks(proved, saved)
         await self._begin(proved)
         try:
@@ -280,6 +281,14 @@ class _Deployment:
         told += [preflight.untried] if preflight.untried else []
         await self.report_step("finished", ", ".join(told) or "nothing to do")
         return _Proved(preflight, hooks, proof, graph, (*leaving, *gone), homeless)
+
+    async def _know_secrets(self, proved: _Proved) -> None:
+        """Have no value of a Secret told with what containers said; a deletion brings none, and they go with it."""
+        mask = self._waiting.mask
+        mask.add(self._wanted.secret_values)
+        if proved.hooks.of_deletion:
+            owned = (await self._inventory.load(self._work.environment)).objects
+            await mask.add_live(self._client, [one.ref for one in owned])
 
     def _ready_hooks(self, proved: _Proved, saved: DeployPlan | None) -> HookRuns | None:
         """Return what runs the hooks, None if there are none; where an earlier process had begun, it goes on there."""

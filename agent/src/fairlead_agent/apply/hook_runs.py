@@ -17,14 +17,14 @@ from functools import partial
 
 from fairlead_agent.apply.findings import Finding, and_others, folded
 from fairlead_agent.apply.graph import Graph
-from fairlead_agent.apply.hook_logs import last_lines, live_secrets
+from fairlead_agent.apply.hook_logs import last_lines
 from fairlead_agent.apply.hooks import HOOK_RUN, RUNS, BundleHooks, Ending, Moment, Occasion, told_moment
 from fairlead_agent.apply.inventory import Inventory, InventoryStore
 from fairlead_agent.apply.planning import Planned
 from fairlead_agent.apply.preflight import Preflight, Proof
 from fairlead_agent.apply.wanted import WantedObjects
 from fairlead_agent.apply.writes import Writer, Written, object_event, unbroken
-from fairlead_agent.errors import Conflict, KubeError, NotFound
+from fairlead_agent.errors import Conflict, NotFound
 from fairlead_agent.health.targets import Target
 from fairlead_agent.health.wait import HealthWait, Unhealthy
 from fairlead_agent.kube.client import KubeClient
@@ -229,19 +229,8 @@ class HookRuns:
         target, verdict = unhealthy.target, unhealthy.verdict
         is_late = verdict.status is HealthStatus.PROGRESSING
         end = f"did not end in time: {verdict.cause}" if is_late else f"failed: {verdict.cause}"
-        lines = await self._last_lines(target)
+        lines = await last_lines(self.client, target.resource, target.ref, target.uid, self.waiting.mask)
         return f"{self._named(moment)} {target.ref} {end}" + (f"\n{lines}" if lines else "")
-
-    async def _last_lines(self, target: Target) -> str:
-        """Return what a hook said last, without values of Secrets that the environment brought."""
-        secrets = list(self.wanted.secret_values())
-        if self.hooks.of_deletion:
-            try:
-                owned = (await self.store.load(self.work.environment)).objects
-                secrets += await live_secrets(self.client, [one.ref for one in owned])
-            except KubeError as error:
-                return f"its log is not shown, since values of Secrets might be in it: {error}"
-        return await last_lines(self.client, target.resource, target.ref, target.uid, secrets)
 
     async def left(self) -> list[OwnedObject]:
         """

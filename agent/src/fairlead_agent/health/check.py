@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from fairlead_agent.apply.inventory import InventoryStore
+from fairlead_agent.apply.masking import Mask
 from fairlead_agent.errors import UnknownKind
 from fairlead_agent.health.observer import Observer
 from fairlead_agent.health.targets import Target
@@ -42,14 +43,17 @@ class HealthCheck:
         observer = Observer(partial(Watch, self._client), targets)
         await observer.look()
         now = self._clock()
+        mask = Mask()
         verdicts |= {target.ref: verdict for target, verdict in observer.verdicts(now).items()}
+        if any(verdict.cause for verdict in verdicts.values()):
+            await mask.add_live(self._client, refs)
         return [
             HealthEvent(
                 key=f"health/{ref}/{verdicts[ref].status}/1",
                 at=now,
                 object=ref,
                 status=verdicts[ref].status,
-                cause=verdicts[ref].cause[:4000],
+                cause=mask.hide(verdicts[ref].cause)[:4000],
             )
             for ref in refs
         ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from fairlead_agent.apply.masking import CUT
 from fairlead_agent.health.verdict import HEALTHY, Verdict, owner_uid
 from fairlead_shared.progress import HealthStatus
 
@@ -251,4 +252,4 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _MESSAGE_CHARACTERS else text[: _MESSAGE_CHARACTERS - 1] + "…"
+    return text if len(text) <= _MESSAGE_CHARACTERS else text[: _MESSAGE_CHARACTERS - 1] + CUT

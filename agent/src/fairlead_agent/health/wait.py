@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fairlead_agent.apply.inventory import OWNER_LABEL
+from fairlead_agent.apply.masking import Mask
 from fairlead_agent.health.observer import Observer
 from fairlead_agent.health.targets import Target, is_watched
 from fairlead_agent.health.verdict import Verdict
@@ -42,7 +43,9 @@ class Unhealthy:
 
 @dataclass(slots=True)
 class _Standing:
+    seen: Verdict
     verdict: Verdict
+    """As it may be told."""
     reports: int = 0
     failing_since: float | None = None
     """By the monotonic clock."""
@@ -64,6 +67,8 @@ class HealthWait:
         self._clock = clock
         self._grace_seconds = failure_grace_seconds
         self._standings: dict[Target, _Standing] = {}
+        self.mask = Mask()
+        """What causes must not show: containers say how they ended in words of their own."""
 
     async def wait(self, targets: Sequence[Target], seconds: float) -> list[Unhealthy]:
         """
@@ -115,10 +120,11 @@ class HealthWait:
         for target, verdict in verdicts.items():
             standing = self._standings.get(target)
             if standing is None:
-                standing = self._standings[target] = _Standing(verdict)
-            elif standing.verdict == verdict or _is_cleaned_up(target, standing.verdict, verdict):
+                standing = self._standings[target] = _Standing(verdict, verdict)
+            elif standing.seen == verdict or _is_cleaned_up(target, standing.seen, verdict):
                 continue
-            standing.verdict = verdict
+            standing.seen = verdict
+            standing.verdict = replace(verdict, cause=self.mask.hide(verdict.cause))
             if verdict.status not in _FAILING:
                 standing.failing_since = None
             elif standing.failing_since is None:
@@ -130,7 +136,7 @@ class HealthWait:
                     at=self._clock(),
                     object=target.ref,
                     status=verdict.status,
-                    cause=verdict.cause[:4000],
+                    cause=standing.verdict.cause[:4000],
                 )
             )
 

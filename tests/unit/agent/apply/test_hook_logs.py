@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fairlead_agent.apply.hook_logs import last_lines, live_secrets, shown_lines
+from fairlead_agent.apply.hook_logs import last_lines, shown_lines
+from fairlead_agent.apply.masking import Mask
 from fairlead_agent.errors import InvalidObject, KubeError, MissingRight
 from fairlead_agent.kube.access import ClusterAccess
 from fairlead_agent.kube.client import KubeClient, Page
@@ -18,6 +18,13 @@ from fairlead_shared.objects import ObjectRef
 
 JOBS = Resource("batch", "v1", "Job", "jobs", namespaced=True)
 JOB = ObjectRef(api_version="batch/v1", kind="Job", namespace="shop", name="migrate")
+
+
+def masking(*values: str) -> Mask:
+    """Return a mask of some values."""
+    mask = Mask()
+    mask.add(lambda: [value.encode() for value in values])
+    return mask
 
 
 @pytest.mark.parametrize(
@@ -37,48 +44,15 @@ JOB = ObjectRef(api_version="batch/v1", kind="Job", namespace="shop", name="migr
 )
 def test_only_what_may_leave_the_cluster_is_shown(text: str, secrets: list[str], shown: str) -> None:
     """Values of Secrets are masked, whole and by line; nothing moves a reader's cursor; twenty lines, the last ones."""
-    assert shown_lines(text, [value.encode() for value in secrets]) == shown
-
-
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        (b"hunter2", base64.b64encode(b"hunter2")),
-        (b"hunter2", base64.b64encode(b"hunter2").rstrip(b"=")),
-        (b"hunter2", base64.b64encode(b"hunter2\n")),  # as `echo $PASSWORD | base64` says it
-        (b"hunter2\n", base64.b64encode(b"hunter2")),
-        (b"\xff\xfe\x00\xfb\xef", base64.b64encode(b"\xff\xfe\x00\xfb\xef")),
-        (b"\xff\xfe\x00\xfb\xef", base64.urlsafe_b64encode(b"\xff\xfe\x00\xfb\xef")),
-        *((b"hunter2", base64.b64encode(b"user"[:length] + b"hunter2")) for length in range(1, 4)),
-    ],
-)
-def test_a_value_in_base64_is_masked(value: bytes, said: bytes) -> None:
-    """As `data` of a Secret has it, or what is encoded with more around it; what is beside it stays."""
-    shown = shown_lines(f"token={said.decode()}; failed\n", [value])
-    before, after = shown.split("***")
-    assert before.startswith("token=")
-    assert len(before) <= len("token=dXNl"), "no more than what was before the value"
-    assert after in {"; failed", "o=; failed"}, "no more than the end of its line"
-
-
-def test_a_long_value_in_base64_is_masked_in_lines() -> None:
-    """`base64` breaks what it prints after 76 characters."""
-    value = bytes(range(256))
-    shown = shown_lines(f"it is\n{base64.encodebytes(value).decode()}over\n", [value])
-    assert shown.splitlines() == ["it is", *["***"] * 5, "over"]
-
-
-def test_what_is_no_value_in_base64_stays() -> None:
-    """A short value has a short code, which other words have in them."""
-    assert shown_lines("Yes, YWJj and QQ==\n", [b"a", b"abc", b"\n\na\n\n\n"]) == "Yes, YWJj and QQ=="
+    assert shown_lines(text, masking(*secrets)) == shown
 
 
 def test_of_a_log_that_goes_on_no_beginning_of_a_secret_is_shown() -> None:
     """It was cut off at so many bytes, wherever that was."""
-    assert shown_lines("it is hunter2 or hun", [b"hunter2"], is_cut=True) == "it i"
-    assert shown_lines("it is or aHVudGVy", [b"hunter2"], is_cut=True) == "it is"
-    assert shown_lines("a hunter2", [b"hunter2"], is_cut=False) == "a ***"
-    assert shown_lines("it goes on", [], is_cut=True) == "it goes on"
+    assert shown_lines("it is hunter2 or hun", masking("hunter2"), is_cut=True) == "it i"
+    assert shown_lines("it is or aHVudGVy", masking("hunter2"), is_cut=True) == "it is"
+    assert shown_lines("a hunter2", masking("hunter2"), is_cut=False) == "a ***"
+    assert shown_lines("it goes on", masking(), is_cut=True) == "it goes on"
 
 
 class _Logs(KubeClient):
@@ -131,14 +105,14 @@ RUNNING = {"name": "main", "state": {"running": {"startedAt": "2026-11-29T11:00:
 )
 async def test_whoever_failed_last_is_quoted(pods: list[dict[str, Any]], asked: str) -> None:
     """The latest failure of any container, else what still runs."""
-    said = await last_lines(_Logs(pods), JOBS, JOB, "u1", [])
+    said = await last_lines(_Logs(pods), JOBS, JOB, "u1", Mask())
     name, container, _ = asked.split()
     assert said == f"the last lines of container {container} of pod {name}:\nshop {asked}"
 
 
 async def test_a_pod_is_its_own_speaker() -> None:
     """A hook may be a pod by itself."""
-    said = await last_lines(_Logs([pod("a", mains=[ended("main", 1, 5)])]), PODS, JOB, "u1", [])
+    said = await last_lines(_Logs([pod("a", mains=[ended("main", 1, 5)])]), PODS, JOB, "u1", Mask())
     assert said.endswith("shop a main False")
 
 
@@ -151,7 +125,7 @@ async def test_a_pod_is_its_own_speaker() -> None:
 )
 async def test_what_keeps_from_the_log_is_said_or_left(error: KubeError, starts: str) -> None:
     """A missing right with its rule; a container that never started has no log, and the cause says why."""
-    said = await last_lines(_Logs([pod("a", mains=[ended("main", 1, 5)])], error), JOBS, JOB, "u1", [])
+    said = await last_lines(_Logs([pod("a", mains=[ended("main", 1, 5)])], error), JOBS, JOB, "u1", Mask())
     assert said.startswith(starts)
     assert bool(said) == bool(starts)
 
@@ -159,31 +133,5 @@ async def test_what_keeps_from_the_log_is_said_or_left(error: KubeError, starts:
 async def test_without_a_container_that_ran_nothing_is_said() -> None:
     """Its pods are gone, or wait for an image."""
     waiting = {"name": "main", "state": {"waiting": {"reason": "ImagePullBackOff"}}}
-    assert await last_lines(_Logs([pod("a", mains=[waiting])]), JOBS, JOB, "u1", []) == ""
-    assert await last_lines(_Logs([]), JOBS, JOB, "u1", []) == ""
-
-
-class _Secrets(KubeClient):
-    """A client with the Secret `login`, which forbids to read the Secret `locked`."""
-
-    def __init__(self) -> None:
-        super().__init__(ClusterAccess("https://none.invalid", Path("ca.crt"), Path("token")))
-
-    async def find(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
-        """Return the Secret."""
-        if name == "locked":
-            raise MissingRight("get", resource.group, resource.plural, namespace)
-        return {"data": {"user": "cm9vdA==", "password": "aHVudGVyMg=="}} if name == "login" else None
-
-
-def ref(kind: str, name: str) -> ObjectRef:
-    """Return a reference to an object of the core group."""
-    return ObjectRef(api_version="v1", kind=kind, namespace="shop", name=name)
-
-
-async def test_live_values_are_those_of_secrets_that_are_there() -> None:
-    """Nothing else is read, and one that cannot be read is not passed over."""
-    refs = [ref("Secret", "login"), ref("Secret", "gone"), ref("ConfigMap", "locked")]
-    assert await live_secrets(_Secrets(), refs) == [b"root", b"hunter2"]
-    with pytest.raises(MissingRight):
-        await live_secrets(_Secrets(), [*refs, ref("Secret", "locked")])
+    assert await last_lines(_Logs([pod("a", mains=[waiting])]), JOBS, JOB, "u1", Mask()) == ""
+    assert await last_lines(_Logs([]), JOBS, JOB, "u1", Mask()) == ""
