@@ -30,6 +30,12 @@ async def patiently(
     Raises: Whatever the call raised last, if it is not one that passes; cancellation at once.
     Source: full jitter, as in fairlead_shared.backoff.
     """
+    try:
+        return await call()
+    except Exception as error:  # most calls succeed, and what tries again costs as much as a small one
+        if not passes(error):
+            raise
+        first: Exception | None = error
 
     def tell(state: RetryCallState) -> None:
         if state.outcome is not None and (error := state.outcome.exception()) is not None:
@@ -37,6 +43,10 @@ async def patiently(
 
     async def attempt() -> T:
         # tenacity awaits only what it recognises as a coroutine function, which a lambda is not.
+        nonlocal first
+        if first is not None:
+            error, first = first, None
+            raise error
         return await call()
 
     trying = AsyncRetrying(

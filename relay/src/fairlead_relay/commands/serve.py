@@ -58,6 +58,7 @@ def serve(
 
     from fairlead_relay import logs  # noqa: PLC0415
     from fairlead_relay.app import Relay  # noqa: PLC0415
+    from fairlead_relay.collector import look_less_often  # noqa: PLC0415
 
     logs.configure(settings.log_format)
 
@@ -68,6 +69,7 @@ def serve(
             loop.add_signal_handler(number, stop.set)
         relay = Relay(settings)
         await relay.start()
+        look_less_often()
         try:
             await stop.wait()
         finally:

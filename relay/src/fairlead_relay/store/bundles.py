@@ -7,7 +7,9 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, literal, select
 
+from fairlead_relay.store.jobs import is_one_of
 from fairlead_relay.store.schema import bundles, deployments, jobs, plans
+from fairlead_shared.jobs import HELD_STATES, JobState
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ _THEIRS: Final = (
     jobs.c.organization == bindparam("of_organization"),
     jobs.c.cluster == bindparam("of_cluster"),
     jobs.c.finished_at.is_(None),
+    # Beside those that wait, of which there may be thousands.
+    is_one_of(jobs.c.state, JobState.UNREACHABLE, *HELD_STATES),
 )
 _OFFERS: Final = (
     select(literal(1))
@@ -71,6 +75,6 @@ def add_bundle(connection: Connection, bundle: Bundle) -> bool:
 
 
 def serves_cluster(connection: Connection, organization: str, cluster: str, sha256: str) -> bool:
-    """Tell whether an unfinished job of a cluster offers this bundle: only then may the cluster's agent fetch it."""
+    """Tell whether a job that a cluster's agent was given needs this bundle: only then may the agent fetch it."""
     of = {"of_organization": organization, "of_cluster": cluster, "of_sha256": sha256}
     return any(connection.scalar(offer, of) is not None for offer in _OFFERS)

@@ -85,13 +85,13 @@ _OLDEST_RUNNABLE: Final = (
     .where(
         _waiting.c.organization == bindparam("of_organization"),
         _waiting.c.cluster == bindparam("of_cluster"),
-        _waiting.c.state == str(JobState.QUEUED),
+        is_one_of(_waiting.c.state, JobState.QUEUED),
         _waiting.c.finished_at.is_(None),
         _waiting.c.deadline > NOW,
         or_(_waiting.c.runnable_at.is_(None), _waiting.c.runnable_at <= NOW),
         or_(_waiting.c.exclusive == false(), _FIRST_IN_LINE),
         # What a newer relay asked for waits for one: this one does not know what to offer with it.
-        is_one_of(_waiting.c.kind, JobKind),
+        is_one_of(_waiting.c.kind, *JobKind),
     )
     .order_by(_waiting.c.priority.desc(), _waiting.c.sequence)
     .limit(1)
@@ -99,7 +99,7 @@ _OLDEST_RUNNABLE: Final = (
 _HELD_JOBS: Final = select(func.count()).where(
     _held.c.organization == bindparam("of_organization"),
     _held.c.cluster == bindparam("of_cluster"),
-    is_one_of(_held.c.state, HELD_STATES),
+    is_one_of(_held.c.state, *HELD_STATES),
     _held.c.finished_at.is_(None),
 )
 _LEASE: Final = Transition(
@@ -333,7 +333,7 @@ def lose_overdue(connection: Connection, grace_seconds: float, now: float) -> li
     return _LOSE_OVERDUE.apply(connection, now, **late, of_sessions=holders)
 
 
-_IS_QUEUED: Final = jobs.c.state == str(JobState.QUEUED)
+_IS_QUEUED: Final = is_one_of(jobs.c.state, JobState.QUEUED)
 _IS_CONNECTED: Final = exists().where(
     agents.c.organization == jobs.c.organization, agents.c.cluster == jobs.c.cluster, agents.c.session_id.is_not(None)
 )
@@ -363,7 +363,7 @@ _WITH_WORK: Final = (
     .where(
         agents.c.session_id.is_not(None),
         jobs.c.finished_at.is_(None),
-        or_(_IS_DUE, jobs.c.state == str(JobState.CANCELLING)),
+        or_(_IS_DUE, is_one_of(jobs.c.state, JobState.CANCELLING)),
     )
     .distinct()
 )
@@ -386,14 +386,14 @@ class ClusterWork:
     """Jobs that are to be told to stop."""
 
 
-_IS_WITH_SOME_SESSION: Final = is_one_of(jobs.c.state, HELD_STATES)
+_IS_WITH_SOME_SESSION: Final = is_one_of(jobs.c.state, *HELD_STATES)
 _WORK: Final = (
     select(
         jobs.c.organization,
         jobs.c.cluster,
         func.sum(case((_IS_DUE, 1), else_=0)),
         func.sum(case((_IS_WITH_SOME_SESSION, 1), else_=0)),
-        func.sum(case((jobs.c.state == str(JobState.CANCELLING), 1), else_=0)),
+        func.sum(case((is_one_of(jobs.c.state, JobState.CANCELLING), 1), else_=0)),
     )
     .where(
         tuple_(jobs.c.organization, jobs.c.cluster).in_(bindparam("of_clusters", expanding=True)),
@@ -414,7 +414,7 @@ def find_work(
 
 _STOPPING: Final = (
     select(*JOB_COLUMNS)
-    .where(jobs.c.holder == bindparam("session_id"), jobs.c.state == str(JobState.CANCELLING))
+    .where(jobs.c.holder == bindparam("session_id"), is_one_of(jobs.c.state, JobState.CANCELLING))
     .order_by(jobs.c.sequence)
 )
 

@@ -11,9 +11,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, case, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnClause,
+    ColumnElement,
+    Connection,
+    String,
+    Update,
+    bindparam,
+    case,
+    cast,
+    column,
+    func,
+    literal_column,
+    update,
+)
+from sqlalchemy.dialects import postgresql
 
 from fairlead_relay.store.deletions import mark_deleted
 from fairlead_relay.store.events import ToldProgress, append_progress
@@ -47,20 +62,41 @@ _ENDS: Final[Mapping[Outcome, tuple[Transition, ...]]] = {
 }
 """What a result does to its job: the first that the job's state allows."""
 
-_TAKE: Final = (
-    update(jobs)
-    .where(
-        *IS_HOLDER,
-        is_one_of(jobs.c.state, (JobState.RUNNING, JobState.CANCELLING)),
-        jobs.c.acknowledged_seq >= bindparam("of_seq_before"),
-    )
-    .values(
-        acknowledged_seq=case(
-            (jobs.c.acknowledged_seq < bindparam("new_seq"), bindparam("new_seq")), else_=jobs.c.acknowledged_seq
+_FIELDS: Final = {"job_id": String, "token": BigInteger, "session_id": String, "first": BigInteger, "last": BigInteger}
+"""What is told of each report to the one statement that takes all of them."""
+
+
+def _taking(told: Mapping[str, ColumnElement[Any]]) -> Update:
+    """Raise the number to acknowledge of each job that is its reporter's, and of which nothing is missing before."""
+    return (
+        update(jobs)
+        .where(
+            jobs.c.id == told["job_id"],
+            jobs.c.token == told["token"],
+            jobs.c.holder == told["session_id"],
+            is_one_of(jobs.c.state, JobState.RUNNING, JobState.CANCELLING),
+            jobs.c.acknowledged_seq >= told["first"] - 1,
         )
+        .values(
+            acknowledged_seq=case((jobs.c.acknowledged_seq < told["last"], told["last"]), else_=jobs.c.acknowledged_seq)
+        )
+        .returning(*JOB_COLUMNS)
     )
-    .returning(*JOB_COLUMNS)
-)
+
+
+def _told_to_sqlite() -> Mapping[str, ColumnElement[Any]]:
+    each = func.json_each(bindparam("told")).table_valued("value")
+    return {name: func.json_extract(each.c.value, literal_column(f"'$.{name}'")) for name in _FIELDS}
+
+
+def _told_to_postgresql() -> Mapping[str, ColumnElement[Any]]:
+    columns: list[ColumnClause[Any]] = [column(name, kind) for name, kind in _FIELDS.items()]
+    told = func.jsonb_to_recordset(cast(bindparam("told", type_=String), postgresql.JSONB)).table_valued(*columns)
+    return dict(told.render_derived(name="told", with_types=True).c)
+
+
+# Rows of any number as one parameter, so that the statement stays the same: a function of each database for it.
+_TAKE: Final = {"sqlite": _taking(_told_to_sqlite()), "postgresql": _taking(_told_to_postgresql())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +129,26 @@ def record_progress(
     Returns: For each, job id → highest number stored, to be acknowledged. A job that is missing is not (or no longer)
         the reporter's.
     """
-    stored: list[dict[str, int]] = []
+    stored: list[dict[str, int]] = [{} for _ in reports]
     told: list[ToldProgress] = []
     ending: dict[Holding, tuple[ResultEvent, float]] = {}
-    for reported, now in reports:
-        stored.append({})
-        for report in reported:
-            # A job that ends here takes no more, though its state is not written yet.
-            job = None if report.holding in ending else _take(connection, report)
+    waiting = [(number, report) for number, (reported, _) in enumerate(reports) for report in reported]
+    while waiting:
+        # Of each job the first: the next goes on where that ended.
+        firsts: dict[str, tuple[int, Reported]] = {}
+        later = [one for one in waiting if firsts.setdefault(one[1].holding.job_id, one) is not one]
+        taken = _take(connection, [report for _, report in firsts.values()])
+        for number, report in firsts.values():
+            job = taken.get(report.holding.job_id)
             if job is None:
                 continue
+            now = reports[number][1]
             told.append(ToldProgress(job.story, report.events, now))
-            stored[-1][job.id] = job.acknowledged_seq
+            stored[number][job.id] = job.acknowledged_seq
             if report.result is not None:
                 ending[report.holding] = (report.result, now)
+        # A job that ends here takes no more, though its state is not written yet.
+        waiting = [(number, report) for number, report in later if report.holding not in ending]
     append_progress(connection, told)
     # Last, since the record of its end closes a job's story.
     for holding, (result, now) in ending.items():
@@ -116,12 +158,20 @@ def record_progress(
     return stored
 
 
-def _take(connection: Connection, report: Reported) -> Job | None:
-    """Raise a job's number to acknowledge, if it is the reporter's and nothing is missing before."""
-    first, last = report.events[0][0], report.events[-1][0]
-    holder = report.holding.parameters()
-    row = connection.execute(_TAKE, {**holder, "of_seq_before": first - 1, "new_seq": last}).one_or_none()
-    return None if row is None else job_of(row)
+def _take(connection: Connection, reports: Sequence[Reported]) -> Mapping[str, Job]:
+    """Raise the numbers to acknowledge of several jobs. Returns: Those that took their report, by id."""
+    told = [
+        {
+            "job_id": report.holding.job_id,
+            "token": report.holding.token,
+            "session_id": report.holding.session_id,
+            "first": report.events[0][0],
+            "last": report.events[-1][0],
+        }
+        for report in reports
+    ]
+    rows = connection.execute(_TAKE[connection.dialect.name], {"told": json.dumps(told)})
+    return {job.id: job for job in map(job_of, rows)}
 
 
 def _end(connection: Connection, holding: Holding, result: ResultEvent, now: float) -> Job | None:

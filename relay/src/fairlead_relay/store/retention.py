@@ -13,6 +13,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select
 
+from fairlead_relay.store.jobs import is_one_of
 from fairlead_relay.store.schema import bundles, deployments, job_events, jobs, plans
 from fairlead_shared.jobs import JobState
 
@@ -40,7 +41,7 @@ class Forgettable:
 
 
 _environment = (deployments.c.organization, deployments.c.application, deployments.c.environment)
-_succeeded = jobs.c.state == str(JobState.SUCCEEDED)
+_succeeded = is_one_of(jobs.c.state, JobState.SUCCEEDED)
 _ranked = (
     select(
         deployments.c.id,

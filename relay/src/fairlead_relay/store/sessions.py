@@ -73,7 +73,7 @@ _LOSE_TO_NEWER: Final = Transition(
     reason="a newer connection of its agent took over",
 )
 _UNREACHABLE: Final = (
-    select(*JOB_COLUMNS).where(*_OF_CLUSTER, jobs.c.state == str(JobState.UNREACHABLE)).order_by(jobs.c.sequence)
+    select(*JOB_COLUMNS).where(*_OF_CLUSTER, is_one_of(jobs.c.state, JobState.UNREACHABLE)).order_by(jobs.c.sequence)
 )
 
 
@@ -186,7 +186,7 @@ _RENEW: Final = (
     update(jobs)
     .where(
         jobs.c.holder == bindparam("of_session"),
-        is_one_of(jobs.c.state, HELD_STATES),
+        is_one_of(jobs.c.state, *HELD_STATES),
         tuple_(jobs.c.id, jobs.c.token).in_(bindparam("of_claims", expanding=True)),
     )
     .values(lease_expires_at=bindparam("new_expiry"))

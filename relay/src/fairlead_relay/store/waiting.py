@@ -28,7 +28,7 @@ _AHEAD: Final = (
 _HELD: Final = select(func.count()).where(
     jobs.c.organization == bindparam("of_organization"),
     jobs.c.cluster == bindparam("of_cluster"),
-    is_one_of(jobs.c.state, HELD_STATES),
+    is_one_of(jobs.c.state, *HELD_STATES),
     jobs.c.finished_at.is_(None),
 )
 """Made once: every deployment that is asked for asks, and making a statement costs more than running one of these."""

@@ -39,7 +39,15 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from fairlead_relay.errors import StoreDamaged, StoreError, StoreOverloaded, StoreUnavailable
 from fairlead_relay.store.announcements import announce
-from fairlead_relay.store.engines import check_file, check_place, parse_url, reader_engine, translate, writer_engine
+from fairlead_relay.store.engines import (
+    check_file,
+    check_place,
+    parse_url,
+    reader_engine,
+    run_bare,
+    translate,
+    writer_engine,
+)
 from fairlead_relay.store.meta import ensure_store_epoch
 from fairlead_relay.store.migrate import migrate, note_usable_from
 from fairlead_relay.store.outbox import Notice, outbox
@@ -319,7 +327,7 @@ def _run_each(connection: Connection, groups: Sequence[list[_Write]]) -> None:
     """Run groups of writes one after the other, so that the failure of one undoes its own changes and notices only."""
     for number, writes in enumerate(groups):
         for statement in ("SAVEPOINT one_write",) if number == 0 else _NEXT_SAVEPOINT[connection.dialect.name]:
-            connection.exec_driver_sql(statement)
+            run_bare(connection, statement)
         told = len(outbox(connection))
         try:
             _run(connection, writes)
@@ -330,14 +338,14 @@ def _run_each(connection: Connection, groups: Sequence[list[_Write]]) -> None:
             if isinstance(failed, StoreDamaged):
                 raise failed from error  # nothing of this commit is to be written
             del outbox(connection)[told:]
-            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_write")
+            run_bare(connection, "ROLLBACK TO SAVEPOINT one_write")
             if len(writes) > 1:
                 # One of them spoils it for all: each alone.
                 _run_each(connection, [[write] for write in writes])
             else:
                 writes[0].error = failed
     # It is missing if the library rolled back by itself, as SQLite's does when the disk is full.
-    connection.exec_driver_sql("RELEASE SAVEPOINT one_write")
+    run_bare(connection, "RELEASE SAVEPOINT one_write")
 
 
 def _run(connection: Connection, writes: list[_Write]) -> None:

@@ -6,6 +6,7 @@ from fairlead_relay.store import Store
 from fairlead_relay.store.bundles import Bundle, add_bundle, find_bundle, serves_cluster
 from fairlead_relay.store.organizations import ensure_organization
 from tests.conformance.domain import BUNDLES, ORGANIZATION, START, deploy
+from tests.conformance.queue_actor import connected
 
 
 async def test_a_bundle_belongs_to_who_stored_it(store: Store) -> None:
@@ -19,8 +20,11 @@ async def test_a_bundle_belongs_to_who_stored_it(store: Store) -> None:
 
 
 async def test_a_bundle_serves_a_cluster_while_a_job_deploys_it(store: Store) -> None:
-    """An agent may fetch only what it was told to deploy."""
+    """An agent may fetch only what it was told to deploy, from the offer on."""
     await store.write(deploy)
+    agent = await connected(store)
+    assert not await store.read(lambda c: serves_cluster(c, ORGANIZATION, "one", BUNDLES[0]))
+    await agent.lease()
     assert await store.read(lambda c: serves_cluster(c, ORGANIZATION, "one", BUNDLES[0]))
     assert not await store.read(lambda c: serves_cluster(c, ORGANIZATION, "one", BUNDLES[1]))
     assert not await store.read(lambda c: serves_cluster(c, ORGANIZATION, "two", BUNDLES[0]))

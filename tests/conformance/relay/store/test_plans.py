@@ -40,11 +40,12 @@ async def test_an_agent_may_fetch_the_bundle_of_a_plan_until_it_ends(store: Stor
     """Only that cluster's, as with deployments."""
     asked = plan()
     await store.write(lambda c: ask_for_plan(c, asked, START))
+    agent = await connected(store)
+    job = await agent.take()
     assert await store.read(lambda c: serves_cluster(c, ORGANIZATION, "one", BUNDLES[1]))
     assert not await store.read(lambda c: serves_cluster(c, ORGANIZATION, "one", BUNDLES[0]))
     assert not await store.read(lambda c: serves_cluster(c, ORGANIZATION, "two", BUNDLES[1]))
-    agent = await connected(store)
-    await agent.finish(await agent.take())
+    await agent.finish(job)
     assert not await store.read(lambda c: serves_cluster(c, ORGANIZATION, "one", BUNDLES[1]))
 
 
