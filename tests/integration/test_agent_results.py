@@ -167,3 +167,38 @@ async def test_checkpoint_that_outlived_its_job_does_not_undo_what_came_after(
         assert agent.engine.writes == []
         await relay.start()
         await until_forgotten(agent)
+
+
+async def test_checkpoint_that_was_left_to_the_next_job_carries_nothing_out(tmp_path: Path) -> None:
+    """It is there while another job is under way; an agent that ends then finds it, and is told to forget it."""
+    first, over, later = "job0000000000000001", "job0000000000000002", "job0000000000000003"
+    async with connected(tmp_path / "agent") as (relay, agent):
+        agent.policy_file.write_text(agent.policy_file.read_text().replace("environment: staging", 'environment: "*"'))
+        agent.engine.pause_before = 1
+        slow = relay.statement(bundle_of(2), "d0000000000000000000000001", environment="review")
+        relay.deploy(first, bundle_of(2), slow)
+        await agent.engine.paused.wait()
+        agent.engine.pause_before = None
+        relay.deploy(over, bundle_of(OBJECTS))
+        await relay.until_result(over)
+
+        async def spared() -> bool:
+            return len(list((agent.spool / "events").iterdir())) == 1
+
+        await eventually(spared, "the second job to be forgotten")
+        assert len(agent.checkpoints()) == 2
+        written = agent.state.writes
+        relay.deploy(later, bundle_of(OBJECTS, size=20))
+        await relay.until_result(later)
+        await eventually(spared, "the third job to be forgotten")
+        assert len(agent.checkpoints()) == 2
+        assert agent.state.writes == written + len(WRITES) - 1, "it is written over, and not deleted"
+        await agent.stop()
+        del relay.jobs[later]
+        carried_out = [one for one in agent.engine.writes if one[0] != slow.deployment_id]
+        agent.engine.go_on.set()
+        await agent.start()
+        await relay.until_result(first)
+        assert {job.job_id for job in relay.hellos[-1].jobs} == {first, later}
+        await until_forgotten(agent)
+        assert [one for one in agent.engine.writes if one[0] != slow.deployment_id] == carried_out

@@ -1,9 +1,10 @@
 """
 Checkpoints: what a job needs to go on after the agent's pod is gone, one ConfigMap per job in the agent's namespace.
 
-`fairlead-job-<job id>` holds the offer (with the signed statement), the plan, and the result once it is decided, unless
+`fairlead-job-…` holds the offer (with the signed statement), the plan, and the result once it is decided, unless
 the mark of the deployment holds that. It is made with the plan, before the job's first write, or with a result that
-came before; it is deleted after the relay has stored the result. Nothing in it is secret.
+came before. Once the relay has stored the result it is deleted or, where other jobs are under way, spared for the next
+one to write over. Nothing in it is secret.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import base64
 import gzip
 import re
+import secrets
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,6 +46,10 @@ class Checkpoint:
     plan: DeployPlan | None = None
     result: ResultEvent | None = None
 
+    def is_later_than(self, other: Checkpoint) -> bool:
+        """Tell which of two that were found of one job is the one to go on from."""
+        return (self.offer.token, self.result is not None) > (other.offer.token, other.result is not None)
+
 
 class CheckpointStore:
     """
@@ -59,21 +65,35 @@ class CheckpointStore:
         self._logger = logger
         self._versions: dict[str, str] = {}
         """Name → resourceVersion of the last write or read, so that a save is one request."""
+        self._names: dict[str, str] = {}
+        """Job id → name of its checkpoint: its own, or that of a job that was over."""
+        self._spared: list[str] = []
+        """Names of those whose jobs are over."""
 
     async def load_all(self) -> list[Checkpoint]:
         """Return every checkpoint, in the order of their offers' tokens. Raises: KubeError."""
-        found = []
+        found: dict[str, Checkpoint] = {}
         for manifest in await self._state.select(StateKind.CONFIG_MAP, f"{LABEL}={_VALUE}"):
-            checkpoint = self._read(manifest)
-            if checkpoint is not None:
-                found.append(checkpoint)
-        return sorted(found, key=lambda checkpoint: checkpoint.offer.token)
+            name, checkpoint = manifest["metadata"]["name"], self._read(manifest)
+            if checkpoint is None:
+                continue
+            job_id = checkpoint.offer.job_id
+            if job_id not in found:
+                found[job_id], self._names[job_id] = checkpoint, name
+            elif checkpoint.is_later_than(found[job_id]):
+                self._spared.append(self._names[job_id])
+                found[job_id], self._names[job_id] = checkpoint, name
+            else:
+                self._spared.append(name)
+        return sorted(found.values(), key=lambda checkpoint: checkpoint.offer.token)
 
     async def save(self, checkpoint: Checkpoint) -> None:
         """Create or replace a job's checkpoint; returns once the API server has it. Raises: KubeError."""
-        name = f"{_PREFIX}{checkpoint.offer.job_id}"
-        manifest = _render(name, checkpoint)
+        job_id = checkpoint.offer.job_id
+        manifest = _render(checkpoint)
         for attempt in range(1, _WRITE_ATTEMPTS + 1):
+            name = self._names.get(job_id) or self._name(job_id)
+            manifest["metadata"]["name"] = self._names[job_id] = name
             try:
                 if name in self._versions:
                     manifest["metadata"]["resourceVersion"] = self._versions[name]
@@ -86,15 +106,49 @@ class CheckpointStore:
                     raise
                 self._versions.pop(name, None)
                 live = await self._state.read(StateKind.CONFIG_MAP, name)
-                if live is not None:
-                    self._versions[name] = live["metadata"]["resourceVersion"]
+                there = None if live is None else self._read(live)
+                if there is not None and there.offer.job_id != job_id:
+                    # It was spared, and is not as it was left: whose it is now is not known here.
+                    del self._names[job_id]
             else:
                 self._versions[name] = stored["metadata"]["resourceVersion"]
                 return
 
+    async def spare(self, job_id: str, most: int) -> None:
+        """
+        Leave a job's checkpoint to the next job, which makes one write of two, and delete those that are too many.
+
+        Only of a job whose result is kept and was told: should it be found again, nothing is carried out.
+
+        Args:
+            job_id: Whose; none is fine.
+            most: How many may be left.
+        Raises: KubeError.
+        """
+        if job_id in self._names:
+            self._spared.append(self._names.pop(job_id))
+        while len(self._spared) > most:
+            name = self._spared.pop()
+            try:
+                await self._delete(name)
+            except BaseException:
+                self._spared.append(name)
+                raise
+
     async def delete(self, job_id: str) -> None:
         """Delete a job's checkpoint; none is fine. Raises: KubeError."""
+        if (name := self._names.get(job_id)) is not None:
+            await self._delete(name)
+            del self._names[job_id]
+
+    def _name(self, job_id: str) -> str:
+        """Return where to write the checkpoint of a job that has none."""
+        if self._spared:
+            return self._spared.pop()
         name = f"{_PREFIX}{job_id}"
+        return name if name not in self._names.values() else f"{name}-{secrets.token_hex(4)}"
+
+    async def _delete(self, name: str) -> None:
         for attempt in range(1, _WRITE_ATTEMPTS + 1):
             try:
                 await self._state.delete(StateKind.CONFIG_MAP, name, self._versions.pop(name, ""))
@@ -124,9 +178,9 @@ class CheckpointStore:
             return None
 
 
-def _render(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
+def _render(checkpoint: Checkpoint) -> dict[str, Any]:
     manifest: dict[str, Any] = {
-        "metadata": {"name": name, "labels": {LABEL: _VALUE}},
+        "metadata": {"labels": {LABEL: _VALUE}},
         "data": {"offer": checkpoint.offer.model_dump_json(by_alias=True, exclude_none=True)},
     }
     if checkpoint.result is not None:

@@ -154,11 +154,19 @@ class Execution:
         if self._may_be_kept:
             await self._save()
 
-    async def discard(self) -> None:
-        """Delete all that is kept of the job, however long the API server takes."""
+    async def discard(self, others: int) -> None:
+        """
+        Let go of all that is kept of the job, however long the API server takes.
+
+        Args:
+            others: How many jobs are under way beside it, whose successors may use what it leaves.
+        """
         self._workshop.courier.end_stream(self.job_id)
-        if self._may_be_kept:
-            await self._persist(lambda: self._workshop.checkpoints.delete(self.job_id), "checkpoint.not_deleted")
+        checkpoints = self._workshop.checkpoints
+        if self.is_over:
+            await self._persist(lambda: checkpoints.spare(self.job_id, others), "checkpoint.not_deleted")
+        elif self._may_be_kept:
+            await self._persist(lambda: checkpoints.delete(self.job_id), "checkpoint.not_deleted")
         self.journal.remove()
 
     async def run(self) -> None:

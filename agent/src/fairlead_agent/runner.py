@@ -316,7 +316,7 @@ class Runner:
         if job.task is not None:
             await asyncio.wait([job.task])
         try:
-            await job.discard()
+            await job.discard(len(self._jobs) - 1)
         except OSError as error:
             self._logger.warning("journal.not_removed", job=job.job_id, error=str(error))
         del self._jobs[job.job_id]

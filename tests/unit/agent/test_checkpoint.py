@@ -90,6 +90,78 @@ async def test_damaged_checkpoint_is_passed_over(state: MemoryState) -> None:
     await store(state).delete("job1")
 
 
+def names(state: MemoryState) -> list[str]:
+    """Return the names of all that is stored."""
+    return state.names(StateKind.CONFIG_MAP)
+
+
+async def test_what_a_job_leaves_the_next_one_writes_over(state: MemoryState) -> None:
+    """While others are under way; the rest is deleted. Whose it is says what it holds, not its name."""
+    checkpoints = store(state)
+    for number in range(3):
+        await checkpoints.save(Checkpoint(offer(f"job{number}", number + 1)))
+    await checkpoints.spare("job0", 2)
+    await checkpoints.spare("job1", 1)
+    assert len(names(state)) == 2
+    before = state.writes
+    await checkpoints.save(Checkpoint(offer("job3", 4)))
+    await checkpoints.save(Checkpoint(offer("job3", 4), PLAN))
+    assert (state.writes, len(names(state))) == (before + 2, 2)
+    assert [one.offer.job_id for one in await store(state).load_all()] == ["job2", "job3"]
+    again = store(state)
+    await again.load_all()
+    await again.save(Checkpoint(offer("job3", 4), PLAN, RESULT))
+    await again.save(Checkpoint(offer("job1", 5)))
+    assert [one.offer.job_id for one in await store(state).load_all()] == ["job2", "job3", "job1"]
+    for job_id in ("job1", "job3"):
+        await again.spare(job_id, 0)
+    await again.delete("job2")
+    assert names(state) == []
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_what_was_left_and_is_another_ones_now_is_not_written_over(state: MemoryState, *, is_gone: bool) -> None:
+    """Another process has taken it, or deleted it, meanwhile."""
+    checkpoints = store(state)
+    await checkpoints.save(Checkpoint(offer("job1", 1)))
+    await checkpoints.spare("job1", 1)
+    other = store(state)
+    await other.load_all()
+    await other.spare("job1", 0 if is_gone else 1)
+    if not is_gone:
+        await other.save(Checkpoint(offer("job2", 2)))
+    await checkpoints.save(Checkpoint(offer("job3", 4)))
+    found = [one.offer.job_id for one in await store(state).load_all()]
+    assert found == (["job3"] if is_gone else ["job2", "job3"])
+
+
+async def test_write_over_that_nobody_answered_is_its_own(state: MemoryState) -> None:
+    """It was carried out, so that the second try meets a conflict with the first."""
+    checkpoints = store(state)
+    await checkpoints.save(Checkpoint(offer("job1", 1)))
+    await checkpoints.spare("job1", 1)
+    state.unanswered = Unreachable("https://api", "no answer")
+    with pytest.raises(Unreachable):
+        await checkpoints.save(Checkpoint(offer("job2", 2)))
+    await checkpoints.save(Checkpoint(offer("job2", 2), PLAN))
+    assert names(state) == ["fairlead-job-job1"]
+    assert (await store(state).load_all())[0].plan == PLAN
+
+
+async def test_of_two_that_one_job_has_the_later_counts(state: MemoryState) -> None:
+    """A former leader's write may land late; what is not gone on from is spared."""
+    for token in (1, 2):
+        await store(state).save(Checkpoint(offer("job1", token)))
+        state.objects[StateKind.CONFIG_MAP, f"fairlead-job-{token}"] = state.objects.pop(
+            (StateKind.CONFIG_MAP, "fairlead-job-job1")
+        )
+        state.objects[StateKind.CONFIG_MAP, f"fairlead-job-{token}"]["metadata"]["name"] = f"fairlead-job-{token}"
+    checkpoints = store(state)
+    assert [one.offer.token for one in await checkpoints.load_all()] == [2]
+    await checkpoints.spare("job1", 0)
+    assert names(state) == []
+
+
 def test_ids_that_cannot_name_an_object_are_told() -> None:
     """A relay cannot make the agent write to a name of its choice."""
     assert is_storable("0123456789abcdef")
