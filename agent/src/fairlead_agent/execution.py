@@ -318,8 +318,8 @@ class Execution:
         environment = EnvironmentKey.of(verified.statement)
         async with self._workshop.turns.setdefault(environment, asyncio.Lock()):
             if self._is_resumed:
-                # Its checkpoint may have outlived its job: as a former leader's late creation, or where it could not
-                # be deleted. What has its plan and was the last to begin goes on.
+                # Its checkpoint may have outlived its job: left to the next one, as a former leader's late creation, or
+                # where it could not be deleted. What has its plan and was the last to begin goes on.
                 own, marks = await self._marks(verified.statement)
                 is_last = own is not None and own is marks[-1] and own.ended_attempt <= self.offer.attempt
                 if self.checkpoint.plan is None or not is_last:

@@ -88,11 +88,16 @@ class Mask:
 
 def _without_beginning(text: str, part: str) -> str:
     """Mask what a cut left of a value: as much of it as stands right before the cut."""
-    pieces = text.split(CUT)
-    for at, piece in enumerate(pieces[:-1]):
-        length = next((n for n in range(len(part) - 1, _SHORTEST_SECRET - 1, -1) if piece.endswith(part[:n])), 0)
-        pieces[at] = f"{piece[:-length]}{_MASK}" if length else piece
-    return CUT.join(pieces)
+    *cut, last = text.split(CUT)
+    return CUT.join([*(_ending_masked(piece, part) for piece in cut), last])
+
+
+def _ending_masked(piece: str, part: str) -> str:
+    begins = part[:_SHORTEST_SECRET]
+    at = piece.find(begins)
+    while at >= 0 and not part.startswith(piece[at:]):
+        at = piece.find(begins, at + 1)
+    return piece if at < 0 else f"{piece[:at]}{_MASK}"
 
 
 def _lines(value: bytes) -> Iterator[str]:

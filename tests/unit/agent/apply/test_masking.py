@@ -63,6 +63,14 @@ def test_what_a_cut_left_of_a_value_is_masked() -> None:
     )
     assert masking(b"hunter2").hide(f"token=aHVudGVy{CUT}") == f"token=***{CUT}"
     assert masking(b"hunter2").hide(f"hun{CUT}") == f"hun{CUT}", "too short to be one"
+    assert masking(b"hunthunter2").hide(f"hunthunt{CUT}hunt{CUT} hunt") == f"***{CUT}***{CUT} hunt"
+    assert masking(b"hunter2").hide(f"hunted{CUT}") == f"hunted{CUT}", "it goes on otherwise"
+
+
+def test_a_large_value_takes_no_time() -> None:
+    """A Secret holds up to a MiB, and each of its lines may be quoted."""
+    value = b"hunter2" * 100_000 + b"\n" * 50_000
+    assert masking(value, bytes(range(256)) * 2000).hide(f"it said hunter2hunter2{CUT}") == f"it said ***{CUT}"
 
 
 def test_values_are_asked_for_when_there_is_something_to_show() -> None:
