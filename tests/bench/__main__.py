@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tests.bench.figures import Result, to_json, to_text
+from tests.bench.progress import say
 from tests.bench.workplace import Workplace
 from tests.cluster.errors import ClusterError
 
@@ -96,11 +97,6 @@ def _run(benchmark: Benchmark, workplace: Workplace) -> Result:
         seconds=time.monotonic() - began,
         load_before=load_before,
     )
-
-
-def say(text: str) -> None:
-    """Print one line of progress."""
-    click.echo(f"bench: {text}", err=True)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

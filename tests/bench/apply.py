@@ -26,6 +26,7 @@ from tests.bench.figures import Figure, Peer, median, spread
 from tests.bench.flux import PROGRAM as FLUX
 from tests.bench.flux import KustomizeController
 from tests.bench.processes import MIB, Memory, cpu_seconds_of, joining, memory_of, working_set_of
+from tests.bench.progress import say
 from tests.bench.raw_requests import AT_ONCE, apply_raw, wait_raw
 from tests.bench.workplace import Workplace
 from tests.cluster.binaries import binary
@@ -186,6 +187,7 @@ def compare_anew(size: Size) -> list[Figure]:
                 if not counts:
                     _delete_environment(ground, int(counts))
             ground.close()
+        say(f"round {number + 1} of {size.rounds}: {taken.last_round}")
     return _figures(taken)
 
 
@@ -207,6 +209,17 @@ class Comparison:
     def is_beside_flux(self) -> bool:
         """Whether Flux's controller is among the ways."""
         return "flux" in self.ways
+
+    @property
+    def last_round(self) -> str:
+        """What the newest round has shown."""
+        cases = (("created", self.create), ("unchanged", self.unchanged))
+        times = [
+            f"{case} " + ", ".join(f"{way} {taken[way].seconds[-1]:.1f} s" for way in taken if taken[way].seconds)
+            for case, taken in cases
+        ]
+        most = max(memory.anonymous for _, taken in cases for memory in taken["fairlead"].peaks[-1:])
+        return f"{'; '.join(times)}; the agent's anonymous memory {most / MIB:.1f} MiB"
 
     def go_round(self, ground: Ground, number: int, *, counts: bool, first: int = 0) -> None:
         """
