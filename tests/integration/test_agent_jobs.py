@@ -11,10 +11,10 @@ import pytest
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fairlead_agent import connection, runner
+from fairlead_agent import connection
 from fairlead_agent.checkpoint import Checkpoint, CheckpointStore
 from fairlead_agent.errors import MissingRight, Unreachable
-from fairlead_agent.ports import EnvironmentKey, ReplayMark, StateKind
+from fairlead_agent.ports import EnvironmentKey, StateKind
 from fairlead_shared.envelope import sign
 from fairlead_shared.errors import ErrorCode
 from fairlead_shared.frames import JobOffer
@@ -319,48 +319,6 @@ async def test_one_environment_deploys_one_at_a_time(relay: ScriptedRelay, agent
     await relay.until_result("job0000000000000001")
     await relay.until_result("job0000000000000002")
     assert agent.engine.most_running == 1
-
-
-async def test_too_many_or_too_large_jobs_are_refused_for_now(
-    relay: ScriptedRelay, agent: AgentUnderTest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More than the agent's limits is handed back, to be offered again."""
-    monkeypatch.setattr(runner, "MAX_RUNNING", 4)
-    agent.engine.pause_before = 0
-    for number in range(1, 5):
-        job = relay.deploy(f"job000000000000000{number}", bundle_of(number))
-
-        async def accepted(job: StoredJob = job) -> bool:
-            return job.accepted
-
-        await eventually(accepted, f"job {number} to be accepted")
-    await agent.engine.paused.wait()
-    relay.deploy("job0000000000000005", bundle_of(5))
-    refusal = await relay.until_refused("job0000000000000005")
-    assert (refusal.code, refusal.temporary) == (ErrorCode.OVERLOADED, True)
-    monkeypatch.setattr(runner, "MAX_RUNNING", 16)
-    relay.deploy("job0000000000000006", bundle_of(6), bundle_bytes=runner.MAX_BUNDLE_BYTES)
-    assert (await relay.until_refused("job0000000000000006")).temporary
-    agent.engine.go_on.set()
-
-
-async def test_offers_that_come_together_do_not_pass_the_limit(
-    relay: ScriptedRelay, agent: AgentUnderTest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each waits for the environment's marks before it counts; those that are too many are handed back."""
-    await agent.engine.inventory.change(
-        ENVIRONMENT, lambda now: now.begun(ReplayMark("d0", finished=True, not_before=0))
-    )
-    monkeypatch.setattr(runner, "MAX_RUNNING", 4)
-    agent.engine.pause_before = 0
-    offered = [relay.deploy(f"job000000000000000{number}", bundle_of(number)) for number in range(1, 9)]
-
-    async def answered() -> bool:
-        return all(job.accepted or job.refusal is not None for job in offered)
-
-    await eventually(answered, "each offer to be answered")
-    assert sum(job.accepted for job in offered) == 4
-    agent.engine.go_on.set()
 
 
 async def test_bundle_arrives_across_a_broken_connection(relay: ScriptedRelay, agent: AgentUnderTest) -> None:

@@ -131,7 +131,7 @@ class CheckpointStore:
             name = self._spared.pop()
             try:
                 await self._delete(name)
-            except BaseException:
+            except BaseException:  # failed or cancelled: it is still there, to be deleted the next time
                 self._spared.append(name)
                 raise
 
@@ -140,6 +140,10 @@ class CheckpointStore:
         if (name := self._names.get(job_id)) is not None:
             await self._delete(name)
             del self._names[job_id]
+
+    def has(self, job_id: str) -> bool:
+        """Tell whether a checkpoint of a job was found, or a write of one begun."""
+        return job_id in self._names
 
     def _name(self, job_id: str) -> str:
         """Return where to write the checkpoint of a job that has none."""

@@ -76,7 +76,8 @@ class MissingRight(KubeError):
         where = f"in namespace {self.namespace}" if self.namespace else "in the whole cluster"
         return f"the agent may not {self.verb} {resource} {where}"
 
-    def explained(self, *verbs: str) -> str:  # noqa: D102  (as above)
+    def explained(self, *verbs: str) -> str:
+        """Return what the agent may not, and the rule that it needs, with the missing verb or these."""
         return f"{self}; needs\n{self.rule_yaml(*verbs)}"
 
     def rule_yaml(self, *verbs: str) -> str:

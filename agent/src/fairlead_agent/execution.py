@@ -116,8 +116,6 @@ class Execution:
         """Whether the result is in the journal, as its last event."""
         self._workshop = workshop
         self._is_resumed = is_resumed
-        self._may_be_kept = is_resumed
-        """Whether a checkpoint of it was found, or a write of one begun."""
         self._decided = checkpoint.result is not None
         self._statement: DeploymentStatement | None = None
         """Once verified, by an earlier process where the job is resumed."""
@@ -151,8 +149,8 @@ class Execution:
         """Go on under a newer offer of the same job. Raises: KubeError: it could not be stored."""
         self.checkpoint = replace(self.checkpoint, offer=offer)
         self.journal.settle(offer.acknowledged_seq)
-        if self._may_be_kept:
-            await self._save()
+        if self._workshop.checkpoints.has(self.job_id):
+            await self._workshop.checkpoints.save(self.checkpoint)
 
     async def discard(self, others: int) -> None:
         """
@@ -165,7 +163,7 @@ class Execution:
         checkpoints = self._workshop.checkpoints
         if self.is_over:
             await self._persist(lambda: checkpoints.spare(self.job_id, others), "checkpoint.not_deleted")
-        elif self._may_be_kept:
+        else:
             await self._persist(lambda: checkpoints.delete(self.job_id), "checkpoint.not_deleted")
         self.journal.remove()
 
@@ -198,7 +196,7 @@ class Execution:
                 environment, deployment_id = EnvironmentKey.of(self._statement), self._statement.deployment_id
                 held = await self._workshop.replay.finish(environment, deployment_id, ended)
             if held is None:
-                await self._save()
+                await self._workshop.checkpoints.save(self.checkpoint)
             else:
                 kept = held
 
@@ -211,7 +209,7 @@ class Execution:
     async def save_plan(self, plan: DeployPlan) -> None:
         """Store the plan. Raises: KubeError."""
         self.checkpoint = replace(self.checkpoint, plan=plan)
-        await self._save()
+        await self._workshop.checkpoints.save(self.checkpoint)
 
     async def load_plan(self) -> DeployPlan | None:
         """Return the plan an earlier attempt stored."""
@@ -224,10 +222,6 @@ class Execution:
         return Ended(self.offer.attempt, self._event(result))
 
     # Inside.
-
-    async def _save(self) -> None:
-        self._may_be_kept = True
-        await self._workshop.checkpoints.save(self.checkpoint)
 
     @property
     def _may_change(self) -> bool:

@@ -1,8 +1,8 @@
 """
 Python's cyclic collector: have it look less often, and not at what stays as long as the process.
 
-It looks through young objects each time 700 more were made than freed, which one request does, and takes 5 % of the
-relay's CPU under load. What it frees is little: most objects are freed by their counts.
+It looks through young objects each time 700 more were made than freed, which one request does. What it frees is little:
+most objects are freed by their counts.
 
 Source: https://docs.python.org/3/library/gc.html#gc.freeze
 """

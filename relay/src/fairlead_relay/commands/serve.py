@@ -58,7 +58,7 @@ def serve(
 
     from fairlead_relay import logs  # noqa: PLC0415
     from fairlead_relay.app import Relay  # noqa: PLC0415
-    from fairlead_relay.collector import look_less_often  # noqa: PLC0415
+    from fairlead_relay.collector import look_less_often  # noqa: PLC0415  (as uvloop)
 
     logs.configure(settings.log_format)
 

@@ -140,7 +140,7 @@ def run_bare(connection: Connection, statement: str) -> None:
     """
     Run a statement without parameters and without an answer.
 
-    On SQLite past SQLAlchemy, which takes ten times as long for one as SQLite does; each transaction has two or more.
+    On SQLite past SQLAlchemy, which takes longer for one than SQLite does; each transaction has two or more.
 
     Raises: DBAPIError: as SQLAlchemy raises it.
     """

@@ -17,6 +17,7 @@ from fairlead_relay.store.jobs import (
     count_unfinished,
     enqueue_job,
     find_job,
+    is_one_of,
     stop_job,
     supersede_earlier,
 )
@@ -146,3 +147,10 @@ async def test_the_jobs_that_are_not_final_are_counted_by_state(store: Store) ->
     assert await store.read(count_unfinished) == {JobState.QUEUED: 2}
     await store.write(lambda c: stop_job(c, ORGANIZATION, first.job.id, "cancel", START))
     assert await store.read(count_unfinished) == {JobState.QUEUED: 1}
+
+
+def test_states_are_no_parameters() -> None:
+    """One that SQLite compares with the condition of a partial index has it plan the statement anew each time."""
+    condition = is_one_of(jobs.c.state, JobState.RUNNING, JobState.CANCELLING).compile()
+    assert condition.params == {}
+    assert str(condition) == "jobs.state = 'cancelling' OR jobs.state = 'running'"
